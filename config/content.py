@@ -1,0 +1,70 @@
+"""What a machine may fetch: the seam between the boot files and the servers that carry them.
+
+A name resolves to a `Content`: an open file on disk, or bytes made for this machine now. TFTP and HTTP are
+two doors to the same tree, so both are handed one `Lookup` and neither knows where the bytes come from.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file, already open for reading, so that no later rename or link can change what is sent.
+
+    Whoever receives it closes it, once. `etag` is strong and without its quotes: it differs whenever the
+    bytes differ. `immutable` is true for content that is named by its digest.
+    """
+
+    name: str
+    fd: int
+    size_bytes: int
+    etag: str
+    modified_s: float | None
+    """Seconds since 1970, for Last-Modified; None to send none."""
+    immutable: bool = False
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Read up to `length` bytes from `offset`; shorter only at the end. May block on a disk.
+
+        Raises `OSError`.
+        """
+        return os.pread(self.fd, length, offset)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Bytes made for one machine. `secret` content is never cached and never logged."""
+
+    name: str
+    data: bytes
+    etag: str
+    secret: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of `data`."""
+        return len(self.data)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """The same as `OpenFile.pread`; never blocks."""
+        return self.data[offset : offset + length]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+Content = OpenFile | Made
+
+Lookup = Callable[[str, IPv4Address], Awaitable[Content | None]]
+"""(name, who asks) → what to send, or None when there is no such name for this machine.
+
+`name` is relative, with single slashes and no leading one: each server normalises what its clients send. It may
+hold anything else a peer can write; the lookup refuses what leads out of the tree. It never blocks the loop.
+"""

@@ -1,0 +1,59 @@
+"""What happened to a machine: small values that every server reports and the timeline tells as a story."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address
+
+
+class Stage(StrEnum):
+    """How far a machine is, in the order of a boot. `FAILED` can follow any of them."""
+
+    DISCOVER = "discover"
+    """Something asked for an address (DHCPDISCOVER or a BOOTP request)."""
+    ADDRESS = "address"
+    """It has an address (DHCPACK left)."""
+    LOADER = "loader"
+    """The boot program (GRUB's network image) was fetched."""
+    MENU = "menu"
+    """GRUB read the configuration made for this machine."""
+    KERNEL = "kernel"
+    """The kernel was fetched."""
+    INITRD = "initrd"
+    """The machine's node.cpio or the distribution's initrd was fetched."""
+    NETWORK = "network"
+    """The initramfs runs and has configured the network."""
+    FETCH = "fetch"
+    """The root is being fetched (into RAM), or its NBD export was opened."""
+    VERIFIED = "verified"
+    """The root in RAM has the promised sha256."""
+    ROOT = "root"
+    """The root is mounted, with its writable overlay."""
+    PREPARED = "prepared"
+    """lts.conf and the machine's files are in place; the real init comes next."""
+    SYSTEM = "system"
+    """systemd reached multi-user."""
+    JOINING = "joining"
+    """The join command was started."""
+    JOINED = "joined"
+    """The join command ended well."""
+    FAILED = "failed"
+    """The machine, or one of our servers on its behalf, gave up; the detail says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `peer` is who it happened to, as the reporting server knows it.
+
+    DHCP knows a MAC ("52:54:00:12:34:56"), the others an address; whoever assembles the servers turns both into
+    a machine's name. `detail` is one line for a person; text that a peer chose is already escaped (`%r`).
+    """
+
+    peer: str | IPv4Address
+    stage: Stage
+    detail: str
+    bytes_sent: int = 0
+
+
+Report = Callable[[Event], None]
+"""Where a server sends its events. Cheap, never raises, never blocks."""
