@@ -238,9 +238,7 @@ class Pool(Setting):
 class NodeFile(Setting):
     """A file that every machine gets: `content` here, or a copy of the file `from`."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
 
     from_: Annotated[Path | None, Field(alias="from")] = None
     """A file, relative to this configuration's folder."""
