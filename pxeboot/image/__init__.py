@@ -1,0 +1,1 @@
+"""Images: a kernel, its initrd and a squashfs, immutable and named by their digest."""

@@ -1,0 +1,134 @@
+"""The image store: a folder of immutable images, and names that point to them.
+
+    STORE/by-sha256/<id>/{vmlinuz,initrd.img,root.squashfs,modules/*.ko,SHA256SUMS}
+    STORE/<name> -> by-sha256/<id>
+
+An image's id is the sha256 of its SHA256SUMS, so it stands for every byte of it, and `sha256sum -c` checks it. A
+name is a link that is swapped by a rename: whoever resolved it before keeps the image it saw.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+KERNEL = "vmlinuz"
+INITRD = "initrd.img"
+SQUASHFS = "root.squashfs"
+MODULES = "modules"
+SUMS = "SHA256SUMS"
+BY_DIGEST = "by-sha256"
+
+
+class ImageError(Exception):
+    """An image that is not there, not whole, or not usable; the text is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One immutable image on disk."""
+
+    image_id: str
+    folder: Path
+    sums: dict[str, str]
+    """File name → sha256, as in SHA256SUMS."""
+
+    @property
+    def squashfs_sha256(self) -> str:
+        """The digest that a machine checks before it uses its root."""
+        return self.sums[SQUASHFS]
+
+    @property
+    def modules(self) -> list[Path]:
+        """Kernel modules that a stock initrd lacks, in the order in which they load."""
+        return [self.folder / name for name in sorted(self.sums) if name.startswith(f"{MODULES}/")]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the squashfs."""
+        return (self.folder / SQUASHFS).stat().st_size
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hex. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_image(path: Path) -> StoredImage:
+    """Return the image that a name (a link in a store) or an image's own folder stands for.
+
+    The link is followed once, here; what is returned names the immutable folder. Raises `ImageError`.
+    """
+    folder = path.resolve()
+    try:
+        listing = (folder / SUMS).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: no image here ({error.strerror}); `pxeboot image add` makes one") from None
+    sums = {}
+    for line in listing.decode().splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    missing = [name for name in (KERNEL, INITRD, SQUASHFS) if name not in sums or not (folder / name).is_file()]
+    if missing:
+        raise ImageError(f"{folder}: {', '.join(missing)} missing; add the image again")
+    return StoredImage(hashlib.sha256(listing).hexdigest(), folder, sums)
+
+
+def seal(folder: Path) -> StoredImage:
+    """Write SHA256SUMS over everything in `folder`, flush it all to disk and make it read-only."""
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
+    listing = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
+    (folder / SUMS).write_text(listing)
+    for path in (*sorted(folder.rglob("*")), folder):
+        if path.is_file():
+            path.chmod(0o444)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    return open_image(folder)
+
+
+def publish(store: Path, name: str, staged: Path) -> StoredImage:
+    """Move a finished folder into the store under its digest, and point `name` to it, atomically.
+
+    `staged` lies in the same file system as the store and is gone afterwards. An image that the store already
+    holds is kept as it is. Raises `ImageError` if `name` cannot be an image's name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == BY_DIGEST:
+        raise ImageError(f"{name!r} cannot be an image's name; use letters, digits, '.', '_' and '-'")
+    image = seal(staged)
+    final = store / BY_DIGEST / image.image_id
+    if final.exists():
+        shutil.rmtree(staged)
+    else:
+        staged.chmod(0o755)
+        staged.rename(final)
+        _sync_folder(final.parent)
+    link = store / f".{name}.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(BY_DIGEST) / image.image_id)
+    link.rename(store / name)
+    _sync_folder(store)
+    return open_image(store / name)
+
+
+def staging(store: Path) -> Path:
+    """Return a new empty folder inside the store to prepare an image in."""
+    (store / BY_DIGEST).mkdir(parents=True, exist_ok=True)
+    folder = store / BY_DIGEST / f".new-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
