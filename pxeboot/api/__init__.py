@@ -1,0 +1,1 @@
+"""How others look into the daemon: JSON over a unix socket."""

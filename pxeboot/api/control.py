@@ -1,0 +1,96 @@
+"""The control socket: what `pxeboot status` asks, answered as JSON over HTTP on a unix socket.
+
+GET /v1/status              every machine with its newest boot
+GET /v1/machines/NAME       one machine: all boots that are kept, every step, its own report
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from pxeboot.timeline import Boot, Machine, Timeline
+
+
+def boot_json(boot: Boot) -> dict[str, object]:
+    """Return one boot as JSON values; times are seconds since 1970."""
+    return {
+        "started_s": boot.started_s,
+        "stage": boot.stage.value if boot.stage else None,
+        "steps": [
+            {
+                "stage": step.stage.value,
+                "first_s": step.first_s,
+                "last_s": step.last_s,
+                "detail": step.detail,
+                "bytes_sent": step.bytes_sent,
+            }
+            for step in boot.steps
+        ],
+    }
+
+
+def machine_json(machine: Machine, *, whole: bool) -> dict[str, object]:
+    """Return one machine as JSON values, with its newest boot, or with all boots and its report."""
+    out: dict[str, object] = {
+        "name": machine.name,
+        "mac": machine.mac,
+        "ip": machine.ip,
+        "pool": machine.pool,
+        "boot": boot_json(machine.boots[-1]) if machine.boots else None,
+    }
+    if whole:
+        out["boots"] = [boot_json(boot) for boot in machine.boots]
+        out["report"] = machine.boots[-1].report if machine.boots else ""
+    return out
+
+
+def application(timeline: Timeline) -> web.Application:
+    """Return the application that answers from `timeline`."""
+
+    async def status(_: web.Request) -> web.Response:
+        return answer({"machines": [machine_json(machine, whole=False) for machine in timeline]})
+
+    async def one(request: web.Request) -> web.Response:
+        machine = timeline.get(request.match_info["name"])
+        if machine is None:
+            return answer({"error": f"no machine {request.match_info['name']!r} was heard of"}, 404)
+        return answer(machine_json(machine, whole=True))
+
+    app = web.Application()
+    app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/machines/{name}", one)
+    return app
+
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """Return a JSON response."""
+    return web.Response(text=json.dumps(value) + "\n", status=status, content_type="application/json")
+
+
+class ControlSocket:
+    """The unix socket, there while the daemon runs."""
+
+    def __init__(self, path: Path, timeline: Timeline) -> None:
+        """Serve `timeline` at `path`."""
+        self._path = path
+        self._runner = web.AppRunner(application(timeline), access_log=None, shutdown_timeout=0.5)
+
+    async def __aenter__(self) -> "ControlSocket":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        await self._runner.setup()
+        old = os.umask(0o117)  # the socket is made with mode 0660
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(old)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        with suppress(FileNotFoundError):
+            self._path.unlink()

@@ -1,0 +1,250 @@
+"""The tree of names that a machine may fetch, through TFTP and HTTP alike.
+
+    grub/...                               GRUB's network images and modules, files on disk
+    grub/grub.cfg, grub/grub.cfg-01-MAC    made for whoever asks
+    images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
+    images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
+    lts.conf                               made for whoever asks
+
+Who asks is the holder of the source address: a machine gets its own files and nobody else's.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from config.content import Content, Made, OpenFile
+from config.events import Stage
+from config.ltsconf import LtsConf, LtsConfError
+from config.model import Cluster, Farm
+from pxeboot.bootfiles import archive, grubcfg
+from pxeboot.bootfiles.machine import Farmhouse, Machine
+from pxeboot.bootfiles.root import Root
+from pxeboot.image import store
+
+log = logging.getLogger(__name__)
+
+EXPIRES_KEY = "JOIN_K8S_EXPIRES"
+"""The lts.conf key that says until when the join command beside it is good (RFC 3339, UTC)."""
+
+IMAGE_FILES = (store.KERNEL, store.INITRD, store.SQUASHFS, store.SUMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who a source address belongs to."""
+
+    mac: str
+    """The card that the address was given to; "" when only the farm's file says whose it is."""
+    name: str
+    """The name of a machine that the farm does not list."""
+
+
+def stage_of(name: str) -> Stage | None:
+    """Return the stage that a machine reaches by fetching `name`; None for what is not worth telling.
+
+    >>> stage_of("grub/x86_64-efi/core.efi")
+    <Stage.LOADER: 'loader'>
+    """
+    last = name.rpartition("/")[2]
+    if last.startswith("grub.cfg"):
+        return Stage.MENU
+    return {
+        "core.0": Stage.LOADER,
+        "core.efi": Stage.LOADER,
+        store.KERNEL: Stage.KERNEL,
+        "node.cpio": Stage.INITRD,
+        store.INITRD: Stage.INITRD,
+        store.SQUASHFS: Stage.FETCH,
+    }.get(last)
+
+
+class Tree:
+    """What every machine may fetch. `lookup` is the seam that TFTP and HTTP are handed."""
+
+    def __init__(
+        self,
+        farm: Farm,
+        *,
+        who: Callable[[IPv4Address], Asker | None],
+        server_for: Callable[[IPv4Address], IPv4Address],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        node: Mapping[str, bytes],
+    ) -> None:
+        """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts."""
+        self.swap(farm)
+        self._who = who
+        self._server_for = server_for
+        self._now = now
+        self._node = node
+
+    def swap(self, farm: Farm) -> None:
+        """Serve another farm from now on."""
+        self.house = Farmhouse(farm)
+        self._static = Root(farm.server.state / "boot")
+
+    def machine_at(self, peer: IPv4Address) -> Machine | None:
+        """Return the machine whose address this is, if the farm gives it something to boot."""
+        asker = self._who(peer)
+        node = self.house.node_at(peer)
+        if asker is None and node is not None:
+            return self.house.machine(node.macs[0], peer, node.name)
+        if asker is None:
+            return None
+        return self.house.machine(asker.mac or (node.macs[0] if node else ""), peer, asker.name)
+
+    async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
+        """Return what `name` is for `peer`, or None. Disk is read in a thread. Raises `OSError` for a broken disk."""
+        machine = self.machine_at(peer)
+        return await asyncio.to_thread(self._find, name, machine)
+
+    def _find(self, name: str, machine: Machine | None) -> Content | None:
+        match name.split("/"):
+            case ["grub", last] if last.startswith("grub.cfg"):
+                return self._menu(last, machine)
+            case ["grub", *_]:
+                found = self._static.open(name)
+                # GRUB likes an empty list better than an error, and goes on faster.
+                return Made(name, b"", "empty") if found is None and name.endswith(".lst") else found
+            case ["images", image_id, file] if file in IMAGE_FILES:
+                return self._image_file(image_id, file)
+            case ["images", image_id, mac, "node.cpio"] if machine is not None:
+                card = mac.removeprefix("01-").replace("-", ":").lower()
+                if card in machine.macs and (image := self._image(image_id)) is not None:
+                    booting = self.house.machine(card, machine.ip, machine.name)
+                    return None if booting is None else self._node_cpio(booting, image, name)
+            case ["lts.conf"] if machine is not None:
+                return made(name, archive.lts_text(machine, self.lts(machine)), secret=True)
+        return None
+
+    def _menu(self, last: str, machine: Machine | None) -> Content | None:
+        """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
+        asked = last.removeprefix("grub.cfg").removeprefix("-01-").replace("-", ":").lower()
+        if machine is None:
+            return made(last, grubcfg.nothing(asked or "unknown").encode())
+        if asked and asked not in machine.macs:
+            return None
+        booting = self.house.machine(asked, machine.ip, machine.name) if asked else machine
+        if booting is None:
+            return None
+        server = self._server_for(machine.ip)
+        port = self.house.farm.server.http_port
+        http = f"{server}" if port == 80 else f"{server}:{port}"
+        image = store.open_image(self.house.farm.images[booting.pool.image].path)
+        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id).encode())
+
+    def _image(self, image_id: str) -> store.StoredImage | None:
+        """Return the image of this digest from any store that the farm names, whichever version is current now."""
+        if not re.fullmatch("[0-9a-f]{64}", image_id):
+            return None
+        for setting in self.house.farm.images.values():
+            for folder in (setting.path.parent / store.BY_DIGEST / image_id, setting.path):
+                try:
+                    image = store.open_image(folder)
+                except store.ImageError:
+                    continue
+                if image.image_id == image_id:
+                    return image
+        return None
+
+    def _image_file(self, image_id: str, file: str) -> OpenFile | None:
+        image = self._image(image_id)
+        if image is None:
+            return None
+        digest = image.sums.get(file, image_id)
+        return Root(image.folder).open(file, etag=digest, immutable=True)
+
+    def open_export(self, name: str) -> OpenFile | None:
+        """Return the squashfs of the NBD export `name`: an image's digest, its name, or "" if there is one image.
+
+        Blocks on the disk: call it in a thread.
+        """
+        images = self.house.farm.images
+        if name == "" and len(images) == 1:
+            name = next(iter(images))
+        if name not in images:
+            return self._image_file(name, store.SQUASHFS)
+        try:
+            image = store.open_image(images[name].path)
+        except store.ImageError as error:
+            log.warning("%s", error)
+            return None
+        return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
+
+    def _node_cpio(self, machine: Machine, image: store.StoredImage, name: str) -> Made:
+        farm = self.house.farm
+        server = self._server_for(machine.ip)
+        port = farm.server.http_port
+        root = archive.Root(
+            image_id=image.image_id,
+            squashfs_sha256=image.squashfs_sha256,
+            size_bytes=image.size_bytes,
+            modules=modules(image.folder, tuple(image.modules)),
+            server=f"http://{server}" if port == 80 else f"http://{server}:{port}",
+            nbd_host=str(server),
+            nbd_port=farm.server.nbd_port,
+        )
+        files = {path: file_bytes(setting.from_, setting.content) for path, setting in farm.node.files.items()}
+        lts = self.lts(machine)
+        return made(name, archive.node_cpio(machine, root, lts, farm.node, files, self._node), secret=True)
+
+    def lts(self, machine: Machine) -> dict[str, str]:
+        """Return the lts.conf keys of one machine: from its tags, the farm's lts.conf, and its cluster's."""
+        farm = self.house.farm
+        cluster = farm.clusters[machine.pool.cluster] if machine.pool.cluster else None
+        values = dict(machine.lts)
+        for path in dict.fromkeys((farm.lts_conf, cluster.lts_conf if cluster else None)):
+            if path is not None:
+                values |= resolve(path, machine)
+        return without_expired(values, cluster, self._now(), machine.name)
+
+
+def resolve(path: Path, machine: Machine) -> dict[str, str]:
+    """Return what an lts.conf file says for one machine; nothing if it is not there or broken, which is logged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return LtsConf.parse(text).resolve(hostname=machine.name, ip=machine.ip, macs=machine.macs)
+    except FileNotFoundError:
+        log.warning("%s boots without %s: there is no such file (yet)", machine.name, path)
+    except (OSError, UnicodeDecodeError, LtsConfError) as error:
+        log.error("%s boots without %s: %s", machine.name, path, error)
+    return {}
+
+
+def without_expired(values: dict[str, str], cluster: Cluster | None, now: datetime, name: str) -> dict[str, str]:
+    """Return `values` without a join command that is no longer good: an expired token is never served."""
+    expires = values.pop(EXPIRES_KEY, None)
+    if cluster is None or expires is None or cluster.join_key not in values:
+        return values
+    try:
+        good = datetime.fromisoformat(expires) > now
+    except (ValueError, TypeError):
+        good = False
+    if not good:
+        log.warning("%s boots without its join command: the token expired at %s; is the controller running?",
+                    name, expires)  # fmt: skip
+        del values[cluster.join_key]
+    return values
+
+
+def file_bytes(path: Path | None, content: str | None) -> bytes:
+    """Return a configured file's bytes. Raises `OSError`."""
+    return path.read_bytes() if path is not None else (content or "").encode()
+
+
+@lru_cache(maxsize=8)
+def modules(folder: Path, paths: tuple[Path, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Return name and bytes of an image's modules; the folder is immutable, so they are read once."""
+    return tuple((path.name, path.read_bytes()) for path in paths)
+
+
+def made(name: str, data: bytes, *, secret: bool = False) -> Made:
+    """Return content made now, with its digest as its validator."""
+    return Made(name, data, hashlib.sha256(data).hexdigest(), secret)

@@ -1,0 +1,139 @@
+"""`pxeboot status`: who is booting, and how far."""
+
+import http.client
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+CONTROL = Path("/run/pxeboot/control.sock")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        """Talk to the daemon whose control socket is at `path`."""
+        super().__init__("pxeboot", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises `OSError`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(control: Path, path: str) -> dict[str, Any]:
+    """Return the daemon's answer; say why there is none and exit with status 1."""
+    connection = UnixConnection(control)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+    except (OSError, http.client.HTTPException) as error:
+        click.echo(f"pxeboot status: no answer at {control} ({error}); is `pxeboot serve` running?", err=True)
+        sys.exit(1)
+    finally:
+        connection.close()
+    if response.status != 200:
+        click.echo(f"pxeboot status: {answer.get('error', response.reason)}", err=True)
+        sys.exit(1)
+    return answer
+
+
+def ago(seconds: float) -> str:
+    """Return a duration as a person says it.
+
+    >>> ago(75)
+    '1 min 15 s'
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def table(machines: list[dict[str, Any]], now: float) -> Any:
+    """Return the table of all machines."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("machine", "address", "pool", "stage", "since", "what"):
+        out.add_column(column, overflow="fold" if column == "what" else "ellipsis", no_wrap=column != "what")
+    for machine in machines:
+        boot = machine["boot"]
+        step = boot["steps"][-1] if boot and boot["steps"] else None
+        stage = step["stage"] if step else "-"
+        colour = {"failed": "red", "joined": "green", "system": "green"}.get(stage, "yellow")
+        out.add_row(
+            machine["name"],
+            machine["ip"] or machine["mac"],
+            machine["pool"],
+            f"[{colour}]{stage}[/]",
+            ago(now - step["last_s"]) if step else "-",
+            step["detail"] if step and stage != "system" else "",
+        )
+    return out
+
+
+def timeline(machine: dict[str, Any]) -> Any:
+    """Return the table of one machine's newest boot, a row a step."""
+    from rich import box
+    from rich.table import Table
+
+    boot = machine["boot"]
+    title = f"{machine['name']}  {machine['mac']}  {machine['ip']}"
+    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    out.add_column("at", justify="right")
+    out.add_column("stage")
+    out.add_column("what", overflow="fold")
+    for step in boot["steps"] if boot else []:
+        style = "red" if step["stage"] == "failed" else None
+        out.add_row(f"{step['last_s'] - boot['started_s']:.1f} s", step["stage"], step["detail"], style=style)
+    return out
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--control", type=click.Path(path_type=Path), default=CONTROL, show_default=True,
+              help="The daemon's control socket.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--watch", is_flag=True, help="Go on, and show every change.")
+@click.option("--report", is_flag=True, help="With NAME: what the machine said it became.")
+def command(name: str | None, control: Path, as_json: bool, watch: bool, report: bool) -> None:
+    """Show every machine that boots or has booted, or the newest boot of NAME step by step."""
+    path = f"/v1/machines/{name}" if name else "/v1/status"
+    if as_json:
+        click.echo(json.dumps(ask(control, path), indent=2))
+        return
+    if report:
+        click.echo(ask(control, path).get("report", "").rstrip())
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    def view() -> Any:
+        answer = ask(control, path)
+        return timeline(answer) if name else table(answer["machines"], time.time())
+
+    console = Console()
+    if not watch:
+        console.print(view())
+        return
+    try:
+        with Live(view(), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(0.5)
+                live.update(view(), refresh=True)
+    except KeyboardInterrupt:
+        return

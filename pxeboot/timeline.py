@@ -1,0 +1,108 @@
+"""Who is booting, and how far: events in, state out. Pure.
+
+Everything a person sees of a boot (table, page, JSON, log) is drawn from here.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from config.events import Stage
+
+ORDER = list(Stage)
+MAX_MACHINES = 20_000
+KEPT_BOOTS = 3
+MAX_REPORT = 64 * 1024
+
+
+@dataclass(slots=True)
+class Step:
+    """One stage of a boot. What is said again of the same stage is kept as the newest detail."""
+
+    stage: Stage
+    first_s: float
+    last_s: float
+    detail: str
+    bytes_sent: int = 0
+
+
+@dataclass(slots=True)
+class Boot:
+    """One boot of one machine, from the firmware's first question on."""
+
+    started_s: float
+    steps: list[Step] = field(default_factory=list)
+    report: str = ""
+    """The machine's own account, sent once its system was up."""
+
+    @property
+    def stage(self) -> Stage | None:
+        """The newest stage."""
+        return self.steps[-1].stage if self.steps else None
+
+    @property
+    def reached(self) -> int:
+        """The farthest stage, as its place in the order of a boot; -1 before the first. `FAILED` is no progress."""
+        return max((ORDER.index(step.stage) for step in self.steps if step.stage is not Stage.FAILED), default=-1)
+
+
+@dataclass(slots=True)
+class Machine:
+    """One machine that we have heard of."""
+
+    name: str
+    mac: str = ""
+    ip: str = ""
+    pool: str = ""
+    boots: deque[Boot] = field(default_factory=lambda: deque(maxlen=KEPT_BOOTS))
+
+
+class Timeline:
+    """All machines, by name. The one that was silent longest is forgotten when there are too many."""
+
+    def __init__(self) -> None:
+        """Start with no machine."""
+        self._machines: OrderedDict[str, Machine] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(sorted(self._machines.values(), key=lambda machine: machine.name))
+
+    def get(self, name: str) -> Machine | None:
+        """Return the machine of this name, if we have heard of it."""
+        return self._machines.get(name)
+
+    def machine(self, name: str) -> Machine:
+        """Return the machine of this name, new if we had not heard of it; it counts as heard of now."""
+        machine = self._machines.setdefault(name, Machine(name))
+        self._machines.move_to_end(name)
+        if len(self._machines) > MAX_MACHINES:
+            self._machines.popitem(last=False)
+        return machine
+
+    def record(self, name: str, stage: Stage, detail: str, now_s: float, bytes_sent: int = 0) -> Machine:
+        """Take in that `stage` happened to the machine `name` at `now_s`, seconds since 1970.
+
+        A DISCOVER begins a new boot once the one before went beyond getting an address. What comes out of order
+        (the initramfs asks for an address again) is kept as a step of its own.
+        """
+        machine = self.machine(name)
+        boot = machine.boots[-1] if machine.boots else None
+        if boot is None or (stage is Stage.DISCOVER and boot.reached > ORDER.index(Stage.ADDRESS)):
+            boot = Boot(now_s)
+            machine.boots.append(boot)
+        newest = boot.steps[-1] if boot.steps else None
+        if newest is not None and newest.stage is stage:
+            newest.last_s = now_s
+            newest.detail = detail
+            newest.bytes_sent += bytes_sent
+        else:
+            boot.steps.append(Step(stage, now_s, now_s, detail, bytes_sent))
+            # A machine that fails again and again must not fill the memory with one boot.
+            del boot.steps[1:-199]
+        return machine
+
+    def keep_report(self, name: str, text: str) -> None:
+        """Keep the machine's own account of what it became, with its newest boot."""
+        machine = self._machines.get(name)
+        if machine is not None and machine.boots:
+            machine.boots[-1].report = text[:MAX_REPORT]

@@ -1,0 +1,110 @@
+"""A bare machine in QEMU: a firmware, network cards, memory, and nothing else. No disk.
+
+Software emulation only; the cards are taps on the segment's bridge.
+"""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+from tests.support.segment import Segment
+
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+
+class Firmware(Enum):
+    """What a machine starts with."""
+
+    BIOS = "bios"
+    """SeaBIOS with QEMU's iPXE ROM on the card."""
+    UEFI = "uefi"
+    """OVMF with its own PXE; the card's ROM is taken away."""
+
+
+class Machine:
+    """A machine on the segment; `power_on` starts it. Its serial console is kept in a file."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        folder: Path,
+        *,
+        name: str = "machine",
+        firmware: Firmware = Firmware.UEFI,
+        macs: Sequence[str] = ("52:54:00:12:34:56",),
+        boot_card: int = 0,
+        memory_mib: int = 1024,
+    ) -> None:
+        """Plug in a machine whose card number `boot_card` boots. Files go to `folder`."""
+        self._segment = segment
+        self._folder = folder
+        self._name = name
+        self._firmware = firmware
+        self._macs = macs
+        self._boot_card = boot_card
+        self._memory_mib = memory_mib
+        self._process: subprocess.Popen[str] | None = None
+        self.console_file = folder / f"{name}.console"
+        self._taps = [segment.tap(f"tap-{name[:8]}{n}") for n in range(len(macs))]
+
+    def argv(self, extra: Sequence[str] = ()) -> list[str]:
+        """Return QEMU's command line."""
+        argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-smp", "2"]
+        argv += ["-m", str(self._memory_mib), "-display", "none", "-monitor", "none", "-no-user-config"]
+        argv += ["-serial", f"file:{self.console_file}"]
+        if self._firmware is Firmware.UEFI:
+            variables = self._folder / f"{self._name}.vars"
+            shutil.copyfile(OVMF_VARS, variables)
+            argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
+            argv += ["-drive", f"if=pflash,format=raw,file={variables}"]
+        for number, (mac, tap) in enumerate(zip(self._macs, self._taps, strict=True)):
+            argv += ["-netdev", f"tap,id=n{number},ifname={tap},script=no,downscript=no"]
+            device = f"virtio-net-pci,netdev=n{number},mac={mac}"
+            if number == self._boot_card:
+                device += ",bootindex=1"
+            if self._firmware is Firmware.UEFI or number != self._boot_card:
+                device += ",romfile="
+            argv += ["-device", device]
+        return [*argv, *extra]
+
+    def power_on(self, *extra: str) -> None:
+        """Start the machine; `extra` goes to QEMU."""
+        self.console_file.unlink(missing_ok=True)
+        log = (self._folder / f"{self._name}.qemu").open("w")
+        with log:
+            self._process = self._segment.bridge.popen(*self.argv(extra), stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is powered."""
+        return self._process is not None and self._process.poll() is None
+
+    def power_off(self) -> None:
+        """Pull the plug."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def console(self) -> str:
+        """Return what the serial console has shown so far."""
+        try:
+            return self.console_file.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def wait_for(self, text: str, within_s: float, *, since: int = 0) -> str:
+        """Return the console once it shows `text` after position `since`. Raises `TimeoutError` with its end."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            console = self.console()
+            if text in console[since:]:
+                return console
+            if not self.running:
+                break
+            time.sleep(0.2)
+        raise TimeoutError(f"{text!r} did not show within {within_s} s; the console ends:\n{self.console()[-2000:]}")
