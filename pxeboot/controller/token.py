@@ -1,0 +1,139 @@
+"""A bootstrap token: made, told as the keys of its Secret, and read back from them.
+
+The secret half never prints itself, so that no log line, traceback or test report can show it by accident.
+"""
+
+import base64
+import binascii
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+ALPHABET = string.ascii_lowercase + string.digits
+FORM = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
+SECRET_TYPE = "bootstrap.kubernetes.io/token"
+GROUP = "system:bootstrappers:kubeadm:default-node-token"
+
+
+class NotAToken(ValueError):
+    """What was read is no bootstrap token. The message never holds what was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bootstrap token, `id` public and `secret` not: `repr` and `str` leave the secret out."""
+
+    id: str
+    secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not FORM.fullmatch(f"{self.id}.{self.secret}"):
+            raise NotAToken("a bootstrap token is six, a dot and sixteen of a-z and 0-9")
+
+    @classmethod
+    def make(cls) -> "Token":
+        """A new token from the system's random numbers, every one of 36^22 equally likely."""
+        return cls(
+            id="".join(secrets.choice(ALPHABET) for _ in range(6)),
+            secret="".join(secrets.choice(ALPHABET) for _ in range(16)),
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "Token":
+        """Read `ID.SECRET`. Raises `NotAToken`."""
+        match = FORM.fullmatch(text)
+        if not match:
+            raise NotAToken("a bootstrap token is six, a dot and sixteen of a-z and 0-9")
+        return cls(match[1], match[2])
+
+    def reveal(self) -> str:
+        """`ID.SECRET`, for the join command and nothing else."""
+        return f"{self.id}.{self.secret}"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token that the cluster knows, from `created` (its API server's clock) until `expires` (ours); seconds
+    since 1970."""
+
+    token: Token
+    created: float
+    expires: float
+
+
+def secret_name(token_id: str) -> str:
+    """The name that the API demands of the token's Secret in kube-system."""
+    return f"bootstrap-token-{token_id}"
+
+
+def secret_data(token: Token, expires: float, description: str) -> dict[str, str]:
+    """The keys of the token's Secret, in clear text (its `stringData`).
+
+    It may authenticate and sign cluster-info, and opens what a joining machine needs and no more: the one group
+    of kubeadm's default (Kubernetes, "Authenticating with Bootstrap Tokens").
+    """
+    return {
+        "token-id": token.id,
+        "token-secret": token.secret,
+        "expiration": rfc3339(expires),
+        "usage-bootstrap-authentication": "true",
+        "usage-bootstrap-signing": "true",
+        "auth-extra-groups": GROUP,
+        "description": description,
+    }
+
+
+def read_secret(data: Mapping[str, str], created: float) -> IssuedToken:
+    """Return the token in a Secret's `data`, whose values are base64.
+
+    Raises `NotAToken` when a key is missing or malformed, when it never expires or may not authenticate: no
+    token that we would hand to a machine.
+    """
+    try:
+        clear = {key: base64.b64decode(value, validate=True).decode("ascii") for key, value in data.items()}
+        token = Token(clear["token-id"], clear["token-secret"])
+        expires = parse_rfc3339(clear["expiration"])
+    except KeyError as missing:
+        raise NotAToken(f"it has no {missing.args[0]!r}") from None
+    except (binascii.Error, UnicodeDecodeError):
+        raise NotAToken("a value is not base64 of ASCII text") from None
+    except NotAToken:
+        raise
+    except ValueError:
+        raise NotAToken("its expiration is not an RFC 3339 time") from None
+    if clear.get("usage-bootstrap-authentication") != "true":
+        raise NotAToken("it may not be used to authenticate")
+    return IssuedToken(token, created, expires)
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since 1970 → RFC 3339 in UTC; a fraction is cut off, so that what expires never does so later.
+
+    >>> rfc3339(1735689600.9)
+    '2025-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_rfc3339(text: str) -> float:
+    """RFC 3339 → seconds since 1970. Raises `ValueError`, also for a time without its zone.
+
+    >>> parse_rfc3339("2025-01-01T01:00:00+01:00")
+    1735689600.0
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no time zone")
+    return moment.timestamp()
+
+
+def hide_tokens(text: str) -> str:
+    """Return `text` with the secret half of whatever looks like a token replaced by `<hidden>`.
+
+    >>> hide_tokens("kubeadm join h:6443 --token abcdef.0123456789abcdef now")
+    'kubeadm join h:6443 --token abcdef.<hidden> now'
+    """
+    return re.sub(r"(?<![a-z0-9])([a-z0-9]{6})\.[a-z0-9]{16}(?![a-z0-9])", r"\1.<hidden>", text)
