@@ -33,7 +33,10 @@ class Export:
 
     def intact(self) -> bool:
         """Return whether the file has neither been truncated nor rewritten since it was opened."""
-        return self._look() == self._stamp
+        try:
+            return self._look() == self._stamp
+        except OSError:  # such as ESTALE
+            return False
 
     def read_warm(self, into: memoryview, offset: int) -> bool:
         """Fill `into` from `offset` if that needs no disk; never blocks.
