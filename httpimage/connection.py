@@ -1,0 +1,223 @@
+"""One HTTP connection, with the limits that keep strangers from tying up the daemon."""
+
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+
+from httpimage.complaints import Complaints
+from httpimage.reply import Refusal, head
+
+log = logging.getLogger(__name__)
+
+HEADER_S = 10.0
+"""How long a request's head may take from its first byte (the first request: from the connection)."""
+IDLE_S = 60.0
+"""How long a connection may wait for another request."""
+LINGER_S = 1.0
+"""How long a refused peer may take to read why, before its connection is reset by what it goes on sending."""
+
+MAX_TARGET = 8192
+"""Bytes of the request line; longer is 414."""
+MAX_FIELD = 4096
+"""Bytes of one header; longer is 431."""
+MAX_FIELDS = 100
+"""Headers of one request; more is 431."""
+MAX_HEAD = 16384
+"""Bytes of all headers together; more is 431."""
+
+MAX_CONNECTIONS = 4096
+"""Connections at once."""
+MAX_CONNECTIONS_PER_PEER = 256
+"""Connections of one address at once."""
+
+_REQUEST_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/")
+
+
+class Connections:
+    """The connections that are open, and what is counted against their limits."""
+
+    def __init__(self, complain: Complaints) -> None:
+        self.complain = complain
+        self._by_peer: Counter[str] = Counter()
+
+    def admit(self, peer: str) -> bool:
+        """Count a connection of `peer`, if there is room for it."""
+        if self._by_peer.total() >= MAX_CONNECTIONS or self._by_peer[peer] >= MAX_CONNECTIONS_PER_PEER:
+            return False
+        self._by_peer[peer] += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        """Give back what `admit` counted."""
+        self._by_peer[peer] -= 1
+        if not self._by_peer[peer]:
+            del self._by_peer[peer]
+
+
+class Connection(web.RequestHandler):
+    """A connection as aiohttp parses it, plus deadlines for the head, limits, and errors that reach the peer.
+
+    Whoever handles a request calls `begin_request` and `end_request` around it.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_connections",
+        "_deadline",
+        "_gone",
+        "_head_bytes",
+        "_head_tail",
+        "_linger",
+        "_peer",
+        "_reading_head",
+    )
+
+    def __init__(self, server: web.Server, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # how aiohttp turns it off
+            logger=log,
+            keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
+            max_line_size=MAX_TARGET,
+            max_field_size=MAX_FIELD,
+            max_headers=MAX_FIELDS + 2,  # its Python parser counts the request line and the empty one
+            auto_decompress=False,
+        )
+        self._connections = connections
+        self._deadline: asyncio.TimerHandle | None = None
+        self._gone = loop.create_future()
+        self._linger = False
+        self._peer = ""
+        self._admitted = False
+        self._reading_head = True
+        self._head_bytes = 0
+        self._head_tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the peer, and begin to wait for its first request."""
+        address = transport.get_extra_info("peername")
+        self._peer = str(address[0]) if address else "?"
+        self._admitted = self._connections.admit(self._peer)
+        super().connection_made(transport)
+        if self._admitted:
+            self._expect_head()
+        else:
+            self._connections.complain(logging.WARNING, "http %s has too many connections: one refused", self._peer)
+            self._refuse(503)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give everything back."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._admitted:
+            self._admitted = False
+            self._connections.leave(self._peer)
+        if not self._gone.done():
+            self._gone.set_result(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, unless the head takes too long or grows too large."""
+        if self._linger:
+            return
+        if self._reading_head and data.strip(b"\r\n"):  # GRUB 2.06 leaves an empty line behind each request
+            if self._deadline is None:
+                self._expect_head()
+            end = (self._head_tail + data).find(b"\r\n\r\n")
+            self._head_bytes += len(data) if end < 0 else end
+            self._head_tail = (self._head_tail + data)[-3:]
+            if self._head_bytes > MAX_TARGET + MAX_HEAD:
+                self._connections.complain(logging.INFO, "http %s sent a head that is too large", self._peer)
+                self._refuse(431)
+                return
+            self._reading_head = end < 0
+        super().data_received(data)
+
+    def begin_request(self) -> None:
+        """A head is complete: stop its clock."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def end_request(self) -> None:
+        """The answer is out: the next bytes are a new head."""
+        self._reading_head = True
+        self._head_bytes = 0
+        self._head_tail = b""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what could not be parsed, or the last resort after a bug of ours."""
+        self.begin_request()
+        self.close()
+        if status >= 500:
+            log.error("http %s: an error of ours", self._peer, exc_info=exc)
+        else:
+            status = _status(exc)
+            self._connections.complain(logging.INFO, "http %s sent a bad request: %r", self._peer, exc)
+        if request.writer.output_size > 0:
+            raise ConnectionAbortedError("the answer has begun; only closing can tell the peer")
+        return _LastWord(self, status)
+
+    async def linger(self) -> None:
+        """Close our side and read on for a moment, so that a reset does not overtake our last answer.
+
+        RFC 9112 section 9.6.
+        """
+        self._linger = True
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+            await asyncio.wait((self._gone,), timeout=LINGER_S)
+
+    def _expect_head(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(HEADER_S, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self._connections.complain(logging.INFO, "http %s sent no whole request in %d s", self._peer, HEADER_S)
+        self.force_close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer at once, outside a request, and close."""
+        self._linger = True
+        if self.transport is not None:
+            self.transport.write(head(status, [("Connection", "close"), ("Content-Length", "0")]))
+        self.force_close()
+
+
+class _LastWord(Refusal):
+    """An error answer after which the connection is closed gently."""
+
+    def __init__(self, connection: Connection, status: int) -> None:
+        super().__init__(status, now_s=time.time(), close=True)
+        self._connection = connection
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send what is left, then linger."""
+        await super().write_eof(data)
+        await self._connection.linger()
+
+
+def _status(error: BaseException | None) -> int:
+    """Return the status for what aiohttp's parser found, which answers 400 to everything."""
+    match error:
+        case LineTooLong():
+            return 414 if str(error.args[1]) == str(MAX_TARGET) else 431
+        case BadHttpMethod() if _REQUEST_LINE.search(str(error.line)):
+            return 501
+        case _ if "Too many headers" in str(error):
+            return 431
+        case _:
+            return 400

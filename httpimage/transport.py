@@ -1,0 +1,186 @@
+"""The HTTP server: looks names up, decides, and sends. aiohttp parses; what is answered is decided here."""
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
+
+from aiohttp import web
+
+from config.content import Lookup
+from config.events import Report, Stage
+from httpimage.answer import respond
+from httpimage.complaints import Complaints
+from httpimage.connection import Connection, Connections
+from httpimage.names import host_is_valid, relative_name
+from httpimage.reply import Refusal, Reply
+from httpimage.reports import Accept, Reports
+
+log = logging.getLogger(__name__)
+
+_REPORTS = "report/"
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
+_STOPPED_WITHIN_S = 0.3  # aiohttp waits this long twice
+
+
+def application(
+    lookup: Lookup, report: Report, stage_of: Callable[[str], Stage | None], accept: Accept
+) -> web.Application:
+    """Return the application that answers for every path: GET and HEAD of what `lookup` knows, POST of reports.
+
+    `report` hears of downloads whose name `stage_of` knows. `accept` is handed what machines report. Routes
+    added to the result win over these.
+    """
+    app = web.Application(middlewares=[_guard])
+    service = _Service(lookup, report, stage_of, accept)
+    app.router.add_route("*", "/{name:.*}", service.answer, expect_handler=_expect)
+    return app
+
+
+def open_socket(address: str, port: int, interface: str | None = None) -> socket.socket:
+    """Return a listening-to-be TCP socket on `address` and `port`, seen only through `interface` if one is given.
+
+    Raises `OSError`, of the class that fits, with a text that says what to do.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if interface is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        sock.bind((address, port))
+        sock.listen(1024)  # a taken port may show only here
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        where = f"{address}:{port}" + (f" on {interface}" if interface else "")
+        match error:
+            case PermissionError():
+                reason = "no privilege; run as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW"
+            case OSError(errno=errno.EADDRINUSE):
+                reason = "the port is taken; another web server runs here"
+            case OSError(errno=errno.ENODEV):
+                reason = "there is no such interface"
+            case OSError(errno=errno.EADDRNOTAVAIL):
+                reason = "this machine does not have that address"
+            case _:
+                reason = error.strerror or str(error)
+        raise OSError(error.errno, f"HTTP cannot listen on {where}: {reason}") from error
+    return sock
+
+
+async def serve(sock: socket.socket, app: web.Application) -> None:
+    """Serve `app` on `sock` until cancelled; then stop within a second, cutting off downloads in progress."""
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=_STOPPED_WITHIN_S, handler_cancellation=True)
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("aiohttp's runner has no server after setup")
+    connections = Connections(Complaints(log, loop.time))
+    listener = await loop.create_server(lambda: Connection(server, connections, loop), sock=sock, backlog=1024)
+    try:
+        await loop.create_future()
+    finally:
+        listener.close()
+        await runner.cleanup()
+
+
+@web.middleware
+async def _guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuse what HTTP forbids, and turn every failure of a handler into an answer, or a closed connection."""
+    now_s = time.time()
+    connection = request.protocol if isinstance(request.protocol, Connection) else None
+    if connection is not None:
+        connection.begin_request()
+    try:
+        if request.version not in ((1, 0), (1, 1)):
+            return Refusal(505, now_s=now_s, close=True)
+        if request.method not in _KNOWN_METHODS:
+            return Refusal(501, now_s=now_s, close=True)
+        if not host_is_valid(request.headers.getall("Host", []), required=request.version == (1, 1)):
+            return Refusal(400, "the Host header is missing or bad", now_s=now_s, close=True)
+        return await handler(request)
+    except web.HTTPException as error:  # the router's: a target that is no path, such as that of CONNECT
+        if request.method in ("GET", "HEAD"):
+            return Refusal(error.status, now_s=now_s, close=True)
+        return Refusal(405, now_s=now_s, headers=[("Allow", "GET, HEAD")], close=True)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("http %s: %s %r failed", request.remote, request.method, request.raw_path)
+        if request.writer.output_size > 0:
+            raise ConnectionAbortedError("the answer has begun; only closing can tell the peer") from None
+        return Refusal(500, now_s=now_s, close=True)
+    finally:
+        if connection is not None:
+            connection.end_request()
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer `Expect` (RFC 9110 section 10.1.1): go on for 100-continue, 417 for anything else."""
+    if request.version < (1, 1):
+        return None
+    if request.headers["Expect"].lower() != "100-continue":
+        return Refusal(417, now_s=time.time(), close=True)
+    if request.method == "POST":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+class _Service:
+    """Sorts requests: files, reports, and what is neither."""
+
+    def __init__(
+        self, lookup: Lookup, report: Report, stage_of: Callable[[str], Stage | None], accept: Accept
+    ) -> None:
+        self._lookup = lookup
+        self._report = report
+        self._stage_of = stage_of
+        self._complain = Complaints(log, time.monotonic)
+        self._reports = Reports(accept, self._complain)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request."""
+        now_s = time.time()
+        peer = _peer(request)
+        if peer is None:
+            return Refusal(403, "IPv4 only", now_s=now_s, close=True)
+        name = relative_name(request.raw_path)
+        is_report = name is not None and name.startswith(_REPORTS)
+        match request.method:
+            case "GET" | "HEAD" if not is_report:
+                if request.body_exists:
+                    return Refusal(413, "a request to read carries no body", now_s=now_s, close=True)
+                return await self._read(request, peer, name, now_s)
+            case "POST" if name is not None and is_report:
+                return await self._reports.take(request, peer, name.removeprefix(_REPORTS), now_s)
+            case _:
+                allow = "POST" if is_report else "GET, HEAD"
+                return Refusal(405, now_s=now_s, headers=[("Allow", allow)], close=request.body_exists)
+
+    async def _read(self, request: web.Request, peer: IPv4Address, name: str | None, now_s: float) -> Reply:
+        try:
+            content = None if name is None else await self._lookup(name, peer)
+        except OSError as error:
+            self._complain(logging.WARNING, "http %s asked for %r: %s", peer, name, error)
+            return Refusal(503, now_s=now_s, headers=[("Retry-After", "1")])
+        if content is None:
+            self._complain(logging.INFO, "http %s asked for %r: not found", peer, request.raw_path)
+            return Refusal(404, now_s=now_s)
+        try:
+            return await respond(request, peer, content, now_s, self._stage_of(content.name), self._report)
+        finally:
+            content.close()
+
+
+def _peer(request: web.Request) -> IPv4Address | None:
+    """Return who asks; None if it is not an IPv4 address."""
+    try:
+        return IPv4Address(request.remote or "")
+    except ValueError:
+        return None

@@ -1,0 +1,82 @@
+"""The HTTP server alone, for tests: `python -m tests.support.serve_httpimage FOLDER [--address A] [--port N]`.
+
+Files of FOLDER are served as they are; those below `images/` are immutable; a name that begins with `made/` or
+`secret/` is its own content, of 100 times the name. Reports of the stage `system` are accepted. It prints
+`port N` when it listens, then each event and report as a line of JSON.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import stat
+import sys
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from config.content import Content, Made, OpenFile
+from config.events import Event, Stage
+from httpimage.transport import application, open_socket, serve
+
+
+class Folder:
+    """The lookup: files of one folder, and bytes made on the spot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def __call__(self, name: str, peer: IPv4Address) -> Content | None:
+        """Return what `name` is."""
+        if name.startswith(("made/", "secret/")):
+            data = name.encode() * 100
+            return Made(name, data, hashlib.sha256(data).hexdigest(), secret=name.startswith("secret/"))
+        try:
+            fd = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            return None
+        etag = f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+        return OpenFile(name, fd, status.st_size, etag, status.st_mtime, immutable=name.startswith("images/"))
+
+
+def stage_of(name: str) -> Stage | None:
+    """Return the stage by the file's name."""
+    return {"vmlinuz": Stage.KERNEL, "root.squashfs": Stage.FETCH}.get(name.rpartition("/")[2])
+
+
+def tell(event: Event) -> None:
+    """Print an event."""
+    print(json.dumps([str(event.peer), event.stage, event.detail, event.bytes_sent]), flush=True)
+
+
+def accept(peer: IPv4Address, stage: str, text: str) -> bool:
+    """Print a report, and accept it if it is of the stage `system`."""
+    print(json.dumps([str(peer), "report", stage, text]), flush=True)
+    return stage == "system"
+
+
+async def run(folder: Path, address: str, port: int) -> None:
+    """Serve until cancelled."""
+    sock = open_socket(address, port)
+    print("port", sock.getsockname()[1], flush=True)
+    await serve(sock, application(Folder(folder), tell, stage_of, accept))
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    asyncio.run(run(arguments.folder, arguments.address, arguments.port))
+
+
+if __name__ == "__main__":
+    main()
