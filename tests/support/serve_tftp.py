@@ -1,0 +1,56 @@
+"""A TFTP server for the tests: `python -m tests.support.serve_tftp FOLDER [ADDRESS [PORT]]`.
+
+It serves one folder to everybody and says `ready` once it listens. Every file counts as a boot program, so each
+finished transfer prints its event. On SIGTERM it prints its counters and how many descriptors are left open.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from config.content import Content, Made
+from config.events import Event, Stage
+from pxeboot.bootfiles.root import Root
+from tftp.transport import Limits, Server, open_socket
+
+
+async def main(folder: Path, address: str, port: int) -> None:
+    """Serve until SIGTERM."""
+    root = Root(folder)
+
+    async def lookup(name: str, peer: IPv4Address) -> Content | None:
+        if name == "who":
+            return Made(name, f"{peer}\n".encode(), etag="")
+        return await asyncio.to_thread(root.open, name)
+
+    def report(event: Event) -> None:
+        print("event", event.peer, event.stage, event.detail, flush=True)
+
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    with open_socket(address, port=port) as sock:
+        server = Server(sock, lookup, report, lambda name: Stage.LOADER, Limits(per_source=20))
+        before = len(os.listdir("/proc/self/fd"))
+        print("ready", flush=True)
+        await stop.wait()
+        running = len(os.listdir("/proc/self/fd")) - before
+        print("counters", *(f"{name}={count}" for name, count in sorted(server.counters.items())))
+        print("descriptors", running, flush=True)
+        server.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    arguments = sys.argv[1:]
+    asyncio.run(
+        main(
+            Path(arguments[0]),
+            arguments[1] if len(arguments) > 1 else "0.0.0.0",
+            int(arguments[2]) if len(arguments) > 2 else 69,
+        )
+    )

@@ -1,0 +1,242 @@
+"""One transfer to one client: which packet is sent when (RFC 1350, 1123 section 4.2.3, 7440).
+
+The engine handles numbers, the transport handles bytes: a block is named by its place in the file, so nothing is
+kept for sending it again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from tftp import wire
+from tftp.options import Terms
+
+RTO_FIRST_S = 1.0
+"""How long we wait for the very first answer (RFC 6298 section 2)."""
+RTO_LIMITS_S = (0.1, 8.0)
+"""The shortest and longest wait for an answer. Below 0.1 s a busy ROM would be sent everything twice."""
+UNANSWERED_PACKETS = 5
+"""How many packets a client that never answered gets at most: its address may be forged (A-23)."""
+SILENCE_S = 30.0
+"""How long a client may be silent, whatever we send again."""
+TRANSFER_S = 3600.0
+"""How long a transfer may take in all, however eagerly its client acknowledges (A-26)."""
+LAST_WINDOW_PACKETS = 5
+LAST_WINDOW_S = 5.0
+"""How often and how long the last window is sent at least: a client that does not acknowledge it most likely has
+the file and is gone (T-07)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptionAck:
+    """Send an OACK with these options."""
+
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SendBlock:
+    """Send `length` bytes of the file from `offset` as DATA number `block` (counted without limit)."""
+
+    block: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendError:
+    """Send an ERROR. It is never repeated and never answered."""
+
+    code: wire.ErrorCode
+    message: str
+
+
+class Outcome(Enum):
+    """How a transfer ended."""
+
+    COMPLETE = "complete"
+    """The client has acknowledged the whole file."""
+    UNCONFIRMED = "unconfirmed"
+    """Everything was sent, all but the last window acknowledged; the last ACK was lost or is not customary there."""
+    DECLINED = "declined"
+    """The client ended it before it took any data: it wanted the size only (TQ1), or not these options."""
+    ABORTED = "aborted"
+    """The client ended it with an ERROR."""
+    UNANSWERED = "unanswered"
+    """The client never answered."""
+    SILENT = "silent"
+    """The client stopped answering, or took longer than `TRANSFER_S`."""
+    FAILED = "failed"
+    """We could not go on; the client was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It is over. `reason` is None when the peer has the whole file; text of the peer's is in it as `%r`."""
+
+    outcome: Outcome
+    reason: str | None
+
+
+Action = SendOptionAck | SendBlock | SendError | Finished
+
+
+class Transfer:
+    """Sends a file of `size_bytes` by `terms` to a client that acknowledges.
+
+    Blocks are counted without limit and only their low 16 bits travel, so a file of any size passes (T-08). `acked`
+    is the last block that the client has, `sent` the last one that we sent.
+
+    An ACK that repeats the last one is answered with nothing when the window is one block: only the timer sends
+    again, or one delayed packet would double every later one (RFC 1123 section 4.2.3.1, T-05). With a larger window
+    it is how a client reports a gap (RFC 7440 section 4), one ACK for each block after it, so the window goes out
+    once more, then not again before there is progress (TQ3). A repetition that comes sooner after the window than
+    any answer ever took cannot be about that window, and is ignored as well.
+    """
+
+    def __init__(self, size_bytes: int, terms: Terms) -> None:
+        self.size_bytes = size_bytes
+        self.terms = terms
+        self.deadline: float | None = None
+        """When `expire` is due; None before the start and after the end."""
+        self.blocks = size_bytes // terms.blksize + 1
+        """How many blocks the file has; the last one is shorter than the others, and may be empty (T-01)."""
+        self.acked = 0
+        self.sent = 0
+        self.resent = 0
+        """How many blocks were sent more than once."""
+        self._answered = False  # the client has acknowledged something, so its address is its own
+        self._awaits_oack = bool(terms.accepted)
+        self._window_repeated = False  # since the last progress
+        self._tries = 0  # how often what is outstanding was sent
+        self._heard_at = 0.0
+        self._sent_at = 0.0
+        self._ends_at = 0.0
+        self._rto_s = RTO_FIRST_S
+        self._srtt_s: float | None = None  # smoothed round-trip time and its variation (RFC 6298)
+        self._rttvar_s = 0.0
+        self._least_rtt_s = 0.0
+
+    def start(self, now: float) -> list[Action]:
+        """Return the one packet that begins it: an OACK, or block 1 when no option was accepted (T-10)."""
+        self._heard_at = now
+        self._ends_at = now + TRANSFER_S
+        return self._send(now)
+
+    def receive(self, packet: wire.Packet, now: float) -> list[Action]:
+        """Act on a packet from the client's own port. What makes no sense here is ignored."""
+        if self.deadline is None:
+            return []
+        match packet:
+            case wire.Ack(block):
+                return self._acknowledge(block, now)
+            case wire.Error(code, message):
+                outcome = Outcome.ABORTED if self.acked else Outcome.DECLINED
+                return self._finish(outcome, f"the client ended it with error {code}: {message[:80]!r}")
+            case wire.Data() | wire.OptionAck() | wire.ReadRequest() | wire.WriteRequest():
+                return []
+
+    def expire(self, now: float) -> list[Action]:
+        """Act on silence: send the outstanding window again, or give up. Does nothing before `deadline`."""
+        if self.deadline is None or now < self.deadline:
+            return []
+        if now >= self._ends_at:
+            message = "the transfer took too long"
+            return [
+                SendError(wire.ErrorCode.NOT_DEFINED, message),
+                *self._finish(Outcome.SILENT, f"not done after {TRANSFER_S:.0f} s"),
+            ]
+        if not self._answered and self._tries >= UNANSWERED_PACKETS:
+            return self._finish(Outcome.UNANSWERED, "the client never answered")
+        silence_s = now - self._heard_at
+        at_the_end = self._answered and self.sent == self.blocks
+        if at_the_end and self._tries >= LAST_WINDOW_PACKETS and silence_s >= LAST_WINDOW_S:
+            return self._finish(Outcome.UNCONFIRMED, "the last block was not acknowledged")
+        if silence_s >= self._patience_s():
+            outcome = Outcome.SILENT if self._answered else Outcome.UNANSWERED
+            return self._finish(outcome, f"the client was silent for {silence_s:.0f} s")
+        self._rto_s = min(2 * self._rto_s, RTO_LIMITS_S[1])
+        return self._send(now)
+
+    def fail(self, message: str) -> list[Action]:
+        """End it because we cannot go on; `message` is told to the client, so it holds no path (T-23)."""
+        if self.deadline is None:
+            return []
+        return [SendError(wire.ErrorCode.NOT_DEFINED, message), *self._finish(Outcome.FAILED, message)]
+
+    def _acknowledge(self, low_bits: int, now: float) -> list[Action]:
+        """Act on an ACK of the block whose number ends with `low_bits`."""
+        advance = (low_bits - self.acked) & 0xFFFF  # unambiguous: a window is far below 65536 blocks
+        if self._awaits_oack:
+            if advance:
+                return []
+            self._awaits_oack = False
+            self._progress(now)
+            return self._send(now)
+        if advance > self.sent - self.acked:
+            return []  # an old block's, or one that we have not sent
+        if not advance:
+            return self._repeated_ack(now)
+        self.acked += advance
+        self._progress(now)
+        if self.acked == self.blocks:
+            return self._finish(Outcome.COMPLETE, None)
+        # An ACK inside the window says that the next block is lost (RFC 7440 section 4). The client will say so
+        # again for every later block of the window: what we send now is already the answer to those.
+        self._window_repeated = self.acked < self.sent
+        return self._send(now)
+
+    def _repeated_ack(self, now: float) -> list[Action]:
+        """Act on an ACK that says nothing new: a report of a gap, or a ghost."""
+        if self.terms.windowsize == 1 or self._window_repeated:
+            return []
+        if now - self._sent_at < self._least_rtt_s / 2:
+            return []
+        self._heard_at = now
+        self._window_repeated = True
+        return self._send(now)
+
+    def _progress(self, now: float) -> None:
+        """Note that the client answered what is outstanding, and how long that took."""
+        if self._tries == 1:  # otherwise we cannot know which sending it answers (RFC 6298 section 3)
+            self._measure(now - self._sent_at)
+        self._answered = True
+        self._heard_at = now
+        self._tries = 0
+        self._window_repeated = False
+
+    def _measure(self, rtt_s: float) -> None:
+        """Take one round-trip time into the timer (RFC 6298 section 2)."""
+        if self._srtt_s is None:
+            self._srtt_s, self._rttvar_s, self._least_rtt_s = rtt_s, rtt_s / 2, rtt_s
+        else:
+            self._rttvar_s += (abs(self._srtt_s - rtt_s) - self._rttvar_s) / 4
+            self._srtt_s += (rtt_s - self._srtt_s) / 8
+            self._least_rtt_s = min(self._least_rtt_s, rtt_s)
+        least, most = RTO_LIMITS_S
+        self._rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, least), most)
+
+    def _send(self, now: float) -> list[Action]:
+        """Send what comes after the last acknowledged block, and wait for the answer."""
+        self._tries += 1
+        self._sent_at = now
+        # A client that names a time-out means it: no shorter wait, no back-off (RFC 2349, T-16).
+        wait_s = self._rto_s if self.terms.timeout_s is None else float(self.terms.timeout_s)
+        self.deadline = min(now + wait_s, self._heard_at + self._patience_s(), self._ends_at)
+        if self._awaits_oack:
+            return [SendOptionAck(self.terms.accepted)]
+        blksize = self.terms.blksize
+        self.resent += self.sent - self.acked
+        self.sent = min(self.acked + self.terms.windowsize, self.blocks)
+        offsets = ((block, (block - 1) * blksize) for block in range(self.acked + 1, self.sent + 1))
+        return [SendBlock(block, offset, min(blksize, self.size_bytes - offset)) for block, offset in offsets]
+
+    def _patience_s(self) -> float:
+        """Return how long the client may be silent. Who asks for long waits gets them once the address is proved."""
+        if self.terms.timeout_s is None or not self._answered:
+            return SILENCE_S
+        return max(SILENCE_S, 3.0 * self.terms.timeout_s)
+
+    def _finish(self, outcome: Outcome, reason: str | None) -> list[Action]:
+        self.deadline = None
+        return [Finished(outcome, reason)]

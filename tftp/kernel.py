@@ -1,0 +1,165 @@
+"""What the Linux kernel offers UDP and Python's socket module has no name for.
+
+Numbers are from <linux/in.h> and <linux/udp.h>; they are the same on every architecture.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+IP_PKTINFO = 8
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_DONT = 0
+IP_MTU = 14
+UDP_SEGMENT = 103
+
+_PKTINFO = struct.Struct("=i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
+_MAX_GSO_BYTES = 65507
+_MAX_GSO_SEGMENTS = 64
+_CANNOT_SEGMENT = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_DATAGRAM = 2048  # bytes; far above any request, ACK or ERROR
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A datagram, who sent it, and the address of ours that it was sent to (None: a broadcast)."""
+
+    data: bytes
+    peer: Address
+    local: str | None
+
+
+def open_socket(address: str = "0.0.0.0", interface: str | None = None, port: int = 69) -> socket.socket:
+    """Return a non-blocking UDP socket on `port` that learns which of our addresses was asked (IP_PKTINFO).
+
+    Raises `OSError` whose text names the port: taken, not permitted, no such address or interface.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if interface is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        learn_destination(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)  # a rack that is switched on at once
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        where = f"TFTP cannot listen on UDP port {port} of {address}" + (f" at {interface}" if interface else "")
+        match error.errno:
+            case errno.EADDRINUSE:
+                why = "another program has it"
+            case errno.EACCES | errno.EPERM:
+                why = "not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+            case _:
+                why = os.strerror(error.errno or 0)
+        raise OSError(error.errno, f"{where}: {why}") from None
+    return sock
+
+
+def learn_destination(sock: socket.socket) -> None:
+    """Make `sock` non-blocking and have it tell the address that each datagram was sent to."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def receive(sock: socket.socket) -> Received | None:
+    """Return the next datagram of a socket from `open_socket`, or None if it is longer than any that we expect.
+
+    Raises `BlockingIOError` when there is none, and other `OSError`.
+    """
+    data, control, flags, peer = sock.recvmsg(_DATAGRAM, socket.CMSG_SPACE(_PKTINFO.size))
+    if flags & socket.MSG_TRUNC:
+        return None
+    local = None
+    for level, kind, value in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
+            _, ours, destination = _PKTINFO.unpack_from(value)
+            if ours == destination:
+                local = socket.inet_ntoa(ours)
+    return Received(data, peer, local)
+
+
+def transfer_socket(local: str, listener: socket.socket) -> socket.socket:
+    """Return a socket on a new port of `local`, at the same interface as `listener`.
+
+    DF is clear: it confuses PXE ROMs, and a path that is narrower than our own link then fragments instead of
+    swallowing. Raises `OSError`.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _same_interface(sock, listener)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        sock.bind((local, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def path_mtu(peer: Address, listener: socket.socket) -> int:
+    """Return how many bytes an IP packet to `peer` may have, as far as the kernel knows. Sends nothing.
+
+    Raises `OSError` if there is no route.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        _same_interface(probe, listener)
+        probe.connect(peer)
+        return probe.getsockopt(socket.IPPROTO_IP, IP_MTU)
+
+
+def _same_interface(sock: socket.socket, listener: socket.socket) -> None:
+    interface = listener.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)  # IFNAMSIZ
+    if interface:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface)
+
+
+class Sender:
+    """Sends runs of datagrams: a whole window with one system call where the kernel can segment it (GSO).
+
+    A datagram costs 0.6 to 0.9 µs of CPU that way and 4 to 8 µs through `sendto`. Shared by all transfers, so that
+    a network card that cannot do it is asked once.
+    """
+
+    def __init__(self, *, segmentation: bool = True) -> None:
+        self.segmentation = segmentation
+
+    def send(self, sock: socket.socket, peer: Address, datagrams: Sequence[tuple[bytes, memoryview]]) -> int:
+        """Send `datagrams`, each a header and a body, all of the same length but for a shorter last one.
+
+        Returns how many left. The rest had no room in the socket's buffer or met another error of the network:
+        they count as lost on the way, and the transfer's timer sends them again.
+        """
+        sent = 0
+        size = sum(map(len, datagrams[0]))
+        at_once = min(_MAX_GSO_SEGMENTS, _MAX_GSO_BYTES // size)
+        try:
+            while sent < len(datagrams):
+                run = datagrams[sent : sent + at_once]
+                if len(run) > 1 and self.segmentation:
+                    if not self._send_segmented(sock, peer, run, size):
+                        continue
+                    sent += len(run)
+                else:
+                    sock.sendmsg(datagrams[sent], (), 0, peer)
+                    sent += 1
+        except OSError:
+            pass
+        return sent
+
+    def _send_segmented(
+        self, sock: socket.socket, peer: Address, run: Sequence[tuple[bytes, memoryview]], size: int
+    ) -> bool:
+        """Send `run` as one message. Returns False, and never tries again, if the kernel cannot."""
+        parts = [part for datagram in run for part in datagram]
+        try:
+            sock.sendmsg(parts, [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], 0, peer)
+        except OSError as error:
+            if error.errno not in _CANNOT_SEGMENT:
+                raise
+            self.segmentation = False
+            return False
+        return True
