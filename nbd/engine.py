@@ -229,7 +229,7 @@ class Session:
         if len(self._buffer) < 4:
             return False
         flags = int.from_bytes(self._take(4))
-        if flags & ~(ClientFlag.C_FIXED_NEWSTYLE | ClientFlag.C_NO_ZEROES):
+        if flags & ~int(ClientFlag.C_FIXED_NEWSTYLE | ClientFlag.C_NO_ZEROES):  # ~ of an IntFlag keeps known bits only
             actions.append(self._close(f"client flags {flags:#x}, of which we offered 0x3"))
             return False
         self._fixed_newstyle = bool(flags & ClientFlag.C_FIXED_NEWSTYLE)

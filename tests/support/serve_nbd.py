@@ -38,7 +38,7 @@ async def main(address: str, port: int, folder: Path) -> None:
         return None if "/" in name else open_file(folder / (name or "default"))
 
     async def list_exports(peer: IPv4Address) -> Sequence[str]:
-        return sorted(entry.name for entry in folder.iterdir())
+        return sorted(os.listdir(folder))
 
     def report(event: Event) -> None:
         print(json.dumps({"peer": str(event.peer), "stage": event.stage, "detail": event.detail}), flush=True)
