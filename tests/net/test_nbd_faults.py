@@ -1,0 +1,98 @@
+"""Slow, failing and odd storage: told to the client it concerns, and to nobody else (F-16, F-17)."""
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nbd import wire
+from tests.support.nbd_server import RawClient, running
+from tests.support.segment import requires
+
+pytestmark = [
+    pytest.mark.net,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse"),
+]
+
+SIZE = 4 << 20
+
+
+@contextmanager
+def mounted(image: Path, at: Path, *filters: str) -> Iterator[None]:
+    """Show `image` at `at` through nbdkit with these filters and their parameters."""
+    at.write_bytes(b"")
+    names = [f"--filter={word}" for word in filters if "=" not in word]
+    parameters = [word for word in filters if "=" in word]
+    process = subprocess.Popen(
+        ["nbdfuse", "-r", str(at), "--command", "nbdkit", "-s", *names, "file", str(image), *parameters]
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while at.stat().st_size != SIZE and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=False)
+        process.wait(10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    (folder / "node").write_bytes(random.Random(3).randbytes(SIZE))
+    return folder
+
+
+@requires("nbdfuse", "nbdkit", "umount")
+def test_a_slow_disk_delays_only_its_own_readers(folder: Path) -> None:
+    slow_disk = mounted(folder / "node", folder / "slow", "delay", "delay-read=2")
+    with slow_disk, running(folder) as server, RawClient(server).go("slow") as slow, RawClient(server).go() as quick:
+        for cookie in range(4):  # as many as there are threads
+            slow.request(wire.Cmd.READ, cookie, cookie << 20, 4096)
+        started = time.monotonic()
+        for cookie in range(50):
+            quick.request(wire.Cmd.READ, cookie, cookie << 12, 4096)
+            assert quick.reply() == wire.SimpleReply(cookie)
+            quick.receive(4096)
+        assert time.monotonic() - started < 0.5
+        expected = (folder / "node").read_bytes()
+        for _ in range(4):
+            reply = slow.reply()
+            assert reply.error == wire.Errno.OK
+            assert slow.receive(4096) == expected[reply.cookie << 20 :][:4096]
+        assert time.monotonic() - started > 1
+
+
+@requires("nbdfuse", "nbdkit", "umount")
+def test_a_read_error_is_told_and_the_connection_goes_on(folder: Path) -> None:
+    broken_disk = mounted(folder / "node", folder / "broken", "error", "error-pread=EIO", "error-pread-rate=100%")
+    with broken_disk, running(folder) as server, RawClient(server).go("broken") as client:
+        for length in (4096, 1 << 20):
+            client.request(wire.Cmd.READ, 1, 0, length)
+            assert client.reply() == wire.SimpleReply(1, wire.Errno.EIO)
+        client.request(wire.Cmd.FLUSH, 2)
+        assert client.reply() == wire.SimpleReply(2)
+        assert "reads 'broken'" in server.log
+
+
+@requires("nbdcopy")
+def test_a_file_system_without_nowait_serves_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    memory = Path(tempfile.mkdtemp(dir="/dev/shm"))  # tmpfs, which does not know RWF_NOWAIT
+    try:
+        shutil.copy(folder / "node", memory / "node")
+        with running(folder) as server:
+            os.symlink(memory / "node", folder / "memory")
+            for options in (["--connections=4"], ["--request-size=4096"], ["--request-size=2097152"]):
+                copy = tmp_path / "copy"
+                subprocess.run(["nbdcopy", *options, server.uri("memory"), str(copy)], check=True, timeout=60)
+                assert copy.read_bytes() == (folder / "node").read_bytes()
+    finally:
+        shutil.rmtree(memory)
