@@ -55,7 +55,8 @@ def content_type(name: str) -> str:
     >>> content_type("grubx64.EFI")
     'application/efi'
     """
-    return _TYPES.get(name.rpartition("/")[2].rpartition(".")[2].lower(), "application/octet-stream")
+    _, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return _TYPES.get(suffix.lower() if dot else "", "application/octet-stream")
 
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
