@@ -1,0 +1,282 @@
+"""Which dynamic address belongs to whom until when. Pure: `now` is an argument, in seconds since 1970.
+
+There is at most one record for an address, and nobody but its MAC gets the address while it lasts. Static leases
+are not here: they are a function of the configuration, and their addresses are excluded from every pool.
+"""
+
+import math
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Address
+from zlib import crc32
+
+from dhcp.plan import DynamicPool
+
+OFFER_HOLD_S = 60.0
+"""How long an offered address waits for its REQUEST; clients repeat for up to 32 s."""
+QUARANTINE_S = 86400
+"""How long an address that a client found in use (DHCPDECLINE) is given to nobody."""
+MOST_QUARANTINES_A_MINUTE = 10
+"""A client that declines everything must not be able to empty the pool."""
+MOST_RECORDS = 131072
+"""Addresses remembered in all pools together. A pool may be larger; it then counts as empty at this point."""
+_FULL_LEASE_SHARE = 0.75
+"""With this much of a lease left, a renewal changes nothing, so that it needs no write to disk."""
+
+
+class State(StrEnum):
+    """What a record says about its address."""
+
+    BOUND = "bound"
+    RELEASED = "released"
+    DECLINED = "declined"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One record. Past `expires` it only tells who had the address last, so that he gets it again."""
+
+    address: IPv4Address
+    mac: str
+    expires: int
+    state: State = State.BOUND
+
+    def holds(self, now: float) -> bool:
+        """Return whether the address is this record's alone: leased, or in quarantine."""
+        return self.state is not State.RELEASED and self.expires > now
+
+
+@dataclass(slots=True)
+class _Offer:
+    mac: str
+    until: float
+
+
+@dataclass(slots=True)
+class _Search:
+    """What earlier searches of a pool found, so that an exhausted one is not searched for each packet."""
+
+    none_unused: bool = False
+    full_until: float = -math.inf
+
+
+class Leases:
+    """All dynamic leases, and the offers that wait for a REQUEST."""
+
+    def __init__(self, records: Iterable[Lease], now: float, longest_s: int) -> None:
+        """Take what was stored. No record holds for more than `longest_s` (or a quarantine) from `now`.
+
+        A clock that was wrong when a record was written can then neither keep its address for ever, nor, since
+        addresses never used are given out first, hand it to somebody else at once.
+        """
+        self._records: dict[int, Lease] = {}
+        self._of_mac: dict[str, set[int]] = {}
+        self._offers: dict[int, _Offer] = {}
+        self._offered_to: dict[str, int] = {}
+        self._searches: dict[DynamicPool, _Search] = {}
+        self._quarantined: deque[float] = deque(maxlen=MOST_QUARANTINES_A_MINUTE)
+        for lease in records:
+            latest = math.ceil(now) + (QUARANTINE_S if lease.state is State.DECLINED else longest_s)
+            self.remember(replace(lease, expires=latest) if lease.expires > latest else lease)
+
+    def __iter__(self) -> Iterator[Lease]:
+        """Every record, those past their time too."""
+        return iter(self._records.values())
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def record(self, address: IPv4Address) -> Lease | None:
+        """Return what is known about an address."""
+        return self._records.get(int(address))
+
+    def bound(self, address: IPv4Address, now: float) -> Lease | None:
+        """Return the lease that is valid for `address` now."""
+        lease = self._records.get(int(address))
+        return lease if lease is not None and lease.state is State.BOUND and lease.expires > now else None
+
+    def bound_to(self, mac: str, pool: DynamicPool, now: float) -> Lease | None:
+        """Return the lease that `mac` holds in `pool` now; of several, the one that lasts longest."""
+        held = [
+            lease
+            for lease in (self._records[address] for address in self._of_mac.get(mac, ()))
+            if lease.state is State.BOUND and lease.expires > now and lease.address in pool
+        ]
+        return max(held, key=lambda lease: lease.expires, default=None)
+
+    def is_free(self, address: IPv4Address, mac: str, now: float) -> bool:
+        """Return whether `mac` could have `address` now, as far as leases and offers go."""
+        return self._free_at(int(address), mac, now) <= now
+
+    def offered(self, mac: str, now: float) -> IPv4Address | None:
+        """Return the address that is on offer to `mac`."""
+        address = self._offered_to.get(mac)
+        if address is None or self._offers[address].until <= now:
+            return None
+        return IPv4Address(address)
+
+    def choose(
+        self, mac: str, pool: DynamicPool, wanted: IPv4Address | None, own: Container[IPv4Address], now: float
+    ) -> IPv4Address | None:
+        """Return the address that `mac` should get, or None if the pool has none left (RFC 2131 section 4.3.1).
+
+        In this order: the address it has; the one on offer to it; the one it had; the one it asks for; one that
+        nobody ever had; one whose lease is over. `own` are our addresses, given to nobody.
+        """
+        candidates: list[IPv4Address] = []
+        if (current := self.bound_to(mac, pool, now)) is not None:
+            candidates.append(current.address)
+        if (offered := self.offered(mac, now)) is not None:
+            candidates.append(offered)
+        before = [self._records[address] for address in self._of_mac.get(mac, ())]
+        candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
+        if wanted is not None:
+            candidates.append(wanted)
+        for address in candidates:
+            if address in pool and address not in own and self.is_free(address, mac, now):
+                return address
+        return self._search(mac, pool, own, now)
+
+    def offer(self, mac: str, address: IPv4Address, now: float) -> None:
+        """Keep `address` for `mac` for `OFFER_HOLD_S`; an earlier offer to it ends."""
+        self.withdraw(mac)
+        self._offers[int(address)] = _Offer(mac, now + OFFER_HOLD_S)
+        self._offered_to[mac] = int(address)
+
+    def withdraw(self, mac: str) -> None:
+        """End the offer to `mac`, if there is one: it chose another server, or has its lease."""
+        if (address := self._offered_to.pop(mac, None)) is not None:
+            del self._offers[address]
+            self._freed()
+
+    def bind(self, mac: str, address: IPv4Address, lease_s: int, now: float) -> Lease:
+        """Give `address` to `mac` for `lease_s`, and return the record that must be on disk before the ACK leaves.
+
+        In the first quarter of a lease of this length, the record is the one there is (so is its expiry).
+        """
+        lease = self._records.get(int(address))
+        self.withdraw(mac)
+        if (
+            lease is None
+            or lease.mac != mac
+            or lease.state is not State.BOUND
+            or not _FULL_LEASE_SHARE * lease_s <= lease.expires - now < lease_s + 1
+        ):
+            lease = Lease(address, mac, math.ceil(now) + lease_s)
+            self.remember(lease)
+        return lease
+
+    def release(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
+        """End the lease of `address` if it is `mac`'s, and return its record, which still remembers whose it was."""
+        lease = self.bound(address, now)
+        if lease is None or lease.mac != mac:
+            return None
+        self.remember(released := replace(lease, state=State.RELEASED, expires=math.floor(now)))
+        self._freed()
+        return released
+
+    def decline(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
+        """Put `address` in quarantine if it is leased or on offer to `mac`, and return the record.
+
+        None if it is not, or after `MOST_QUARANTINES_A_MINUTE`.
+        """
+        lease = self.bound(address, now)
+        if self.offered(mac, now) != address and (lease is None or lease.mac != mac):
+            return None
+        recent = self._quarantined
+        if len(recent) == recent.maxlen and recent[0] > now - 60:
+            return None
+        recent.append(now)
+        self.withdraw(mac)
+        self.remember(declined := Lease(address, mac, math.floor(now) + QUARANTINE_S, State.DECLINED))
+        return declined
+
+    def remember(self, lease: Lease) -> None:
+        """Take a record as it is, in place of what was known about its address."""
+        address = int(lease.address)
+        before = self._records.get(address)
+        if before is not None and before.mac != lease.mac:
+            self._forget_owner(before)
+        self._records[address] = lease
+        self._of_mac.setdefault(lease.mac, set()).add(address)
+
+    def shift(self, by_s: int) -> None:
+        """Move every time by `by_s`: the wall clock was set, and `now` with it."""
+        self._records = {key: replace(lease, expires=lease.expires + by_s) for key, lease in self._records.items()}
+        for offer in self._offers.values():
+            offer.until += by_s
+        self._quarantined = deque((time + by_s for time in self._quarantined), MOST_QUARANTINES_A_MINUTE)
+        self._searches.clear()
+
+    def pools_changed(self) -> None:
+        """Forget what searches found; the pools are others now."""
+        self._searches.clear()
+
+    @property
+    def deadline(self) -> float | None:
+        """When the oldest offer ends."""
+        return next(iter(self._offers.values())).until if self._offers else None
+
+    def expire(self, now: float) -> None:
+        """Forget the offers that nobody took."""
+        while self._offers:
+            address, offer = next(iter(self._offers.items()))
+            if offer.until > now:
+                return
+            del self._offers[address]
+            del self._offered_to[offer.mac]
+
+    def _free_at(self, address: int, mac: str, now: float) -> float:
+        """When `mac` could have the address: never later than `now` if it is free."""
+        free_at = -math.inf
+        lease = self._records.get(address)
+        if lease is None and len(self._records) >= MOST_RECORDS:
+            return math.inf
+        if lease is not None and lease.holds(now) and (lease.mac != mac or lease.state is State.DECLINED):
+            free_at = lease.expires
+        offer = self._offers.get(address)
+        if offer is not None and offer.mac != mac and offer.until > now:
+            free_at = max(free_at, offer.until)
+        return free_at
+
+    def _search(self, mac: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:
+        """Go through the pool from a place that depends on the MAC, so that two servers would mostly agree."""
+        known = self._searches.setdefault(pool, _Search())
+        if now < known.full_until:
+            return None
+        size = len(pool)
+        start = crc32(mac.encode()) % size
+        soonest = math.inf
+        fallback: IPv4Address | None = None
+        for i in range(size):
+            number = pool.first + (start + i) % size
+            if number in pool.excluded:
+                continue
+            free_at = self._free_at(number, mac, now)
+            if free_at > now:
+                soonest = min(soonest, free_at)
+                continue
+            if IPv4Address(number) in own:
+                continue
+            if number not in self._records:
+                return IPv4Address(number)
+            fallback = fallback or IPv4Address(number)
+            if known.none_unused:
+                return fallback
+        known.none_unused = True
+        if fallback is None:
+            known.full_until = soonest
+        return fallback
+
+    def _freed(self) -> None:
+        """An address became free earlier than searches expected."""
+        for known in self._searches.values():
+            known.full_until = -math.inf
+
+    def _forget_owner(self, lease: Lease) -> None:
+        addresses = self._of_mac[lease.mac]
+        addresses.discard(int(lease.address))
+        if not addresses:
+            del self._of_mac[lease.mac]
