@@ -30,7 +30,7 @@ class HidingFormatter(logging.Formatter):
     help="The farm's configuration.",
 )
 @click.option("--once", is_flag=True, help="One round, then end: 0 if every cluster has a fresh join command, else 1.")
-def controller(path: Path, once: bool) -> None:
+def command(path: Path, once: bool) -> None:
     """Keep the join command in each cluster's lts.conf valid.
 
     It makes short-lived bootstrap tokens in the farm's Kubernetes clusters and writes `kubeadm join ...` into the
@@ -47,7 +47,7 @@ def controller(path: Path, once: bool) -> None:
         farm = load(path)
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
-        sys.exit(2)
+        sys.exit(1)
     if not farm.clusters:
         raise click.ClickException(f"{path} names no clusters: there is nothing to keep")
     # Only this process imports a Kubernetes client.

@@ -1,0 +1,119 @@
+"""The bootstrap token: its form, its Secret, and that its secret half stays hidden."""
+
+import base64
+import traceback
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pxeboot.controller.token import (
+    ALPHABET,
+    FORM,
+    NotAToken,
+    Token,
+    hide_tokens,
+    parse_rfc3339,
+    read_secret,
+    rfc3339,
+    secret_data,
+    secret_name,
+)
+
+TOKEN = Token("abcdef", "0123456789abcdef")
+
+
+def encoded(data: dict[str, str]) -> dict[str, str]:
+    return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+
+
+def test_a_hundred_thousand_tokens_have_the_form_and_never_repeat() -> None:
+    made = [Token.make().reveal() for _ in range(100_000)]
+    assert all(FORM.fullmatch(text) for text in made)
+    assert len({text[7:] for text in made}) == len(made)
+    # 36 characters, 2.2 million drawn: each is expected 61,111 times, with a standard deviation of 244.
+    drawn = Counter("".join(made).replace(".", ""))
+    assert set(drawn) == set(ALPHABET)
+    assert all(abs(count - 61_111) < 6 * 244 for count in drawn.values())
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "%s".__mod__, "{!r}".format])
+def test_a_token_never_shows_its_secret(show: object) -> None:
+    assert callable(show)
+    assert "0123456789abcdef" not in show(TOKEN)
+    assert "abcdef" in show(TOKEN)
+
+
+def test_a_traceback_shows_no_token_that_was_refused() -> None:
+    text = f"abcdef.{'0123456789abcdef'.upper()}"
+    with pytest.raises(NotAToken) as refused:
+        Token.parse(text)
+    assert text not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abcdef", "abcde.0123456789abcdef", "abcdef.0123456789abcdef\n", "ABCDEF." + "0" * 16]
+)
+def test_what_has_another_form_is_no_token(text: str) -> None:
+    with pytest.raises(NotAToken):
+        Token.parse(text)
+
+
+def test_the_secret_has_the_keys_that_kubernetes_documents() -> None:
+    assert secret_name(TOKEN.id) == "bootstrap-token-abcdef"
+    assert secret_data(TOKEN, 1735689600.0, "what for") == {
+        "token-id": "abcdef",
+        "token-secret": "0123456789abcdef",
+        "expiration": "2025-01-01T00:00:00Z",
+        "usage-bootstrap-authentication": "true",
+        "usage-bootstrap-signing": "true",
+        "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+        "description": "what for",
+    }
+
+
+@given(st.integers(0, 2**33), st.text(st.characters(codec="ascii")))
+def test_a_secret_is_read_as_it_was_written(expires: int, description: str) -> None:
+    read = read_secret(encoded(secret_data(TOKEN, expires, description)), created=5.0)
+    assert (read.token, read.created, read.expires) == (TOKEN, 5.0, expires)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("token-secret", None, "token-secret"),
+        ("token-id", "abc", "six"),
+        ("expiration", None, "expiration"),
+        ("expiration", "tomorrow", "RFC 3339"),
+        ("expiration", "2025-01-01T00:00:00", "RFC 3339"),
+        ("usage-bootstrap-authentication", "false", "authenticate"),
+        ("usage-bootstrap-authentication", None, "authenticate"),
+    ],
+)
+def test_a_secret_that_is_no_usable_token_is_refused(key: str, value: str | None, reason: str) -> None:
+    data = secret_data(TOKEN, 1735689600.0, "")
+    data.pop(key)
+    if value is not None:
+        data[key] = value
+    with pytest.raises(NotAToken, match=reason):
+        read_secret(encoded(data), 0.0)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(secret_data(TOKEN, 0, ""))), st.text()))
+def test_any_secret_is_read_or_refused(data: dict[str, str]) -> None:
+    with pytest.raises(NotAToken):
+        read_secret(data, 0.0)
+
+
+@given(st.floats(0, 2**33))
+def test_a_time_is_cut_to_whole_seconds_and_never_later(seconds: float) -> None:
+    assert seconds - 1 < parse_rfc3339(rfc3339(seconds)) <= seconds
+
+
+@given(st.text(), st.text())
+def test_a_token_in_any_text_is_hidden(before: str, after: str) -> None:
+    secret = Token.make().secret
+    hidden = hide_tokens(f"{before} abcdef.{secret} {after}")
+    assert secret not in hidden
+    assert "abcdef.<hidden>" in hidden
