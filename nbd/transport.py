@@ -74,8 +74,10 @@ async def serve(sock: socket.socket, open_export: Open, list_exports: List, repo
     try:
         await asyncio.get_running_loop().create_future()
     finally:
-        await server.stop()
-        threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            await server.stop()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Complaints:
