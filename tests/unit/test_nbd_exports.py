@@ -88,3 +88,14 @@ def test_a_replaced_file_stays_what_it_was(image: Path) -> None:
 def test_prefetching_reads_nothing_wrong(image: Path) -> None:
     with opened(image) as export:
         export.prefetch(0, 4096)
+
+
+def test_an_error_is_told_by_the_read_that_may_block(image: Path) -> None:
+    fd = os.open(image, os.O_WRONLY)
+    export = Export("node", OpenFile("node", fd, len(CONTENT), "x", None))
+    into = memoryview(bytearray(10))
+    assert not export.read_warm(into, 0)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        export.read(into, 0)
+    export.close()
+    assert not export.intact()
