@@ -6,9 +6,9 @@ is made from these classes, so a docstring here is the help that an editor shows
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def parse_mac(value: object) -> str:
@@ -246,6 +246,13 @@ class NodeFile(Setting):
     """The text itself."""
     mode: Annotated[str, Field(pattern="^0?[0-7]{3}$")] = "0644"
     """Its permissions, in octal."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.from_ is None) == (self.content is None):
+            has = "neither `from` nor" if self.from_ is None else "both `from` and"
+            raise ValueError(f"has {has} `content`; give one of them")
+        return self
 
 
 class NodeSettings(Setting):

@@ -1,0 +1,149 @@
+"""What pydantic found, in words for the person who wrote the file."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Interface
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from config.mistakes import suggestion
+from config.model import AddressRange, Farm
+from config.yamltree import Place
+
+SECRETS = frozenset(("root_password_hash",))
+"""Settings whose value no message repeats."""
+
+PATTERNS = {
+    "^([0-9a-f]{2}:){5}[0-9a-f]{2}$": "is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2",
+    "^RCFILE_[A-Z0-9_]+$": "is not such a key; write RCFILE_ and capitals, digits or underscores",
+    "^[A-Z][A-Z0-9_]*$": "is not an lts.conf key; write capitals, digits and underscores, a letter first",
+    "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$": "is not a host name; write at most 63 small letters, digits, "
+    "hyphens and dots, with a letter or digit at both ends",
+    "^0?[0-7]{3}$": "is not a file mode; write three octal digits, such as 0644",
+}
+"""What a value that does not match one of the model's patterns is not; a test keeps this complete."""
+
+_PLAIN = {
+    "missing": "is missing",
+    "string_type": "is not a text",
+    "int_parsing": "is not a whole number",
+    "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is far too large a number",
+    "bool_parsing": "is neither true nor false",
+    "bool_type": "is neither true nor false",
+    "ip_v4_address": "is not an IPv4 address, such as 10.28.0.1",
+    "path_type": "is not a path",
+    "dict_type": "is not a mapping of names and values",
+    "model_type": "is not a mapping of keys and values",
+}
+
+
+def place_text(place: Iterable[str | int]) -> str:
+    """Return a place as a person writes it.
+
+    >>> place_text(("pools", 0, "nodes", 3, "ip"))
+    'pools[0].nodes[3].ip'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def shown(value: object, place: Place = ()) -> str:
+    """Return a value as it stands in a message: short, and nothing of a secret.
+
+    >>> shown("10.0.0.256"), shown(["a"]), shown(None)
+    ("'10.0.0.256'", 'a list', 'an empty value')
+    """
+    if SECRETS.intersection(place):
+        return "this value"
+    match value:
+        case None:
+            return "an empty value"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str() if len(value) > 60:
+            return f"{value[:57]!r}..."
+    return repr(value)
+
+
+def sentence(error: ErrorDetails) -> str:
+    """Return what is wrong, what is allowed, and perhaps what was meant."""
+    place = tuple(part for part in error["loc"] if part != "[key]")
+    kind, value, ctx = error["type"], error["input"], error.get("ctx", {})
+    text, what = place_text(place), shown(error["input"], place)
+    match kind:
+        case "extra_forbidden":
+            known = fields(settings_at(place[:-1]))
+            near = suggestion(str(place[-1]), known)
+            return f"{text} is not known; here are allowed: {', '.join(known)}{near}"
+        case "missing":
+            return f"{text} is missing"
+        case "value_error":
+            return f"{text}: {'it' if isinstance(value, dict) else what} {ctx['error']}"
+        case "model_type" if annotation_at(place) is AddressRange:
+            return f"{text}: {what} is not a range; write it as 10.0.0.10-10.0.0.99"
+        case "string_pattern_mismatch":
+            return f"{text}: {what} {PATTERNS[ctx['pattern']]}"
+        case "greater_than_equal":
+            return f"{text}: {value} is too little; the least allowed is {ctx['ge']}"
+        case "less_than_equal":
+            return f"{text}: {value} is too much; the most allowed is {ctx['le']}"
+        case "literal_error":
+            allowed = get_args(annotation_at(place))
+            return f"{text}: {what} is not allowed; write {' or '.join(allowed)}{suggestion(str(value), allowed)}"
+        case "too_short":
+            return f"{text} is empty; at least {ctx['min_length']} is needed"
+        case "tuple_type":
+            hint = f"; write [{value}]" if isinstance(value, str) else ""
+            return f"{text}: {what} is not a list{hint}"
+        case "ip_v4_network":
+            return f"{text}: {what} is not a network, such as 10.28.0.0/16{_network_hint(value)}"
+        case _:
+            words = error["msg"][:1].lower() + error["msg"][1:]
+            return f"{text}: {what} {_PLAIN.get(kind) or 'is wrong: ' + words}"
+
+
+def fields(model: type[BaseModel] | None) -> list[str]:
+    """The keys of a part of the configuration, as they are written there."""
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def settings_at(place: Place) -> type[BaseModel] | None:
+    """Return the class of the settings at `place`, or None if there is something else."""
+    found = annotation_at(place)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def annotation_at(place: Place) -> Any:
+    """Return the type of the value at `place`, without `None` and without its constraints; None if unknown."""
+    current: Any = Farm
+    for part in place:
+        if get_origin(current) in (tuple, dict):
+            current = get_args(current)[-1 if get_origin(current) is dict else 0]
+        elif isinstance(current, type) and issubclass(current, BaseModel):
+            by_name = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
+            current = by_name.get(str(part))
+        else:
+            return None
+        current = bare(current)
+    return current
+
+
+def bare(annotation: Any) -> Any:
+    """Take `Annotated[...]` and `... | None` off a type."""
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        annotation = next((arg for arg in get_args(annotation) if arg is not type(None)), None)
+    return annotation
+
+
+def _network_hint(value: object) -> str:
+    try:
+        network = IPv4Interface(str(value)).network
+    except ValueError:
+        return ""
+    return f"; did you mean {network}?"
