@@ -68,12 +68,13 @@ class KubeApi:
         self._client: AsyncClient | None = None
         self._own: Discovery | str = ""
         self._may_list = True
+        self._made: set[str] = set()
 
     async def tokens(self, known: frozenset[str]) -> tuple[IssuedToken, ...]:
         """Return our bootstrap tokens, found by their label.
 
         A role that may not list Secrets (RBAC cannot limit that to a label) is enough: then only those whose ids are
-        `known` are looked at, and what an earlier controller left behind ends with its own life.
+        `known`, and those made here, are looked at, and what an earlier controller left behind ends with its own life.
         Raises `Unavailable`.
         """
         if self._may_list:
@@ -84,8 +85,10 @@ class KubeApi:
                     raise
                 self._may_list = False
                 log.info("%s: Secrets may not be listed here; tokens are looked up by name", self._cluster)
-        found = [await self._call(partial(self._get, token_id=token_id)) for token_id in sorted(known)]
-        return self._decode([secret for secret in found if secret is not None])
+        ids = sorted(known | self._made)
+        found = {token_id: await self._call(partial(self._get, token_id=token_id)) for token_id in ids}
+        self._made = {token_id for token_id in self._made if found[token_id] is not None}
+        return self._decode([secret for secret in found.values() if secret is not None])
 
     async def cluster_info(self) -> dict[str, str] | None:
         """Return the data of ConfigMap kube-public/cluster-info; None when there is none. Raises `Unavailable`."""
@@ -120,6 +123,7 @@ class KubeApi:
                 if error.status != 409:
                     raise
             else:
+                self._made.add(token.id)
                 return token
         raise Unavailable("three new token ids in a row were taken", 409)
 

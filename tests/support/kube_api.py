@@ -27,7 +27,7 @@ from typing import Any
 from aiohttp import web
 
 from pxeboot.controller.cluster_info import sign
-from pxeboot.controller.token import FORM, NotAToken, Token, read_secret
+from pxeboot.controller.token import FORM, IssuedToken, NotAToken, Token, read_secret
 from tests.support.kube_credentials import admin_kubeconfig, make_ca, make_server_certificate, public_kubeconfig
 
 Object = dict[str, Any]
@@ -75,6 +75,8 @@ class KubeApi:
         self.nodes: dict[str, Object] = {}
         self.requests: list[tuple[float, str, str]] = []
         """(monotonic time, method, path) of every request, refused ones too."""
+        self.ever: list[IssuedToken] = []
+        """Every token that was ever made here, for tests that look for traces of it."""
         self.on_node: Callable[[str], None] = lambda line: None
         """Told one line for each machine that joins."""
         self._admin = secrets.token_urlsafe(24)
@@ -268,6 +270,8 @@ class KubeApi:
             "resourceVersion": str(next(self._versions)),
         }
         self.secrets[name] = stored
+        with suppress(NotAToken):
+            self.ever.append(read_secret(stored["data"], self.clock()))
         self._sign_soon()
         return stored
 

@@ -1,0 +1,137 @@
+"""The stand-in Kubernetes API in a thread of the test, and the real controller as a process beside it."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tests.support.kube_api import Fault, KubeApi
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent.parent
+
+
+class ThreadedApi:
+    """A `KubeApi` with a thread and a loop of its own, so that a test may block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.api = KubeApi(folder)
+        self.joined: list[str] = []
+        self.api.on_node = self.joined.append
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.do(self.api.start())
+
+    def stop(self) -> None:
+        self.do(self.api.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def inject(self, fault: Fault) -> None:
+        self.do(self.api.inject(fault))
+
+    def forget(self, token_id: str) -> None:
+        """Delete a token behind the controller's back."""
+
+        async def delete() -> None:
+            del self.api.secrets[f"bootstrap-token-{token_id}"]
+
+        self.do(delete())
+
+    @property
+    def token_ids(self) -> list[str]:
+        return sorted(name.removeprefix("bootstrap-token-") for name in list(self.api.secrets))
+
+
+@contextmanager
+def running_api(folder: Path) -> Iterator[ThreadedApi]:
+    folder.mkdir(parents=True, exist_ok=True)
+    api = ThreadedApi(folder)
+    api.start()
+    try:
+        yield api
+    finally:
+        api.stop()
+
+
+class Controller:
+    """`pxeboot controller` as a process; what it says is in `log`."""
+
+    def __init__(self, folder: Path, clusters: Mapping[str, Mapping[str, object]], *arguments: str) -> None:
+        configuration = folder / "farm.yaml"
+        configuration.write_text(yaml.safe_dump({"clusters": {name: dict(c) for name, c in clusters.items()}}))
+        self._log = folder / "controller.log"
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    "from pxeboot.cli.controller import command; command()",
+                    "-c",
+                    str(configuration),
+                    *arguments,
+                ],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait(self, timeout_s: float = 30) -> int:
+        return self.process.wait(timeout_s)
+
+    def terminate(self) -> tuple[int, float]:
+        """SIGTERM; return the exit code and how long that took, in seconds."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10), time.monotonic() - begin
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running_controller(
+    folder: Path, clusters: Mapping[str, Mapping[str, object]], *arguments: str
+) -> Iterator[Controller]:
+    controller = Controller(folder, clusters, *arguments)
+    try:
+        yield controller
+    finally:
+        controller.kill()
+
+
+def join_command(lts_conf: Path) -> str:
+    """The command in lts.conf, as a shell that sources the file would see it; "" without one."""
+    found = re.search(r'^\s*RCFILE_07_JOIN_K8S\s*=\s*"([^"]*)"', lts_conf.read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def until(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
+    """Wait until `holds()`. Raises `TimeoutError`."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.02)
