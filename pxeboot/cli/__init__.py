@@ -1,0 +1,65 @@
+"""The command line: one file per command, imported when it is the one that is run.
+
+Exit codes: 0 all is well, 1 a problem was found (said on standard error), 2 the command was used wrongly.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+
+class Lazy(NamedTuple):
+    """The module whose `command` it is, and what the list of commands says of it without importing it."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "check": Lazy("pxeboot.cli.check", "Say what is wrong in a farm's configuration."),
+    "serve": Lazy("pxeboot.cli.serve", "Boot machines: DHCP, TFTP, HTTP and NBD."),
+    "controller": Lazy("pxeboot.cli.controller", "Keep the machines' join commands valid."),
+    "image": Lazy("pxeboot.cli.image", "Build, add and list bootable images."),
+    "status": Lazy("pxeboot.cli.status", "Show who is booting, and how far."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are in `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which somebody new needs them."""
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None if there is no such."""
+        where = COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        command = import_module(where.module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, where.help) for name, where in COMMANDS.items()])
+
+
+def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"pxeboot {version('pxeboot')}")
+    except PackageNotFoundError:
+        click.echo("pxeboot, run from its source without being installed")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
+def main() -> None:
+    """Network boot for diskless Kubernetes workers: DHCP, TFTP, HTTP and NBD in one process."""

@@ -1,0 +1,5 @@
+"""`python -m pxeboot` is `pxeboot`."""
+
+from pxeboot.cli import main
+
+main(prog_name="pxeboot")
