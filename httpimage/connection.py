@@ -111,11 +111,11 @@ class Connection(web.RequestHandler):
         else:
             self._connections.complain(logging.WARNING, "http %s has too many connections: one refused", self._peer)
             self._refuse(503)
+            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._stop_clock()
         if self._admitted:
             self._admitted = False
             self._connections.leave(self._peer)
@@ -136,15 +136,15 @@ class Connection(web.RequestHandler):
             if self._head_bytes > MAX_TARGET + MAX_HEAD:
                 self._connections.complain(logging.INFO, "http %s sent a head that is too large", self._peer)
                 self._refuse(431)
+                self._stop_clock()
+                self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.force_close)
                 return
             self._reading_head = end < 0
         super().data_received(data)
 
     def begin_request(self) -> None:
         """A head is complete: stop its clock."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._stop_clock()
 
     def end_request(self) -> None:
         """The answer is out: the next bytes are a new head."""
@@ -160,13 +160,13 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the answer to what could not be parsed, or the last resort after a bug of ours."""
-        self.begin_request()
+        self._stop_clock()
         self.close()
         if status >= 500:
             log.error("http %s: an error of ours", self._peer, exc_info=exc)
         else:
             status = _status(exc)
-            self._connections.complain(logging.INFO, "http %s sent a bad request: %r", self._peer, exc)
+            self._connections.complain(logging.INFO, "http %s sent a bad request: %.200r", self._peer, exc)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError("the answer has begun; only closing can tell the peer")
         return _LastWord(self, status)
@@ -184,17 +184,21 @@ class Connection(web.RequestHandler):
     def _expect_head(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(HEADER_S, self._too_slow)
 
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _too_slow(self) -> None:
         self._deadline = None
         self._connections.complain(logging.INFO, "http %s sent no whole request in %d s", self._peer, HEADER_S)
         self.force_close()
 
     def _refuse(self, status: int) -> None:
-        """Answer at once, outside a request, and close."""
+        """Answer at once, outside a request."""
         self._linger = True
         if self.transport is not None:
             self.transport.write(head(status, [("Connection", "close"), ("Content-Length", "0")]))
-        self.force_close()
 
 
 class _LastWord(Refusal):
@@ -215,7 +219,7 @@ def _status(error: BaseException | None) -> int:
     match error:
         case LineTooLong():
             return 414 if str(error.args[1]) == str(MAX_TARGET) else 431
-        case BadHttpMethod() if _REQUEST_LINE.search(str(error.line)):
+        case BadHttpMethod() if _REQUEST_LINE.search(error.message):
             return 501
         case _ if "Too many headers" in str(error):
             return 431

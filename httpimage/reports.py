@@ -49,7 +49,7 @@ class Reports:
             async with asyncio.timeout(REPORT_S):
                 body = await _body(request)
         except (TimeoutError, web.RequestPayloadError) as error:
-            self._complain(logging.INFO, "http %s: a report of %r was cut off: %r", peer, stage, error)
+            self._complain(logging.INFO, "http %s: a report of %.200r was cut off: %r", peer, stage, error)
             return Refusal(408 if isinstance(error, TimeoutError) else 400, now_s=now_s, close=True)
         finally:
             self._receiving[peer] -= 1
@@ -58,7 +58,7 @@ class Reports:
         if body is None:
             return Refusal(413, now_s=now_s, close=True)
         if not self._accept(peer, stage, body.decode("utf-8", "replace")):
-            self._complain(logging.INFO, "http %s reported %r: no such machine or stage", peer, stage)
+            self._complain(logging.INFO, "http %s reported %.200r: no such machine or stage", peer, stage)
             return Refusal(404, now_s=now_s)
         return Reply(204, now_s=now_s)
 

@@ -36,7 +36,7 @@ def application(
     """
     app = web.Application(middlewares=[_guard])
     service = _Service(lookup, report, stage_of, accept)
-    app.router.add_route("*", "/{name:.*}", service.answer, expect_handler=_expect)
+    app.router.add_route("*", r"/{name:[\s\S]*}", service.answer, expect_handler=_expect)
     return app
 
 
@@ -104,6 +104,11 @@ async def _guard(
             return Refusal(501, now_s=now_s, close=True)
         if not host_is_valid(request.headers.getall("Host", []), required=request.version == (1, 1)):
             return Refusal(400, "the Host header is missing or bad", now_s=now_s, close=True)
+        coding = request.headers.getall("Transfer-Encoding", [])
+        if coding and request.version == (1, 0):
+            return Refusal(400, "HTTP/1.0 has no Transfer-Encoding", now_s=now_s, close=True)
+        if coding and [value.lower() for value in coding] != ["chunked"]:
+            return Refusal(501, "the only Transfer-Encoding here is chunked", now_s=now_s, close=True)
         return await handler(request)
     except web.HTTPException as error:  # the router's: a target that is no path, such as that of CONNECT
         if request.method in ("GET", "HEAD"):
@@ -112,7 +117,7 @@ async def _guard(
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:
-        log.exception("http %s: %s %r failed", request.remote, request.method, request.raw_path)
+        log.exception("http %s: %s %.200r failed", request.remote, request.method, request.raw_path)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError("the answer has begun; only closing can tell the peer") from None
         return Refusal(500, now_s=now_s, close=True)
@@ -167,10 +172,10 @@ class _Service:
         try:
             content = None if name is None else await self._lookup(name, peer)
         except OSError as error:
-            self._complain(logging.WARNING, "http %s asked for %r: %s", peer, name, error)
+            self._complain(logging.WARNING, "http %s asked for %.200r: %s", peer, name, error)
             return Refusal(503, now_s=now_s, headers=[("Retry-After", "1")])
         if content is None:
-            self._complain(logging.INFO, "http %s asked for %r: not found", peer, request.raw_path)
+            self._complain(logging.INFO, "http %s asked for %.200r: not found", peer, request.raw_path)
             return Refusal(404, now_s=now_s)
         try:
             return await respond(request, peer, content, now_s, self._stage_of(content.name), self._report)

@@ -53,7 +53,7 @@ class Machine:
 
     def argv(self, extra: Sequence[str] = ()) -> list[str]:
         """Return QEMU's command line."""
-        argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-smp", "2"]
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-machine", "q35", "-smp", "1"]
         argv += ["-m", str(self._memory_mib), "-display", "none", "-monitor", "none", "-no-user-config"]
         argv += ["-serial", f"file:{self.console_file}"]
         if self._firmware is Firmware.UEFI:

@@ -7,6 +7,7 @@ Files of FOLDER are served as they are; those below `images/` are immutable; a n
 
 import argparse
 import asyncio
+import errno
 import hashlib
 import json
 import logging
@@ -34,8 +35,10 @@ class Folder:
             return Made(name, data, hashlib.sha256(data).hexdigest(), secret=name.startswith("secret/"))
         try:
             fd = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                return None
+            raise
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)

@@ -1,0 +1,146 @@
+"""A server under test and a client that sends bytes as they are, for the tests of httpimage."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+PATIENCE_S = 5.0
+"""How long a test waits for an answer."""
+
+
+class ServerProcess:
+    """`serve_httpimage` in a process of its own, on a port of its own choice."""
+
+    def __init__(self, folder: Path, *, parser: str = "C") -> None:
+        self.folder = folder
+        self._parser = parser
+
+    def __enter__(self) -> Self:
+        environment = dict(os.environ)
+        if self._parser == "Python":
+            environment["AIOHTTP_NO_EXTENSIONS"] = "1"
+        with (self.folder / "server.out").open("w") as out, (self.folder / "server.log").open("w") as log:
+            command = [sys.executable, "-m", "tests.support.serve_httpimage", str(self.folder)]
+            self._process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
+        self._heard = 0
+        self.port = int(self._next_line().removeprefix("port "))
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=PATIENCE_S)
+
+    def resident_bytes(self) -> int:
+        """Return the memory of the server now."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def log(self) -> str:
+        """Return what the server has logged so far."""
+        return (self.folder / "server.log").read_text()
+
+    def told(self) -> list[Any]:
+        """Return the next event or report; waits for it."""
+        line: list[Any] = json.loads(self._next_line())
+        return line
+
+    def _next_line(self) -> str:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            lines = (self.folder / "server.out").read_text().splitlines(keepends=True)
+            if len(lines) > self._heard and lines[self._heard].endswith("\n"):
+                self._heard += 1
+                return lines[self._heard - 1]
+            time.sleep(0.02)
+        raise AssertionError(f"the server said nothing: {self.log()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, head as it was on the wire."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the value of the header spelled exactly so."""
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            key, _, value = line.partition(": ")
+            if key == name:
+                return value
+        return None
+
+
+class Client:
+    """A TCP connection."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.socket.sendall(data)
+
+    def answer(self, method: str = "GET") -> Answer:
+        """Read one answer of known length. Raises `http.client.IncompleteRead` if it ends early."""
+        while b"\r\n\r\n" not in self._unread:
+            self._fill()
+        head, _, rest = self._unread.partition(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        answer = Answer(status, head, b"")
+        if method == "HEAD" or status in (100, 204, 304):
+            self._unread = rest
+            return answer
+        length = int(answer.header("Content-Length") or 0)
+        self._unread = rest
+        while len(self._unread) < length:
+            self._fill(length)
+        body, self._unread = self._unread[:length], self._unread[length:]
+        return Answer(status, head, body)
+
+    def is_closed(self) -> bool:
+        """Wait for the server to close; false if it does not within the patience of a test."""
+        try:
+            return not self._unread and not self.socket.recv(1)
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+    def _fill(self, expected: int = 0) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise http.client.IncompleteRead(self._unread, expected)
+        self._unread += data
+
+
+def exchange(port: int, request: bytes) -> Answer:
+    """Send one request on a new connection and return its answer."""
+    with Client(port) as client:
+        client.send(request)
+        return client.answer("HEAD" if request.startswith(b"HEAD ") else "GET")
+
+
+def get(port: int, path: str, *headers: str, method: str = "GET") -> Answer:
+    """GET a path with some header lines."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
+    return exchange(port, "\r\n".join(lines).encode("utf-8"))
