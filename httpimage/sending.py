@@ -59,10 +59,10 @@ async def _send_file(
         position, end = first_pos, first_pos + length
         while position < end:
             count = min(WINDOW, end - position)
-            if not _in_memory(file.fd, position, count):
+            if not in_memory(file.fd, position, count):
                 # If we are cancelled here, the descriptor may be closed under the thread. It then reads nothing,
                 # or something else, into a buffer that nobody looks at.
-                await loop.run_in_executor(None, _read_ahead, file.fd, position, count)
+                await loop.run_in_executor(None, read_ahead, file.fd, position, count)
             if transport.is_closing():
                 raise ConnectionResetError("the peer closed the connection")
             try:
@@ -105,7 +105,7 @@ async def _write(piece: bytes, writer: AbstractStreamWriter, transport: asyncio.
         raise ConnectionResetError("the peer closed the connection")
 
 
-def _in_memory(fd: int, position: int, count: int) -> bool:
+def in_memory(fd: int, position: int, count: int) -> bool:
     """Tell whether a window is in the page cache, by reading single bytes that the kernel may not wait for."""
     byte = bytearray(1)
     try:
@@ -116,7 +116,7 @@ def _in_memory(fd: int, position: int, count: int) -> bool:
     return True
 
 
-def _read_ahead(fd: int, position: int, count: int) -> None:
+def read_ahead(fd: int, position: int, count: int) -> None:
     """Read a window into the page cache and ask for the next one. Runs in a thread: may wait for a disk.
 
     Errors are left to sendfile, which meets them too and has somebody to tell.

@@ -1,0 +1,298 @@
+"""The transport in this process: what it asks of the kernel, its deadlines, and how it starts and stops."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import IncompleteRead
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.events import Event
+from httpimage import connection, sending
+from httpimage.transport import application, open_socket, serve
+from tests.support.http_client import Answer, Client, get
+from tests.support.serve_httpimage import Folder, accept, stage_of
+
+pytestmark = pytest.mark.net
+
+CONTENT = os.urandom(5 << 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "vmlinuz").write_bytes(CONTENT)
+    return tmp_path
+
+
+class Running:
+    """A server in the event loop of a test, and what it reported."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events: list[Event] = []
+        self._folder = folder
+
+    def during(self, client: Callable[[int], Any]) -> Any:
+        """What `client` returns, called in a thread with the port. Then the server must stop within a second."""
+
+        async def run() -> Any:
+            sock = open_socket("127.0.0.1", 0)
+            app = application(Folder(self._folder), self.events.append, stage_of, accept)
+            server = asyncio.create_task(serve(sock, app))
+            try:
+                return await asyncio.to_thread(client, sock.getsockname()[1])
+            finally:
+                began = time.monotonic()
+                server.cancel()
+                await asyncio.wait((server,))
+                self.stopped_in_s = time.monotonic() - began
+                assert server.cancelled()
+
+        result = asyncio.run(run())
+        assert self.stopped_in_s < 1
+        return result
+
+
+@pytest.fixture
+def server(folder: Path) -> Running:
+    return Running(folder)
+
+
+@pytest.fixture
+def sendfile_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Counts (offset, bytes sent) of the real sendfile."""
+    calls: list[tuple[int, int]] = []
+    real = os.sendfile
+
+    def counting(out_fd: int, in_fd: int, offset: int, count: int) -> int:
+        sent = real(out_fd, in_fd, offset, count)
+        calls.append((offset, sent))
+        return sent
+
+    monkeypatch.setattr(os, "sendfile", counting)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "length"),
+    [
+        ("X: y", 0, len(CONTENT)),
+        ("Range: bytes=1234567-", 1234567, len(CONTENT) - 1234567),
+        ("Range: bytes=100-299", 100, 200),
+    ],
+)
+def test_every_byte_of_a_file_leaves_by_sendfile(
+    server: Running, sendfile_calls: list[tuple[int, int]], header: str, first: int, length: int
+) -> None:
+    answer: Answer = server.during(lambda port: get(port, "/vmlinuz", header))
+    assert answer.body == CONTENT[first : first + length]
+    assert sum(sent for _, sent in sendfile_calls) == length
+    assert sendfile_calls[0][0] == first
+
+
+def test_parts_leave_by_sendfile_too(server: Running, sendfile_calls: list[tuple[int, int]]) -> None:
+    server.during(lambda port: get(port, "/vmlinuz", "Range: bytes=0-9,100-109"))
+    assert sendfile_calls == [(0, 10), (100, 10)]
+
+
+def test_a_file_system_without_sendfile_is_copied(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(out_fd: int, in_fd: int, offset: int, count: int) -> int:
+        raise OSError(errno.EINVAL, "no sendfile here")
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    assert server.during(lambda port: get(port, "/vmlinuz")).body == CONTENT
+
+
+def test_a_cold_file_is_read_ahead_first(server: Running, folder: Path) -> None:
+    fd = os.open(folder / "vmlinuz", os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if sending.in_memory(fd, 0, len(CONTENT)):
+            pytest.skip("this file system is in memory and forgets nothing")
+        assert server.during(lambda port: get(port, "/vmlinuz")).body == CONTENT
+        if not sending.in_memory(fd, 0, len(CONTENT)):
+            pytest.skip("this file system cannot tell whether a file is in memory")
+    finally:
+        os.close(fd)
+
+
+def test_a_download_is_told_when_it_reaches_the_end(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    def client(port: int) -> None:
+        get(port, "/vmlinuz", "Range: bytes=0-9")
+        get(port, "/vmlinuz", "Range: bytes=5242870-")
+        get(port, "/vmlinuz", method="HEAD")
+        get(port, "/secret/lts.conf")
+
+    with caplog.at_level(logging.INFO, "httpimage"):
+        server.during(client)
+    assert [event.detail for event in server.events] == ["'vmlinuz' from byte 5242870: 10 bytes in 0.0 s over HTTP"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "http 127.0.0.1 got 'vmlinuz' from byte 5242870: 10 bytes in 0.0 s",
+        "http 127.0.0.1 got 'secret/lts.conf': 1500 bytes in 0.0 s",
+    ]
+
+
+def test_a_file_truncated_in_mid_send_ends_short(
+    server: Running, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:  # F-16
+    with (folder / "big").open("wb") as file:
+        file.truncate(1 << 28)
+
+    def client(port: int) -> None:
+        with Client(port) as reader:
+            reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            reader.send(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.3)
+            os.truncate(folder / "big", 0)
+            with pytest.raises((IncompleteRead, ConnectionResetError)):
+                reader.answer()
+
+    with caplog.at_level(logging.INFO, "httpimage"):
+        server.during(client)
+    assert any("stopped after" in message and "'big' ended at byte" in message for message in caplog.messages)
+
+
+def test_a_reader_that_stops_is_dropped(
+    server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # A-33
+    monkeypatch.setattr(sending, "WINDOW_S", 0.3)
+    with (folder / "big").open("wb") as file:
+        file.truncate(1 << 28)
+
+    def client(port: int) -> None:
+        for path in ("/big", "/made/" + "x" * 4000):
+            with Client(port) as reader:
+                reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                reader.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 10)
+                time.sleep(0.8)
+
+    with caplog.at_level(logging.INFO, "httpimage"):
+        server.during(client)
+    assert any("'big': stopped after" in message for message in caplog.messages)
+    assert any("'made/" in message and "stopped after" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /vmlinuz HTTP/1.1\r\nHost: a\r\n", b"GET /no HTTP/1.1\r\nHost: a\r\n\r\nGET /vmlin"]
+)
+def test_a_head_that_does_not_come_is_not_waited_for(
+    server: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:  # A-33
+    monkeypatch.setattr(connection, "HEADER_S", 0.3)
+    monkeypatch.setattr(connection, "IDLE_S", 1.0)
+
+    def client(port: int) -> None:
+        with Client(port) as silent:
+            silent.send(sent)
+            if b"\r\n\r\n" in sent:
+                assert silent.answer().status == 404
+            assert silent.is_closed()
+
+    server.during(client)
+
+
+def test_a_dripping_head_has_one_deadline(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:  # A-33
+    monkeypatch.setattr(connection, "HEADER_S", 0.5)
+
+    def client(port: int) -> float:
+        began = time.monotonic()
+        with Client(port) as dripping, suppress(ConnectionError):
+            dripping.send(b"GET / HTTP/1.1\r\nX: ")
+            while time.monotonic() - began < 5:
+                dripping.send(b"y")
+                time.sleep(0.05)
+        return time.monotonic() - began
+
+    assert server.during(client) < 1.5
+
+
+def test_an_idle_connection_is_kept_for_a_while(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEADER_S", 0.2)
+    monkeypatch.setattr(connection, "IDLE_S", 1.0)
+
+    def client(port: int) -> None:
+        with Client(port) as idle:
+            for _ in range(2):
+                idle.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert idle.answer().status == 404
+                time.sleep(0.5)
+            assert idle.is_closed()
+
+    server.during(client)
+
+
+def test_it_stops_within_a_second_in_the_middle_of_downloads(server: Running, folder: Path) -> None:
+    with (folder / "big").open("wb") as file:
+        file.truncate(1 << 30)
+
+    def client(port: int) -> list[Client]:
+        readers = [Client(port) for _ in range(20)]
+        for reader in readers[:10]:
+            reader.send(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+            reader.socket.recv(1000)
+        return readers
+
+    for reader in server.during(client):
+        reader.socket.close()
+
+
+def test_no_descriptor_is_left_open(server: Running, folder: Path) -> None:
+    def descriptors() -> int:
+        return sum(1 for link in Path("/proc/self/fd").iterdir() if str(folder) in os.path.realpath(link))
+
+    def client(port: int) -> int:
+        for headers in ((), ("Range: bytes=99999999-",), ("If-None-Match: *",), ('If-Match: "x"',)):
+            get(port, "/vmlinuz", *headers)
+            get(port, "/vmlinuz", *headers, method="HEAD")
+        with Client(port) as gone:
+            gone.send(b"GET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        return descriptors()
+
+    assert server.during(client) == 0
+
+
+def test_a_failing_lookup_is_told_to_the_peer_and_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def lookup(name: str, peer: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files") if name == "full" else ZeroDivisionError("a bug")
+
+    async def run() -> tuple[Answer, Answer]:
+        sock = open_socket("127.0.0.1", 0)
+        server = asyncio.create_task(serve(sock, application(lookup, lambda event: None, stage_of, accept)))
+        port = sock.getsockname()[1]
+        try:
+            return await asyncio.to_thread(get, port, "/full"), await asyncio.to_thread(get, port, "/bug")
+        finally:
+            server.cancel()
+            await asyncio.wait((server,))
+
+    full, bug = asyncio.run(run())
+    assert (full.status, bug.status) == (503, 500)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_taken_port_is_named() -> None:
+    with open_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(OSError, match=f"HTTP cannot listen on 127.0.0.1:{port}: the port is taken") as caught:
+            open_socket("127.0.0.1", port)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_an_address_or_interface_we_do_not_have_is_named() -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: this machine does not have that address"):
+        open_socket("192.0.2.1", 0)
+    with pytest.raises(OSError, match="on nosuch0: there is no such interface"):
+        open_socket("127.0.0.1", 0, "nosuch0")
+
+
+def test_one_interface_alone_can_be_served() -> None:
+    with open_socket("0.0.0.0", 0, "lo") as sock, Client(sock.getsockname()[1]):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0") == b"lo"
