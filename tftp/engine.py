@@ -11,10 +11,12 @@ from enum import Enum
 from tftp import wire
 from tftp.options import Terms
 
+MOST_GOING_BACK = 2
+"""How often in a row a gap within a window is believed at once; the third time it may be an echo of ours."""
 RTO_FIRST_S = 1.0
 """How long we wait for the very first answer (RFC 6298 section 2)."""
-RTO_LIMITS_S = (0.1, 8.0)
-"""The shortest and longest wait for an answer. Below 0.1 s a busy ROM would be sent everything twice."""
+RTO_LIMITS_S = (0.05, 8.0)
+"""The shortest and longest wait for an answer. Below 0.05 s a busy ROM would be sent everything twice."""
 UNANSWERED_PACKETS = 5
 """How many packets a client that never answered gets at most: its address may be forged (A-23)."""
 SILENCE_S = 30.0
@@ -92,6 +94,12 @@ class Transfer:
     it is how a client reports a gap (RFC 7440 section 4), one ACK for each block after it, so the window goes out
     once more, then not again before there is progress (TQ3). A repetition that comes sooner after the window than
     any answer ever took cannot be about that window, and is ignored as well.
+
+    An ACK in the middle of a window says that the next block is lost, so we go back there (RFC 7440 section 4). But
+    it may also answer a copy of a block that the client has, while the rest of the window is on its way; sending
+    that rest again would draw the same answer further on, and so every block twice to the end of the file. So after
+    a time-out, and after going back `MOST_GOING_BACK` times in a row, we send only what follows the window, and
+    go back if the client insists.
     """
 
     def __init__(self, size_bytes: int, terms: Terms) -> None:
@@ -108,6 +116,9 @@ class Transfer:
         self._answered = False  # the client has acknowledged something, so its address is its own
         self._awaits_oack = bool(terms.accepted)
         self._window_repeated = False  # since the last progress
+        self._timed_out = False  # what is outstanding was sent because of silence
+        self._went_back = 0  # how often in a row
+        self._sent_before = 0  # the last block sent before we last went back
         self._tries = 0  # how often what is outstanding was sent
         self._heard_at = 0.0
         self._sent_at = 0.0
@@ -156,6 +167,7 @@ class Transfer:
             outcome = Outcome.SILENT if self._answered else Outcome.UNANSWERED
             return self._finish(outcome, f"the client was silent for {silence_s:.0f} s")
         self._rto_s = min(2 * self._rto_s, RTO_LIMITS_S[1])
+        self._timed_out = True
         return self._send(now)
 
     def fail(self, message: str) -> list[Action]:
@@ -178,19 +190,25 @@ class Transfer:
         if not advance:
             return self._repeated_ack(now)
         self.acked += advance
+        echo = self._went_back == MOST_GOING_BACK and self.acked <= self._sent_before
+        on_its_way = self._timed_out or echo
         self._progress(now)
         if self.acked == self.blocks:
             return self._finish(Outcome.COMPLETE, None)
-        # An ACK inside the window says that the next block is lost (RFC 7440 section 4). The client will say so
-        # again for every later block of the window: what we send now is already the answer to those.
-        self._window_repeated = self.acked < self.sent
+        if self.acked == self.sent or on_its_way:
+            self._went_back = 0
+            return self._send(now, after=self.sent)
+        self._went_back = min(self._went_back + 1, MOST_GOING_BACK)
+        self._sent_before = self.sent
+        # The client may report the gap again for each later block: what we send now is the answer to those too.
+        self._window_repeated = True
         return self._send(now)
 
     def _repeated_ack(self, now: float) -> list[Action]:
         """Act on an ACK that says nothing new: a report of a gap, or a ghost."""
         if self.terms.windowsize == 1 or self._window_repeated:
             return []
-        if now - self._sent_at < self._least_rtt_s / 2:
+        if now - self._sent_at < 0.9 * self._least_rtt_s:
             return []
         self._heard_at = now
         self._window_repeated = True
@@ -204,6 +222,7 @@ class Transfer:
         self._heard_at = now
         self._tries = 0
         self._window_repeated = False
+        self._timed_out = False
 
     def _measure(self, rtt_s: float) -> None:
         """Take one round-trip time into the timer (RFC 6298 section 2)."""
@@ -216,8 +235,8 @@ class Transfer:
         least, most = RTO_LIMITS_S
         self._rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, least), most)
 
-    def _send(self, now: float) -> list[Action]:
-        """Send what comes after the last acknowledged block, and wait for the answer."""
+    def _send(self, now: float, after: int | None = None) -> list[Action]:
+        """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""
         self._tries += 1
         self._sent_at = now
         # A client that names a time-out means it: no shorter wait, no back-off (RFC 2349, T-16).
@@ -225,10 +244,11 @@ class Transfer:
         self.deadline = min(now + wait_s, self._heard_at + self._patience_s(), self._ends_at)
         if self._awaits_oack:
             return [SendOptionAck(self.terms.accepted)]
-        blksize = self.terms.blksize
-        self.resent += self.sent - self.acked
-        self.sent = min(self.acked + self.terms.windowsize, self.blocks)
-        offsets = ((block, (block - 1) * blksize) for block in range(self.acked + 1, self.sent + 1))
+        blksize, first = self.terms.blksize, (self.acked if after is None else after) + 1
+        last = min(self.acked + self.terms.windowsize, self.blocks)
+        self.resent += max(0, self.sent + 1 - first)
+        self.sent = last
+        offsets = ((block, (block - 1) * blksize) for block in range(first, last + 1))
         return [SendBlock(block, offset, min(blksize, self.size_bytes - offset)) for block, offset in offsets]
 
     def _patience_s(self) -> float:

@@ -3,8 +3,6 @@
 from bisect import bisect_right
 from typing import Protocol
 
-_PIECE = 64 * 1024  # bytes of the original
-
 
 class Readable(Protocol):
     """What `config.content.OpenFile` and `Made` share, and a `Netascii` of either."""
@@ -32,15 +30,16 @@ def to_netascii(octets: bytes) -> bytes:
 class Netascii:
     """`original` as netascii, readable at any offset.
 
-    The size and the place of every 64 KiB piece are counted once, so that a block can be read again without
-    keeping what was converted. Making one and `pread` read the original: they may block, and raise `OSError`.
+    The size and the place of every piece are counted once, so that a block can be read again without keeping what
+    was converted. Making one and `pread` read the original: they may block, and raise `OSError`.
     """
 
-    def __init__(self, original: Readable) -> None:
+    def __init__(self, original: Readable, piece_bytes: int = 64 * 1024) -> None:
         self._original = original
+        self._piece_bytes = piece_bytes
         self._starts = [0]  # of each piece in the converted text, then of the end
-        for offset in range(0, original.size_bytes, _PIECE):
-            self._starts.append(self._starts[-1] + len(self._piece(offset // _PIECE)))
+        for number in range(-(-original.size_bytes // piece_bytes)):
+            self._starts.append(self._starts[-1] + len(self._piece(number)))
 
     @property
     def size_bytes(self) -> int:
@@ -64,4 +63,4 @@ class Netascii:
         self._original.close()
 
     def _piece(self, number: int) -> bytes:
-        return to_netascii(self._original.pread(_PIECE, number * _PIECE))
+        return to_netascii(self._original.pread(self._piece_bytes, number * self._piece_bytes))

@@ -143,13 +143,14 @@ def decode(datagram: bytes) -> Packet:
 
     Raises `MalformedPacket` for everything else that is not as RFC 1350 section 5 draws it.
     """
-    if len(datagram) < 4:
-        raise MalformedPacket(f"{len(datagram)} bytes are too few for any packet (RFC 1350 section 5)")
-    number, second = _HEADER.unpack_from(datagram)
+    number = int.from_bytes(datagram[:2], "big")
     try:
         opcode = Opcode(number)
     except ValueError:
         raise MalformedPacket(f"there is no opcode {number} (RFC 1350 section 5)") from None
+    if len(datagram) < 4 and opcode is not Opcode.OACK:
+        raise MalformedPacket(f"{len(datagram)} bytes are too few for {opcode.name} (RFC 1350 section 5)")
+    second = int.from_bytes(datagram[2:4], "big")
     match opcode:
         case Opcode.RRQ | Opcode.WRQ:
             return _decode_request(opcode, datagram[2:])
