@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from config.mistakes import suggestion
-from config.model import DhcpOptions, Farm, Node, Subnet, Tag
+from config.model import AddressRange, DhcpOptions, Farm, Node, Subnet, Tag
 from config.wording import shown
 from config.yamltree import Place
 
@@ -155,13 +155,11 @@ def _subnets(farm: Farm) -> Iterator[Finding]:
                 text = f"the subnet {subnet.subnet} overlaps with {other.subnet}"
                 yield Finding((*at, "subnet"), text, ("dhcp", "subnets", o, "subnet"))
         if subnet.pool is not None:
-            yield from _pool((*at, "pool"), subnet, farm.server.address)
+            yield from _pool((*at, "pool"), subnet.pool, subnet, farm.server.address)
 
 
-def _pool(place: Place, subnet: Subnet, own: IPv4Address | None) -> Iterator[Finding]:
-    pool, network = subnet.pool, subnet.subnet
-    if pool is None:
-        return
+def _pool(place: Place, pool: AddressRange, subnet: Subnet, own: IPv4Address | None) -> Iterator[Finding]:
+    network = subnet.subnet
     if pool.first not in network or pool.last not in network:
         usable = _usable(network)
         yield Finding(place, f"the pool {pool} leaves its subnet {network}, whose machines are {usable}")

@@ -137,6 +137,8 @@ class _Reading:
         key = error["type"] == "extra_forbidden" or place[-1:] == ("[key]",)
         place = tuple(part for part in place if part != "[key]")
         original = find(root, place)
+        if error["type"] == "too_short" and _size(original) > 0:
+            return  # what is in the list is wrong, and said
         if isinstance(original, Scalar) and not key:  # the path as it is written, not as we made it absolute
             error = {**error, "input": original.value}
         self.complain(mark_of(root, place, key=key), sentence(error))

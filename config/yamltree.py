@@ -135,7 +135,7 @@ def mark_of(root: Node, place: Place, *, key: bool = False) -> Mark:
             if not (empty and isinstance(holder, Mapping)):
                 return node.mark
             return holder.items[str(place[-1])][0]
-        place = place[:-1]
+        place, key = place[:-1], False
     return root.mark
 
 

@@ -5,8 +5,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.segment import Segment, lacking
+
+# A shared machine may be busy for longer than one example should take; slowness has tests of its own.
+settings.register_profile("pxeboot", deadline=None)
+settings.load_profile("pxeboot")
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import pxeboot
+from pxeboot.cli import COMMANDS, main
+
+RIGHT = """\
+images: {node: {path: /srv/pxeboot/images/node}}
+clusters: {prod: {lts_conf: lts.conf}}
+pools: [{name: a, image: node, nodes: [{name: m1, macs: [52:54:00:12:34:56], ip: 10.0.0.1}]}]
+"""
+
+
+def run(*argv: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, argv)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    program = (
+        "import sys; sys.argv = ['pxeboot', '--help']\n"
+        "import atexit; atexit.register(lambda: print(sorted(m for m in sys.modules"
+        " if m.startswith(('pxeboot.', 'config', 'pydantic', 'rich', 'yaml', 'aiohttp')))))\n"
+        "from pxeboot.cli import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(pxeboot.__file__).parents[1])}
+    argv = [sys.executable, "-c", program]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout
+    assert said.endswith("['pxeboot.cli']\n")
+    assert all(f"  {name} " in said and where.help in said for name, where in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", [*COMMANDS])
+def test_every_command_of_the_list_is_there(name: str) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert f"Usage: main {name}" in out
+
+
+def test_a_wrong_use_is_2() -> None:
+    assert run("chek")[0] == 2
+    assert run("check")[0] == 2
+    assert "which FILE?" in run("check")[2]
+
+
+def test_the_version_is_said() -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("pxeboot")
+
+
+def test_a_right_file_is_summed_up(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text(RIGHT)
+    counted = "1 machine, 1 pool, 1 image, 0 subnets, 1 cluster, 0 tags"
+    assert run("check", str(path)) == (0, f"{path} is right: {counted}\n", "")
+    assert run("check", "--json", str(path)) == (0, "[]\n", "")
+
+
+def test_a_wrong_file_is_1_and_every_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text(RIGHT.replace("image: node", "image: nod").replace("10.0.0.1", "10.0.0.256"))
+    code, out, err = run("check", str(path))
+    assert (code, out) == (1, "")
+    assert [line.split(": ")[0] for line in err.splitlines()] == [f"{path}:3:26", f"{path}:3:81"]
+    code, out, err = run("check", "--json", str(path))
+    assert (code, err) == (1, "")
+    first = json.loads(out)[0]
+    assert {key: first[key] for key in ("file", "line", "column")} == {"file": str(path), "line": 3, "column": 26}
+    assert first["message"].startswith("there is no image 'nod'")
+
+
+def test_the_lts_conf_of_a_cluster_is_checked_when_it_is_there(tmp_path: Path) -> None:
+    path, lts = tmp_path / "farm.yaml", tmp_path / "lts.conf"
+    path.write_text(RIGHT)
+    lts.write_text('[Default]\nA = "b\n')
+    assert run("check", str(path)) == (1, "", f"{lts}:2:1: the value of A has a quote without its end\n")
+    lts.write_bytes(b"\xff")
+    assert f"{lts}:1:1: cannot be read" in run("check", str(path))[2]
+    lts.write_text("[Default]\nA = b\n")
+    assert run("check", str(path))[0] == 0
+
+
+def test_the_schema_is_printed() -> None:
+    code, out, _ = run("check", "--schema")
+    assert code == 0
+    assert json.loads(out)["title"] == "A farm served by pxeboot"
