@@ -1,0 +1,242 @@
+"""dhcp.leases: nobody is given what somebody has."""
+
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from dhcp import leases
+from dhcp.leases import OFFER_HOLD_S, QUARANTINE_S, Lease, Leases, State
+from dhcp.plan import DynamicPool
+
+NOW = 1_790_000_000.25
+LEASE_S = 3600
+FIRST = int(IPv4Address("10.77.0.8"))
+POOL = DynamicPool(FIRST, FIRST + 3, frozenset({FIRST + 1}))
+A, B, C, D = (f"02:00:00:00:00:0{n}" for n in "abcd")
+ADDRESSES = [IPv4Address(FIRST + i) for i in range(4)]
+
+
+def empty(*records: Lease) -> Leases:
+    return Leases(records, NOW, LEASE_S)
+
+
+def fill(known: Leases, now: float = NOW) -> dict[str, IPv4Address]:
+    """Lease all three addresses, to A, B and C."""
+    out = {}
+    for mac in (A, B, C):
+        address = known.choose(mac, POOL, None, (), now)
+        assert address is not None
+        known.bind(mac, address, LEASE_S, now)
+        out[mac] = address
+    return out
+
+
+def test_a_machine_gets_the_address_it_has() -> None:
+    known = empty()
+    held = fill(known)
+    assert known.choose(B, POOL, held[A], (), NOW + 5) == held[B]
+
+
+def test_a_machine_gets_the_address_it_asks_for() -> None:
+    for wanted in (ADDRESSES[0], ADDRESSES[2], ADDRESSES[3]):
+        assert empty().choose(A, POOL, wanted, (), NOW) == wanted
+
+
+def test_an_excluded_or_foreign_or_own_address_is_not_given_when_asked_for() -> None:
+    own = {ADDRESSES[0], ADDRESSES[2]}
+    for wanted in (ADDRESSES[1], IPv4Address("192.0.2.1"), ADDRESSES[0]):
+        assert empty().choose(A, POOL, wanted, own, NOW) == ADDRESSES[3]
+
+
+def test_a_full_pool_has_nothing_until_a_lease_ends() -> None:
+    known = empty()
+    held = fill(known)
+    assert known.choose(D, POOL, None, (), NOW) is None
+    assert known.choose(D, POOL, None, (), NOW + LEASE_S - 1) is None
+    assert known.choose(D, POOL, None, (), NOW + LEASE_S + 1) in held.values()
+
+
+def test_a_released_address_is_free_at_once_and_remembers_whose_it_was() -> None:
+    known = empty()
+    held = fill(known)
+    assert known.choose(D, POOL, None, (), NOW) is None
+    assert known.release(A, held[B], NOW) is None
+    released = known.release(A, held[A], NOW + 1)
+    assert released == Lease(held[A], A, int(NOW) + 1, State.RELEASED)
+    assert known.choose(A, POOL, None, (), NOW + 2) == held[A]
+    assert known.choose(D, POOL, None, (), NOW + 2) == held[A]
+
+
+def test_an_address_never_used_goes_before_one_whose_lease_is_over() -> None:
+    for mac in (A, B, C, D):
+        known = empty(Lease(ADDRESSES[0], "02:00:00:00:00:ff", int(NOW) - 5), Lease(ADDRESSES[2], C, int(NOW) - 5))
+        assert known.choose(mac, POOL, None, (), NOW) == (ADDRESSES[2] if mac == C else ADDRESSES[3])
+
+
+def test_an_offer_is_kept_for_its_time() -> None:
+    known = empty()
+    known.offer(A, ADDRESSES[0], NOW)
+    assert known.offered(A, NOW + 1) == ADDRESSES[0]
+    assert not known.is_free(ADDRESSES[0], B, NOW + OFFER_HOLD_S - 1)
+    assert known.is_free(ADDRESSES[0], B, NOW + OFFER_HOLD_S)
+    assert known.offered(A, NOW + OFFER_HOLD_S) is None
+    assert known.deadline == NOW + OFFER_HOLD_S
+    known.expire(NOW + OFFER_HOLD_S - 1)
+    assert known.deadline is not None
+    known.expire(NOW + OFFER_HOLD_S)
+    assert known.deadline is None
+
+
+def test_a_withdrawn_offer_frees_its_address() -> None:
+    known = empty()
+    for mac, address in zip((A, B, C), (ADDRESSES[0], *ADDRESSES[2:]), strict=True):
+        known.offer(mac, address, NOW)
+    assert known.choose(D, POOL, None, (), NOW) is None
+    known.withdraw(B)
+    assert known.choose(D, POOL, None, (), NOW) == ADDRESSES[2]
+
+
+def test_a_renewal_in_the_first_quarter_changes_nothing() -> None:
+    known = empty()
+    first = known.bind(A, ADDRESSES[0], LEASE_S, NOW)
+    assert first.expires >= NOW + LEASE_S
+    assert known.bind(A, ADDRESSES[0], LEASE_S, NOW) == first
+    assert known.bind(A, ADDRESSES[0], LEASE_S, NOW + LEASE_S / 4 - 1) == first
+    assert known.bind(A, ADDRESSES[0], LEASE_S, NOW + LEASE_S / 4 + 1).expires > first.expires
+    shorter = known.bind(A, ADDRESSES[0], 60, NOW + LEASE_S / 4 + 1)
+    assert shorter.expires == int(NOW + LEASE_S / 4 + 1) + 61
+
+
+def test_a_declined_address_returns_after_its_quarantine() -> None:
+    known = empty()
+    known.offer(A, ADDRESSES[0], NOW)
+    assert known.decline(B, ADDRESSES[0], NOW) is None
+    declined = known.decline(A, ADDRESSES[0], NOW)
+    assert declined is not None
+    assert declined.state is State.DECLINED
+    for mac in (A, B):
+        assert not known.is_free(ADDRESSES[0], mac, NOW + QUARANTINE_S - 1)
+        assert known.is_free(ADDRESSES[0], mac, NOW + QUARANTINE_S)
+    assert known.bound(ADDRESSES[0], NOW) is None
+
+
+def test_only_so_many_addresses_are_declined_in_a_minute() -> None:
+    pool = DynamicPool(FIRST, FIRST + 63, frozenset())
+    known = empty()
+
+    def decline(now: float) -> bool:
+        address = known.choose(A, pool, None, (), now)
+        assert address is not None
+        known.offer(A, address, now)
+        return known.decline(A, address, now) is not None
+
+    assert [decline(NOW) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert decline(NOW + 61)
+
+
+def test_what_is_stored_holds_no_longer_than_a_lease_from_now() -> None:
+    future = int(NOW) + 10 * LEASE_S
+    known = empty(Lease(ADDRESSES[0], A, future), Lease(ADDRESSES[2], B, future + QUARANTINE_S, State.DECLINED))
+    assert known.bound(ADDRESSES[0], NOW + LEASE_S) is not None
+    assert known.bound(ADDRESSES[0], NOW + LEASE_S + 1) is None
+    assert known.is_free(ADDRESSES[2], B, NOW + QUARANTINE_S + 1)
+
+
+def test_the_wall_clock_moves_every_time_alike() -> None:
+    known = empty()
+    known.offer(A, ADDRESSES[0], NOW)
+    known.bind(B, ADDRESSES[2], LEASE_S, NOW)
+    known.shift(10**9)
+    assert known.offered(A, NOW + 10**9 + 1) == ADDRESSES[0]
+    assert known.bound(ADDRESSES[2], NOW + 10**9 + LEASE_S - 1) is not None
+    assert known.bound(ADDRESSES[2], NOW + 10**9 + LEASE_S + 2) is None
+
+
+def test_the_number_of_records_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MOST_RECORDS", 2)
+    known = empty(Lease(ADDRESSES[0], A, int(NOW) - 9), Lease(ADDRESSES[2], B, int(NOW) + 9))
+    assert known.choose(C, POOL, ADDRESSES[3], (), NOW) == ADDRESSES[0]
+    assert len(known) == len(list(known)) == 2
+
+
+class TwoMachinesNeverShare(RuleBasedStateMachine):
+    """Whatever machines do, and whatever is lost with a restart, an address promised to one goes to no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.known = empty()
+        self.stored: dict[IPv4Address, Lease] = {}
+        self.promised: dict[IPv4Address, tuple[str, float]] = {}
+
+    def _free_for(self, address: IPv4Address, mac: str) -> bool:
+        owner, until = self.promised.get(address, (mac, 0))
+        return owner == mac or until <= self.now
+
+    @rule(mac=st.sampled_from([A, B, C, D]), wanted=st.sampled_from([None, *ADDRESSES]))
+    def discover(self, mac: str, wanted: IPv4Address | None) -> None:
+        address = self.known.choose(mac, POOL, wanted, (), self.now)
+        if address is None:
+            assert not any(a in POOL and self.known.is_free(a, mac, self.now) for a in ADDRESSES)
+            return
+        assert address in POOL
+        assert self._free_for(address, mac)
+        self.known.offer(mac, address, self.now)
+
+    @rule(
+        mac=st.sampled_from([A, B, C, D]), address=st.sampled_from(ADDRESSES), lease_s=st.sampled_from([60, LEASE_S])
+    )
+    def request(self, mac: str, address: IPv4Address, lease_s: int) -> None:
+        if address in POOL and self.known.is_free(address, mac, self.now):
+            assert self._free_for(address, mac)
+            lease = self.known.bind(mac, address, lease_s, self.now)
+            self.stored[address] = lease
+            promised_s = int(lease.expires - self.now)
+            assert promised_s <= lease_s
+            self.promised[address] = (mac, self.now + promised_s)
+
+    @rule(mac=st.sampled_from([A, B, C, D]), address=st.sampled_from(ADDRESSES))
+    def release(self, mac: str, address: IPv4Address) -> None:
+        released = self.known.release(mac, address, self.now)
+        if released is not None:
+            self.stored[address] = released
+            assert self.promised.pop(address)[0] == mac
+
+    @rule(mac=st.sampled_from([A, B, C, D]), address=st.sampled_from(ADDRESSES))
+    def decline(self, mac: str, address: IPv4Address) -> None:
+        declined = self.known.decline(mac, address, self.now)
+        if declined is not None:
+            self.stored[address] = declined
+            self.promised[address] = ("nobody", self.now + QUARANTINE_S - 1)
+
+    @rule(mac=st.sampled_from([A, B, C, D]))
+    def choose_another_server(self, mac: str) -> None:
+        self.known.withdraw(mac)
+
+    @rule(seconds=st.sampled_from([0.1, 30, 61, 900, 4000, QUARANTINE_S]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.known.expire(self.now)
+
+    @rule()
+    def restart(self) -> None:
+        self.known = Leases(self.stored.values(), self.now, LEASE_S)
+
+    @rule()
+    def reload(self) -> None:
+        self.known.pools_changed()
+
+    @invariant()
+    def a_promise_is_known(self) -> None:
+        for address, (mac, until) in self.promised.items():
+            if until > self.now and mac != "nobody":
+                lease = self.known.bound(address, self.now)
+                assert lease is not None
+                assert lease.mac == mac
+
+
+TwoMachinesNeverShare.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+test_two_machines_never_share_an_address = TwoMachinesNeverShare.TestCase
