@@ -88,3 +88,14 @@ def test_a_missing_program_skips_at_a_desk_and_fails_in_ci(monkeypatch: pytest.M
     monkeypatch.setenv("CI", "1")
     with pytest.raises(pytest.fail.Exception, match="no-such-program"):
         never_called()
+
+
+def test_another_machine_has_the_mac_that_it_is_given(segment: Segment) -> None:
+    other = segment.host(address="10.77.0.7/24", mac="52:54:00:00:00:07", interface="net0")
+    assert other.mac == "52:54:00:00:00:07"
+    program = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 7)); print(s.recv(9).decode())"
+    listener = other.popen(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    send = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(b'hello', ('10.77.0.7', 7))"
+    while listener.poll() is None:
+        segment.server.run(sys.executable, "-c", send)
+    assert listener.communicate()[0] == "hello\n"
