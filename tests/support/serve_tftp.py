@@ -1,7 +1,8 @@
 """A TFTP server for the tests: `python -m tests.support.serve_tftp FOLDER [ADDRESS [PORT]]`.
 
-It serves one folder to everybody and says `ready` once it listens. Every file counts as a boot program, so each
-finished transfer prints its event. On SIGTERM it prints its counters and how many descriptors are left open.
+It serves one folder to everybody and says `ready PORT` once it listens; port 0 is any. Every file counts as a boot
+program, so each finished transfer prints its event. On SIGTERM it prints its counters, and how many descriptors its
+transfers hold.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ async def main(folder: Path, address: str, port: int) -> None:
     with open_socket(address, port=port) as sock:
         server = Server(sock, lookup, report, lambda name: Stage.LOADER, Limits(per_source=20))
         before = len(os.listdir("/proc/self/fd"))
-        print("ready", flush=True)
+        print("ready", sock.getsockname()[1], flush=True)
         await stop.wait()
         running = len(os.listdir("/proc/self/fd")) - before
         print("counters", *(f"{name}={count}" for name, count in sorted(server.counters.items())))
