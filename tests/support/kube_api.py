@@ -183,6 +183,9 @@ class KubeApi:
                 await asyncio.sleep(3600)
             case Fault.NONSENSE:
                 return web.Response(text="<html>a proxy's welcome page", content_type="text/html")
+            case Fault.DOWN if request.transport:  # a connection from before
+                request.transport.abort()
+                return web.Response()
             case Fault.NONE | Fault.DOWN | Fault.FORBIDDEN_LIST | Fault.CONFLICT:
                 pass
         return None

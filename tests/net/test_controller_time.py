@@ -1,0 +1,206 @@
+"""Tokens over their whole life, in seconds instead of minutes: the real keeper, the API over TLS, the file."""
+
+import asyncio
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from config.ltsconf import LtsConf
+from pxeboot.controller.engine import Terms
+from pxeboot.controller.join import JoinCommand
+from pxeboot.controller.kube import KubeApi
+from pxeboot.controller.lts_file import EXPIRES_KEY, LtsFile
+from pxeboot.controller.service import Keeper
+from pxeboot.controller.token import parse_rfc3339
+from tests.support.kube_api import Fault
+from tests.support.kube_thread import ROOT, ThreadedApi, join_command, running_api, until
+
+pytestmark = pytest.mark.net
+
+KEY = "RCFILE_07_JOIN_K8S"
+SEED = "# ours\n[Default]\n" + "".join(f'FSTAB_{n:02}_X="tmpfs /x{n} tmpfs size=60% 0 0"\n' for n in range(40))
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ThreadedApi]:
+    with running_api(tmp_path / "kube") as api:
+        yield api
+
+
+@pytest.fixture
+def lts_conf(tmp_path: Path) -> Path:
+    path = tmp_path / "lts.conf"
+    path.write_text(SEED)
+    return path
+
+
+@contextmanager
+def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[Keeper]:
+    """A keeper at work, in a thread of its own."""
+    keeper = Keeper("prod", KubeApi("prod", api.api.kubeconfig), LtsFile(lts_conf, "Default", KEY), terms)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(keeper.run())
+
+    def work() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield keeper
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        loop.close()
+
+
+def held(lts_conf: Path) -> tuple[str, float] | None:
+    """The token's id in the file and its end; None without a command. The file is whole, whenever it is read."""
+    text = lts_conf.read_text()
+    conf = LtsConf.parse(text)
+    ours = [line for line in text.splitlines(keepends=True) if KEY in line or EXPIRES_KEY in line]
+    assert "".join(line for line in text.splitlines(keepends=True) if line not in ours) == SEED
+    command, end = conf.get("Default", KEY), conf.get("Default", EXPIRES_KEY)
+    assert (command is None) == (end is None)
+    return None if command is None or end is None else (JoinCommand.parse(command).token.id, parse_rfc3339(end))
+
+
+def test_tokens_follow_each_other_and_a_valid_one_is_always_there(api: ThreadedApi, lts_conf: Path) -> None:
+    seen: list[str] = []
+    with keeping(api, lts_conf, Terms(ttl_s=4, poll_s=0.2)):
+        until(lambda: held(lts_conf) is not None, "the first token")
+        end = time.monotonic() + 9
+        while time.monotonic() < end:
+            now, holds = time.time(), held(lts_conf)
+            assert holds is not None
+            assert holds[1] > now
+            assert holds[0] in api.token_ids, "what the file holds is a token of the API"
+            assert len(api.token_ids) <= 3
+            if holds[0] not in seen:
+                seen.append(holds[0])
+            time.sleep(0.005)
+        until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted", 5)
+    assert 4 <= len(seen) <= 8
+
+
+def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: ThreadedApi, lts_conf: Path) -> None:
+    with keeping(api, lts_conf, Terms(ttl_s=3, poll_s=0.2)):
+        until(lambda: held(lts_conf) is not None, "the first token")
+        api.inject(Fault.DOWN)
+        last = held(lts_conf)
+        while (holds := held(lts_conf)) is not None:
+            last = holds
+            time.sleep(0.01)
+        assert last is not None
+        assert 0 <= time.time() - last[1] < 1, "as long as it was good, and no longer"
+        assert lts_conf.read_text() == SEED
+        api.inject(Fault.NONE)
+        until(lambda: held(lts_conf) is not None, "a token again", 30)
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.INTERNAL, Fault.UNAUTHORIZED, Fault.NONSENSE])
+def test_an_api_that_is_ill_is_asked_seldom_and_used_again_when_it_is_well(
+    api: ThreadedApi, lts_conf: Path, fault: Fault
+) -> None:
+    api.inject(fault)
+    with keeping(api, lts_conf, Terms(ttl_s=60)):
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 15)
+        time.sleep(2)
+        times = [moment for moment, _, _ in api.api.requests]
+        assert len(times) <= 5
+        api.inject(Fault.NONE)
+        until(lambda: held(lts_conf) is not None, "a token", 30)
+
+
+def test_retry_after_is_obeyed(api: ThreadedApi, lts_conf: Path) -> None:
+    api.inject(Fault.TOO_MANY_REQUESTS)
+    with keeping(api, lts_conf, Terms(ttl_s=60)):
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 10)
+        first, second = (moment for moment, _, _ in api.api.requests[:2])
+        assert 3 <= second - first < 4
+
+
+def test_a_late_signer_is_waited_for(api: ThreadedApi, lts_conf: Path) -> None:
+    api.api.signer_delay_s = 1.5
+    with keeping(api, lts_conf, Terms(ttl_s=60)):
+        until(lambda: bool(api.token_ids), "the token is made")
+        begin = time.monotonic()
+        assert held(lts_conf) is None
+        until(lambda: held(lts_conf) is not None, "it is pushed")
+        assert 1 < time.monotonic() - begin < 4
+
+
+def test_without_a_signer_the_kubeconfigs_ca_is_used(
+    api: ThreadedApi, lts_conf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.api.signs = False
+    with caplog.at_level("INFO"), keeping(api, lts_conf, Terms(ttl_s=60, signer_wait_s=1)):
+        until(lambda: held(lts_conf) is not None, "a command")
+    assert f"kubeadm join 127.0.0.1:{api.api.port} " in join_command(lts_conf)
+    assert "the CA is that of our own kubeconfig, because kube-public/cluster-info is not signed" in caplog.text
+
+
+def test_a_token_deleted_behind_its_back_is_replaced(api: ThreadedApi, lts_conf: Path) -> None:
+    with keeping(api, lts_conf, Terms(ttl_s=60, poll_s=0.2)):
+        until(lambda: held(lts_conf) is not None, "the first token")
+        first = held(lts_conf)
+        assert first is not None
+        api.forget(first[0])
+        until(lambda: (held(lts_conf) or first)[0] != first[0], "another token", 5)
+
+
+def test_an_owners_edit_is_kept(api: ThreadedApi, lts_conf: Path) -> None:
+    with keeping(api, lts_conf, Terms(ttl_s=4, poll_s=0.2)):
+        until(lambda: held(lts_conf) is not None, "the first token")
+        lts_conf.write_text(lts_conf.read_text() + "# a line more\n")
+        first = join_command(lts_conf)
+        until(lambda: join_command(lts_conf) not in (first, ""), "the next token")
+        assert lts_conf.read_text().endswith("# a line more\n")
+
+
+WRITER = """
+import itertools, sys, time
+from pathlib import Path
+from pxeboot.controller.join import JoinCommand
+from pxeboot.controller.lts_file import LtsFile
+from pxeboot.controller.token import Token
+file = LtsFile(Path(sys.argv[1]), "Default", "RCFILE_07_JOIN_K8S")
+print("ready", flush=True)
+for number in itertools.count():
+    pins = tuple(f"sha256:{digit:064x}" for digit in range(number % 9 + 1))
+    file.publish(JoinCommand(Token.make(), Discovery("10.0.0.1:6443", pins)), 1735689600 + number)
+"""
+
+
+def test_no_reader_and_no_sigkill_meets_half_a_file(lts_conf: Path) -> None:
+    """The file changes its length with every write; whoever reads it, whenever, finds one that is whole."""
+    chance = random.Random(7)
+    reads = 0
+    for _ in range(12):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(lts_conf)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        end = time.monotonic() + chance.uniform(0.005, 0.25)
+        while time.monotonic() < end:
+            held(lts_conf)
+            reads += 1
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        held(lts_conf)
+        assert lts_conf.stat().st_mode & 0o777 == 0o640 or lts_conf.read_text() == SEED
+    assert reads > 100
+    leftovers = [path for path in lts_conf.parent.iterdir() if re.fullmatch(r"\.lts\.conf\..+", path.name)]
+    assert all(path.stat().st_mode & 0o007 == 0 for path in leftovers)
