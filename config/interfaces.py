@@ -3,7 +3,6 @@
 import fcntl
 import socket
 import struct
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface
 
 _SIOCGIFADDR = 0x8915
@@ -28,10 +27,9 @@ def interface_address(name: str) -> IPv4Interface:
         try:
             own, mask = (_ask(sock, request, name) for request in (_SIOCGIFADDR, _SIOCGIFNETMASK))
         except OSError as error:
-            with suppress(OSError):
-                socket.if_nametoindex(name)
-                raise NoInterface(error.errno, f"interface {name} has no IPv4 address") from None
-            raise NoInterface(error.errno, f"there is no interface {name}") from None
+            exists = name in (known for _, known in socket.if_nameindex())
+            text = f"interface {name} has no IPv4 address" if exists else f"there is no interface {name}"
+            raise NoInterface(error.errno, text) from None
     return IPv4Interface(f"{own}/{mask}")
 
 

@@ -114,6 +114,12 @@ class Server:
         self.plan = plan
         self.leases.pools_changed()
 
+    def shift(self, by_s: int) -> None:
+        """Move every time by `by_s`: the wall clock was set, and `now` with it."""
+        self.leases.shift(by_s)
+        for grant in self._granted.values():
+            grant.expires += by_s
+
     def who(self, address: IPv4Address, now: float) -> Holder | None:
         """Return whose address this is now. A static one is always its machine's, another while its lease lasts."""
         host = self.plan.by_address.get(address)
@@ -160,6 +166,9 @@ class Server:
                 return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pool of {request.network.network}")
             self.leases.offer(request.mac, address, now)
         offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self._lease_s(request))
+        if request.client.boots and request.host is None and not request.network.unknown_boots:
+            asks += "; it is not configured, so it gets one and nothing to boot"
+            return [offer, Happened(request.mac, Stage.DISCOVER, asks)]
         return [offer, Happened(request.mac, Stage.DISCOVER, asks), *self._without_file(request)]
 
     def _request(self, request: Request, now: float) -> list[Action]:
@@ -312,13 +321,10 @@ class Server:
         return f"{address}, boots {file!r}" if file else f"{address}"
 
     def _without_file(self, request: Request) -> list[Action]:
-        """Report a machine that wants to boot and cannot."""
+        """Report a machine that is to boot and cannot."""
         if not request.client.boots or replies.boot_file(request, self.plan) is not None:
             return []
-        if request.host is None and not request.network.unknown_boots:
-            detail = "it is not configured, so it gets an address and nothing to boot"
-        else:
-            detail = f"there is no boot file for {request.client}"
+        detail = f"there is no boot file for {request.client}"
         return [Happened(request.mac, Stage.FAILED, detail)]
 
 

@@ -25,7 +25,7 @@ _FEW_LINES = 1000
 _FEW_BAD = 10
 
 
-class JournalError(Exception):
+class JournalError(OSError):
     """The lease file cannot be used; the text names it and says why."""
 
 
@@ -40,7 +40,7 @@ class Journal:
         """
         self.path = path
         self.skipped = 0
-        """How many lines were unreadable when the file was read."""
+        """How many lines were unreadable when the file was read, a last one that was cut short included."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(path.name + ".lock"))
         self._fd = -1
@@ -109,6 +109,7 @@ class Journal:
                 "restore it, or move it away to begin with no leases"
             )
         if complete != data or self.skipped or not data or self._lines > 2 * len(self._stored):
+            self.skipped += complete != data
             self._rewrite(self._stored)
         else:
             self._open_file()

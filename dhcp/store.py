@@ -1,6 +1,7 @@
 """The journal behind the event loop: leases that arrive together share one fdatasync, in a thread of its own."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Self
 from dhcp.clock import SteadyClock
 from dhcp.journal import Journal
 from dhcp.leases import Lease
+
+log = logging.getLogger("dhcp")
 
 MOST_WAITING = 20_000
 """Leases that wait for a disk which does not answer; past this, requests are refused (clients repeat them)."""
@@ -48,17 +51,15 @@ class LeaseStore:
 
         Raises `JournalError` with a text for people, and `OSError`.
         """
-        return cls(Journal(path), SteadyClock())
+        journal = Journal(path)
+        if journal.skipped:
+            log.warning("dhcp: %s: left out %d unreadable lines", path, journal.skipped)
+        return cls(journal, SteadyClock())
 
     @property
     def leases(self) -> tuple[Lease, ...]:
         """What was on disk when it was opened, and since."""
         return self._journal.leases
-
-    @property
-    def skipped(self) -> int:
-        """How many unreadable lines the file had."""
-        return self._journal.skipped
 
     def put(self, lease: Lease, then: Then) -> None:
         """Have `lease` on disk and call `then`, at once if it is there already. Only on a running loop."""

@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
@@ -29,6 +30,8 @@ _LARGEST = 4096
 _RECEIVE_BUFFER = 1 << 20
 _HOUSEKEEPING_S = 5.0
 _CLOCK_WAS_SET_S = 30.0
+_MOST_WARNINGS = 120
+"""Things warned of in a minute: machines can be made up faster than a log can be read."""
 _ETH_P_IP = 0x0800
 # <linux/in.h>; Python 3.11 has no names for these.
 _IP_PKTINFO = 8
@@ -139,12 +142,12 @@ class _Service:
         now = self._store.clock()
         if self._server.deadline is not None and self._server.deadline <= now:
             self._server.expire(now)
-        drift_s = self._store.clock.drift_s()
+        drift_s = round(self._store.clock.drift_s())
         if abs(drift_s) > _CLOCK_WAS_SET_S:
-            log.warning("dhcp: the wall clock was set by %.0f s; leases move with it", drift_s)
+            log.warning("dhcp: the wall clock was set by %d s; leases move with it", drift_s)
             self._store.clock.follow(drift_s)
-            self._server.leases.shift(round(drift_s))
-            self._store.replace(tuple(self._server.leases))
+            self._server.shift(drift_s)
+            self._store.replace(tuple(self._server.leases)).add_done_callback(_replaced)
         try:
             self.address = interfaces.interface_address(self._sockets.interface).ip
         except OSError as error:
@@ -161,7 +164,8 @@ class _Service:
             if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
                 _, _, destination = _PKTINFO.unpack_from(value)
                 unicast = IPv4Address(destination) == self.address
-        log.debug("dhcp %s: %s", source[0], _describe(message))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("dhcp %s: %s", source[0], _describe(message))
         arrival = Arrival(self.address, unicast, source[1])
         self._carry_out(self._server.receive(message, arrival, self._store.clock()))
 
@@ -202,7 +206,8 @@ class _Service:
                 packed.left_out,
                 send.message.chaddr.hex(":"),
             )
-        log.debug("dhcp to %s: %s", to.address, _describe(send.message))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("dhcp to %s: %s", to.address, _describe(send.message))
         try:
             if to.hardware is None:
                 own = _PKTINFO.pack(self._sockets.index, self.address.packed, bytes(4))
@@ -228,17 +233,24 @@ class _Service:
         self._report(Event(mac, stage, detail))
 
     def _warn(self, about: str, text: str, *arguments: object, level: int = logging.WARNING) -> None:
-        """Log one line a minute about a thing, and how many were not logged."""
+        """Log one line a minute about a thing (and how many were not logged), and about so many things."""
         now = asyncio.get_running_loop().time()
-        if len(self._quiet) > 1000:
-            self._quiet.clear()
-        if self._quiet.get(about, now) > now:
+        if len(self._quiet) >= _MOST_WARNINGS:
+            self._quiet = {about: until for about, until in self._quiet.items() if until > now}
+        if about in self._quiet and self._quiet[about] > now:
             self._hushed[about] += 1
+            return
+        if len(self._quiet) >= _MOST_WARNINGS:
             return
         self._quiet[about] = now + 60
         log.log(level, text, *arguments)
         if hushed := self._hushed.pop(about, 0):
             log.log(level, "dhcp: and %d more of these", hushed)
+
+
+def _replaced(job: Future[None]) -> None:
+    if not job.cancelled() and (error := job.exception()) is not None:
+        log.error("dhcp could not write its leases anew: %s", error)
 
 
 def _describe(message: wire.Message) -> str:

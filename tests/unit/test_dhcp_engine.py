@@ -131,22 +131,19 @@ def test_what_happened_is_told() -> None:
     assert found == [Happened(KNOWN, Stage.ADDRESS, "10.77.0.10, boots 'grub/x86_64-efi/core.efi'")]
 
 
-@pytest.mark.parametrize(
-    ("name", "mac", "arrival", "detail"),
-    [
-        ("D-UBOOT", KNOWN, ARRIVAL, "there is no boot file for U-Boot ARM 64 ('U-Boot.armv8')"),
-        (
-            "D-OVMF-PXE",
-            STRANGER,
-            Arrival(IPv4Address("10.78.0.1")),
-            "it is not configured, so it gets an address and nothing to boot",
-        ),
-    ],
-)
-def test_a_machine_that_will_not_boot_is_told_of(name: str, mac: str, arrival: Arrival, detail: str) -> None:
-    actions = serving().receive(recorded(name, mac), arrival, NOW)
+def test_a_machine_that_will_not_boot_is_told_of() -> None:
+    actions = serving().receive(recorded("D-UBOOT"), ARRIVAL, NOW)
     assert sent(actions) is not None
-    assert actions[-1] == Happened(mac, Stage.FAILED, detail)
+    assert actions[-1] == Happened(KNOWN, Stage.FAILED, "there is no boot file for U-Boot ARM 64 ('U-Boot.armv8')")
+
+
+def test_a_stranger_where_strangers_do_not_boot_is_told_of() -> None:
+    actions = serving().receive(recorded("D-OVMF-PXE", STRANGER), Arrival(IPv4Address("10.78.0.1")), NOW)
+    asks = "UEFI x64 (PXEClient), asks for an address; it is not configured, so it gets one and nothing to boot"
+    assert actions[1:] == [Happened(STRANGER, Stage.DISCOVER, asks)]
+    reply = sent(actions)
+    assert reply is not None
+    assert (reply.message.file, reply.message.options.get(67)) == (b"", None)
 
 
 def test_a_machine_without_pool_is_told_of_and_gets_nothing() -> None:
@@ -496,6 +493,14 @@ def test_who_holds_an_address() -> None:
     roaming = IPv4Address("10.78.0.100")
     assert server.who(roaming, NOW) == Holder("52:54:00:00:00:02", "n2", roaming)
     assert server.who(IPv4Address("192.0.2.1"), NOW) is None
+
+
+def test_times_move_with_the_wall_clock() -> None:
+    server = serving(bound(STRANGER))
+    server.receive(selecting(OWN_ADDRESS), ARRIVAL, NOW)
+    server.shift(10**9)
+    assert server.who(NOBODY, NOW + 10**9 + 3599) == Holder(STRANGER, None, NOBODY)
+    assert server.who(NOBODY, NOW + 10**9 + 3601) is None
 
 
 def test_a_reload_counts_from_the_next_request_and_keeps_leases() -> None:

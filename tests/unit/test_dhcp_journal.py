@@ -84,7 +84,8 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         records = [journal.decode(line) for line in whole[:size].splitlines(keepends=True)[1:] if line.endswith(b"\n")]
         expected = {record.address: record for record in records if record is not None}
-        assert reopened(path) == (set(expected.values()), 0)
+        torn = not whole[:size].endswith(b"\n") and size > 0
+        assert reopened(path) == (set(expected.values()), torn)
         again = Journal(path)
         again.append([lease(9)])
         again.close()
