@@ -69,6 +69,10 @@ def test_ipxe_is_known_by_its_class_or_its_options(options: dict[int, bytes]) ->
     assert boot_file(who, SERVER, 80) == X64_FILE
 
 
+def test_a_client_that_boots_and_does_not_say_what_it_is_is_called_unknown() -> None:
+    assert str(client({60: b"HTTPClient"})) == "unknown architecture (HTTPClient)"
+
+
 def test_another_user_class_is_no_ipxe() -> None:
     assert not client({77: b"\4Grub", 93: b"\0\7"}).ipxe
 

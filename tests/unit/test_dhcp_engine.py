@@ -514,6 +514,8 @@ def test_a_reload_counts_from_the_next_request_and_keeps_leases() -> None:
     )
     assert answer(server.receive(renewing(OWN_ADDRESS), UNICAST, NOW)) == ack(OWN_ADDRESS)
     server.reload(plan(without))
+    server.receive(selecting(OWN_ADDRESS), ARRIVAL, NOW)
+    server.reload(plan(without))
     assert answer(server.receive(renewing(OWN_ADDRESS), UNICAST, NOW)) == ack(OWN_ADDRESS)
 
 

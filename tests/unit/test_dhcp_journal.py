@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhcp import journal
+from dhcp import journal, store
 from dhcp.journal import HEADER, Journal, JournalError
 from dhcp.leases import Lease, State
 from dhcp.store import LeaseStore
@@ -60,6 +60,11 @@ def test_a_line_that_lost_or_changed_a_byte_is_no_line(record: Lease, data: st.D
     else:
         line[at] ^= data.draw(st.integers(1, 255))
     assert journal.decode(bytes(line)) is None
+
+
+@pytest.mark.parametrize("text", ["10.0.0 m bound 1", "10.0.0.1 m lost 1", "10.0.0.1 m bound x", "10.0.0.1 m bound"])
+def test_a_line_with_a_right_sum_and_a_wrong_word_is_no_line(text: str) -> None:
+    assert journal.decode(b"%s %08x\n" % (text.encode(), crc32(text.encode()))) is None
 
 
 def test_the_newest_line_of_an_address_wins(tmp_path: Path) -> None:
@@ -175,18 +180,18 @@ def test_leases_that_come_together_share_one_sync(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fdatasync", counted)
 
     async def run() -> None:
-        store = LeaseStore.open(tmp_path / "leases")
+        leases = LeaseStore.open(tmp_path / "leases")
         loop = asyncio.get_running_loop()
         answers: list[asyncio.Future[BaseException | None]] = []
         for n in range(50):
             answers.append(loop.create_future())
-            store.put(lease(n), answers[-1].set_result)
+            leases.put(lease(n), answers[-1].set_result)
             assert not answers[-1].done()
         assert await asyncio.gather(*answers) == [None] * 50
         again: list[BaseException | None] = []
-        store.put(lease(7), again.append)
+        leases.put(lease(7), again.append)
         assert again == [None], "what is stored needs no other write"
-        store.close()
+        leases.close()
 
     asyncio.run(run())
     assert len(syncs) == 2, "the first lease goes at once, the others wait for it together"
@@ -195,39 +200,61 @@ def test_leases_that_come_together_share_one_sync(tmp_path: Path, monkeypatch: p
 
 def test_a_repeated_lease_waits_for_the_write_that_is_under_way(tmp_path: Path) -> None:
     async def run() -> None:
-        store = LeaseStore.open(tmp_path / "leases")
+        leases = LeaseStore.open(tmp_path / "leases")
         order: list[str] = []
         done = asyncio.get_running_loop().create_future()
-        store.put(lease(1), lambda error: order.append("first"))
-        store.put(lease(1), lambda error: order.append("repeated"))
-        store.put(lease(1, state=State.RELEASED), lambda error: order.append("released"))
-        store.put(lease(1), done.set_result)
+        leases.put(lease(1), lambda error: order.append("first"))
+        leases.put(lease(1), lambda error: order.append("repeated"))
+        leases.put(lease(1, state=State.RELEASED), lambda error: order.append("released"))
+        leases.put(lease(1), done.set_result)
         assert order == []
         await done
         assert order == ["first", "repeated", "released"]
-        store.close()
+        leases.close()
 
     asyncio.run(run())
     assert reopened(tmp_path / "leases")[0] == {lease(1)}, "the newest record wins"
+
+
+def test_too_many_requests_for_a_slow_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_WAITING", 2)
+
+    async def run() -> None:
+        leases = LeaseStore.open(tmp_path / "leases")
+        answers = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for n, answer in enumerate(answers):
+            leases.put(lease(n), answer.set_result)
+        kinds = [type(error) for error in await asyncio.gather(*answers)]
+        assert kinds == [type(None), type(None), store.StoreBusy]
+        assert set(leases.leases) == {lease(0), lease(1)}
+        leases.close()
+
+    asyncio.run(run())
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "leases").write_bytes(HEADER + journal.encode(lease(1)) + b"10.77.0.2 02:")
+    LeaseStore.open(tmp_path / "leases").close()
+    assert "left out 1 unreadable lines" in caplog.text
 
 
 def test_a_disk_that_fails_is_told_to_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    async def put(store: LeaseStore, record: Lease) -> BaseException | None:
+    async def put(leases: LeaseStore, record: Lease) -> BaseException | None:
         answer: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        store.put(record, answer.set_result)
+        leases.put(record, answer.set_result)
         return await answer
 
     async def run() -> None:
-        store = LeaseStore.open(tmp_path / "leases")
+        leases = LeaseStore.open(tmp_path / "leases")
         with monkeypatch.context() as broken:
             broken.setattr(os, "fdatasync", fail)
-            assert str(await put(store, lease(1))) == "[Errno 5] Input/output error"
-        assert await put(store, lease(1)) is None
-        store.replace((lease(2),)).result()
-        store.close()
+            assert str(await put(leases, lease(1))) == "[Errno 5] Input/output error"
+        assert await put(leases, lease(1)) is None
+        leases.replace((lease(2),)).result()
+        leases.close()
 
     asyncio.run(run())
     assert reopened(tmp_path / "leases")[0] == {lease(2)}

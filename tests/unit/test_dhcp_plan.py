@@ -89,14 +89,22 @@ def test_the_most_specific_tag_wins() -> None:
 def test_the_pool_leaves_out_what_belongs_to_somebody() -> None:
     subnet = {"subnet": "10.77.0.0/24", "pool": "10.77.0.0-10.77.0.255", "routers": ["10.77.0.254"]}
     subnet |= {"next_server": "10.77.0.3", "domain_name_servers": ["10.77.0.2", "192.0.2.1"]}
+    subnet |= {"broadcast_address": "10.77.0.250"}
     pool = plan(farm(subnets=[subnet])).networks[0].pool
     assert pool is not None
     excluded = {int(IPv4Address(number)) - pool.first for number in pool.excluded}
-    assert excluded == {0, 2, 3, 10, 200, 254, 255}
+    assert excluded == {0, 2, 3, 10, 200, 250, 254, 255}
     assert len(pool) == 256
     assert IPv4Address("10.77.0.10") not in pool
     assert IPv4Address("10.77.0.11") in pool
     assert IPv4Address("10.77.1.11") not in pool
+
+
+def test_a_network_of_two_addresses_gives_both() -> None:
+    network = plan(farm(subnets=[{"subnet": "10.1.0.0/31", "pool": "10.1.0.0-10.1.0.1"}])).networks[0]
+    assert network.pool is not None
+    assert network.pool.excluded == frozenset()
+    assert network.is_host(IPv4Address("10.1.0.0"))
 
 
 def test_the_smallest_network_is_meant() -> None:
