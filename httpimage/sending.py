@@ -9,11 +9,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from config.content import Made, OpenFile
 
-WINDOW = 1 << 20
-"""How many bytes are asked of the kernel at once, and checked for being in the page cache beforehand."""
+WINDOW = 2 << 20
+"""How many bytes are asked of the kernel at once, and checked for being in the page cache beforehand.
 
-WINDOW_S = 120.0
-"""How long a peer may take for one window, in seconds; slower than 9 kB/s is taken for gone."""
+600 MB cost 0.15 s of CPU in windows of 1 MiB, 0.09 s of 2 MiB, and 0.08 s of 4 or 16 MiB.
+"""
+
+WINDOW_S = 180.0
+"""How long a peer may take for one window, in seconds; slower than 12 kB/s is taken for gone."""
 
 _SLICE = 1 << 16
 _PROBE_STEP = 1 << 17  # the kernel's usual read-ahead

@@ -74,7 +74,9 @@ def open_socket(address: str, port: int, interface: str | None = None) -> socket
 async def serve(sock: socket.socket, app: web.Application) -> None:
     """Serve `app` on `sock` until cancelled; then stop within a second, cutting off downloads in progress."""
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(app, shutdown_timeout=_STOPPED_WITHIN_S, handler_cancellation=True)
+    # A handler is not cancelled when its peer goes away, but meets that when it sends: a lookup that was cancelled
+    # in a thread would leave the file it opens to nobody.
+    runner = web.AppRunner(app, shutdown_timeout=_STOPPED_WITHIN_S, handler_cancellation=False)
     await runner.setup()
     server = runner.server
     if server is None:
@@ -110,7 +112,10 @@ async def _guard(
         if coding and [value.lower() for value in coding] != ["chunked"]:
             return Refusal(501, "the only Transfer-Encoding here is chunked", now_s=now_s, close=True)
         return await handler(request)
-    except web.HTTPException as error:  # the router's: a target that is no path, such as that of CONNECT
+    except web.HTTPException as error:
+        if request.match_info.http_exception is None:
+            raise  # the answer of a route that was added
+        # The router's: a target that is no path, such as that of CONNECT.
         if request.method in ("GET", "HEAD"):
             return Refusal(error.status, now_s=now_s, close=True)
         return Refusal(405, now_s=now_s, headers=[("Allow", "GET, HEAD")], close=True)

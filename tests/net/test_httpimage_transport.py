@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from config.content import OpenFile
 from config.events import Event
 from httpimage import connection, sending
 from httpimage.transport import application, open_socket, serve
@@ -257,6 +259,56 @@ def test_no_descriptor_is_left_open(server: Running, folder: Path) -> None:
         return descriptors()
 
     assert server.during(client) == 0
+
+
+def test_a_peer_that_leaves_during_a_lookup_leaves_no_file_open(folder: Path) -> None:
+    opened: list[OpenFile] = []
+
+    def slowly() -> OpenFile:
+        time.sleep(0.3)
+        opened.append(OpenFile("vmlinuz", os.open(folder / "vmlinuz", os.O_RDONLY), len(CONTENT), "v1", None))
+        return opened[0]
+
+    async def lookup(name: str, peer: object) -> OpenFile:
+        return await asyncio.to_thread(slowly)
+
+    async def run() -> None:
+        sock = open_socket("127.0.0.1", 0)
+        server = asyncio.create_task(serve(sock, application(lookup, lambda event: None, stage_of, accept)))
+        with Client(sock.getsockname()[1]) as client:
+            client.send(b"GET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
+        server.cancel()
+        await asyncio.wait((server,))
+
+    asyncio.run(run())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0].fd)
+
+
+def test_routes_can_be_added(folder: Path) -> None:
+    async def hello(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/elsewhere") if "go" in request.query else web.HTTPConflict(text="hello")
+
+    async def run() -> tuple[Answer, Answer, Answer]:
+        sock = open_socket("127.0.0.1", 0)
+        app = application(Folder(folder), lambda event: None, stage_of, accept)
+        app.router.add_get("/api/hello", hello)
+        server = asyncio.create_task(serve(sock, app))
+        port = sock.getsockname()[1]
+        try:
+            paths = ("/api/hello", "/api/hello?go=1", "/vmlinuz")
+            first, second, third = [await asyncio.to_thread(get, port, path) for path in paths]
+            return first, second, third
+        finally:
+            server.cancel()
+            await asyncio.wait((server,))
+
+    conflict, found, file = asyncio.run(run())
+    assert (conflict.status, conflict.body) == (409, b"hello")
+    assert (found.status, found.header("Location")) == (302, "/elsewhere")
+    assert file.body == CONTENT
 
 
 def test_a_failing_lookup_is_told_to_the_peer_and_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
