@@ -224,6 +224,7 @@ def test_an_idle_connection_is_kept_for_a_while(server: Running, monkeypatch: py
             for _ in range(2):
                 idle.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert idle.answer().status == 404
+                idle.send(b"\r\n")  # what GRUB 2.06 leaves behind begins no request
                 time.sleep(0.5)
             assert idle.is_closed()
 
