@@ -239,9 +239,7 @@ class Transfer:
         """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""
         self._tries += 1
         self._sent_at = now
-        # A client that names a time-out means it: no shorter wait, no back-off (RFC 2349, T-16).
-        wait_s = self._rto_s if self.terms.timeout_s is None else float(self.terms.timeout_s)
-        self.deadline = min(now + wait_s, self._heard_at + self._patience_s(), self._ends_at)
+        self.deadline = min(now + self._wait_s(), self._heard_at + self._patience_s(), self._ends_at)
         if self._awaits_oack:
             return [SendOptionAck(self.terms.accepted)]
         blksize, first = self.terms.blksize, (self.acked if after is None else after) + 1
@@ -250,6 +248,19 @@ class Transfer:
         self.sent = last
         offsets = ((block, (block - 1) * blksize) for block in range(first, last + 1))
         return [SendBlock(block, offset, min(blksize, self.size_bytes - offset)) for block, offset in offsets]
+
+    def _wait_s(self) -> float:
+        """Return how long to wait for the answer to what is sent now.
+
+        The time-out that a client asked for (RFC 2349) is what we wait until we know how fast it answers, and the
+        longest wait from then on. Taken for the shortest as well, each lost packet would cost curl 6 s and U-Boot
+        5 s, where the answers take a millisecond.
+        """
+        if self.terms.timeout_s is None:
+            return self._rto_s
+        if self._srtt_s is None:
+            return float(self.terms.timeout_s)
+        return min(self._rto_s, float(self.terms.timeout_s))
 
     def _patience_s(self) -> float:
         """Return how long the client may be silent. Who asks for long waits gets them once the address is proved."""

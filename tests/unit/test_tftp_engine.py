@@ -142,14 +142,30 @@ def test_the_wait_follows_the_answers() -> None:
     assert transfer.deadline - now == pytest.approx(RTO_LIMITS_S[0])
 
 
-def test_a_client_that_names_a_timeout_gets_exactly_that() -> None:
+def test_the_timeout_of_a_client_is_obeyed_until_its_speed_is_known() -> None:
     transfer = Transfer(800, terms(timeout_s=7))
     transfer.start(0.0)
     assert transfer.deadline == 7.0
-    transfer.receive(wire.Ack(0), 1.0)
-    assert transfer.deadline == 8.0
-    assert transfer.expire(8.0) == blocks(1, 1)
+    assert transfer.expire(7.0) == [SendOptionAck(OPTIONS)]
+    assert transfer.deadline == 14.0
+    transfer.receive(wire.Ack(0), 8.0)  # the answer to either of the two
     assert transfer.deadline == 15.0
+    transfer.receive(wire.Ack(1), 8.001)
+    assert transfer.deadline == pytest.approx(8.001 + RTO_LIMITS_S[0])
+
+
+def test_the_timeout_of_a_client_is_the_longest_wait() -> None:
+    transfer = Transfer(800, terms(timeout_s=2))
+    transfer.start(0.0)
+    transfer.receive(wire.Ack(0), 0.01)
+    waits, now = [], 0.01
+    for _ in range(8):
+        assert transfer.deadline is not None
+        waits.append(transfer.deadline - now)
+        now = transfer.deadline
+        assert transfer.expire(now) == blocks(1, 1)
+    assert max(waits) == pytest.approx(2.0)
+    assert waits == sorted(waits)
 
 
 def test_a_patient_client_is_waited_for() -> None:
@@ -157,7 +173,9 @@ def test_a_patient_client_is_waited_for() -> None:
     transfer.start(0.0)
     assert transfer.deadline == SILENCE_S  # its address is not proved yet
     transfer.receive(wire.Ack(0), 1.0)
-    assert transfer.deadline == 256.0
+    _, end, finished = packets_until_the_end(transfer, 1.0)
+    assert finished.outcome is Outcome.SILENT
+    assert end == pytest.approx(1.0 + 3 * 255)
 
 
 def packets_until_the_end(transfer: Transfer, now: float) -> tuple[int, float, Finished]:
@@ -334,11 +352,9 @@ def test_one_copy_or_delay_does_not_echo_to_the_end(windowsize: int, eager: bool
 def test_a_file_survives_whatever_the_link_does_for_a_while(
     content: bytes, windowsize: int, fates: list[Fate], eager: bool, oack: bool
 ) -> None:
-    losses = 0  # no more than three in a row, or both sides rightly give up
-    for position, fate in enumerate(fates):
-        losses = losses + 1 if fate is Fate.LOSE else 0
-        if losses > 3:
-            fates[position], losses = Fate.PASS, 0
+    for position in range(len(fates)):  # with more losses than that, both sides rightly give up
+        if fates[max(0, position - 9) : position + 1].count(Fate.LOSE) > 3:
+            fates[position] = Fate.PASS
     done = exchange(content, windowsize, fates, eager=eager, oack=oack)
     assert bytes(done.client.content) == content
     assert done.client.done
