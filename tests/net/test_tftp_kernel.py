@@ -1,0 +1,75 @@
+"""Sending a window with one system call yields the same datagrams as sending it one by one."""
+
+import json
+import socket
+import sys
+
+import pytest
+
+from tests.support.segment import Segment, requires
+from tests.support.tftp_server import REPOSITORY
+from tftp import wire
+from tftp.kernel import Sender
+
+pytestmark = pytest.mark.net
+
+Datagrams = list[tuple[bytes, memoryview]]
+
+
+def window(blksize: int, count: int, last: int) -> Datagrams:
+    lengths = [blksize] * (count - 1) + [last]
+    return [
+        (wire.data_header(65530 + number), memoryview(bytes((number,)) * length))
+        for number, length in enumerate(lengths)
+    ]
+
+
+def received(datagrams: Datagrams, *, segmentation: bool) -> tuple[list[bytes], bool]:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+        client.bind(("127.0.0.1", 0))
+        client.settimeout(2)
+        sender = Sender(segmentation=segmentation)
+        assert sender.send(server, client.getsockname(), datagrams) == len(datagrams)
+        return [client.recv(70000) for _ in datagrams], sender.segmentation
+
+
+@pytest.mark.parametrize(
+    ("blksize", "count", "last"),
+    [(1428, 1, 1428), (1428, 4, 1428), (1468, 64, 10), (512, 64, 0), (8, 64, 3), (1468, 45, 0)],
+)
+def test_a_window_arrives_as_the_same_datagrams_either_way(blksize: int, count: int, last: int) -> None:
+    datagrams = window(blksize, count, last)
+    plain = [header + bytes(body) for header, body in datagrams]
+    assert received(datagrams, segmentation=False) == (plain, False)
+    assert received(datagrams, segmentation=True)[0] == plain
+
+
+NARROW = """
+import json, socket
+from tftp.kernel import Sender
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IP, 10, 0)
+sender = Sender()
+sent = sender.send(sock, ("10.77.0.2", 9), [(b"head", memoryview(bytes(1424)))] * 4)
+print(json.dumps([sent, sender.segmentation]))
+"""
+
+
+@requires("ip")
+def test_where_the_kernel_cannot_segment_blocks_go_one_by_one() -> None:
+    with Segment(client_address="10.77.0.2/24") as segment:
+        segment.server.run("ip", "link", "set", "dev", segment.server.interface, "mtu", "1000")
+        path = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        done = segment.server.run(sys.executable, "-c", path + NARROW)
+    assert json.loads(done.stdout) == [4, False]
+
+
+def test_an_error_of_the_network_counts_as_loss() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        # Without SO_BROADCAST the kernel refuses this address.
+        assert Sender().send(sock, ("255.255.255.255", 9), window(512, 4, 512)) == 0
+        assert Sender(segmentation=False).send(sock, ("255.255.255.255", 9), window(512, 4, 512)) == 0
