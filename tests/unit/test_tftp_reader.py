@@ -133,3 +133,17 @@ def test_closing_gives_the_descriptor_back(tmp_path: Path) -> None:
         await reader.load(asyncio.get_running_loop(), 0, 10)  # too late, and harmless
 
     run(step)
+
+
+def test_a_file_system_that_cannot_tell_is_read_by_a_thread() -> None:
+    async def step(executor: ThreadPoolExecutor) -> None:
+        version = Path("/proc/version").read_bytes()
+        file = OpenFile("version", os.open("/proc/version", os.O_RDONLY), len(version), "etag", None)
+        reader = Reader(file, executor)
+        assert reader.read_now(0, len(version)) is None
+        await reader.load(asyncio.get_running_loop(), 0, len(version))
+        assert reader.read_now(3, 5) == version[3:8]
+        reader.close()
+        assert not is_open(file.fd)
+
+    run(step)
