@@ -136,8 +136,9 @@ def test_closing_gives_the_descriptor_back(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_cannot_tell_is_read_by_a_thread() -> None:
+    version = Path("/proc/version").read_bytes()
+
     async def step(executor: ThreadPoolExecutor) -> None:
-        version = Path("/proc/version").read_bytes()
         file = OpenFile("version", os.open("/proc/version", os.O_RDONLY), len(version), "etag", None)
         reader = Reader(file, executor)
         assert reader.read_now(0, len(version)) is None
