@@ -195,6 +195,17 @@ def test_a_restart_deletes_what_an_earlier_controller_left() -> None:
     assert world.step() == [Delete("000001")]
 
 
+def test_a_late_publication_gives_the_token_before_it_the_whole_grace() -> None:
+    world = World()
+    world.until(START + 449)
+    world.now = START + 450
+    world.step()  # makes the second token, and dies before it is published
+    world.restart()
+    world.now = START + 800
+    assert kinds(world.step()) == ["Push"], "machines may have read the first token a moment ago"
+    assert kinds(world.until(START + 899)) == []
+
+
 def test_two_controllers_share_one_token() -> None:
     world, other = World(), World()
     world.until(START)
