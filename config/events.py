@@ -10,7 +10,7 @@ class Stage(StrEnum):
     """How far a machine is, in the order of a boot. `FAILED` can follow any of them."""
 
     DISCOVER = "discover"
-    """Something asked for an address (DHCPDISCOVER or a BOOTP request)."""
+    """A firmware or boot loader asked for an address (DHCPDISCOVER or a BOOTP request), so a boot begins."""
     ADDRESS = "address"
     """It has an address (DHCPACK left)."""
     LOADER = "loader"

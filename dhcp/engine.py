@@ -151,14 +151,13 @@ class Server:
                 return _ignore(request, Reason.NOT_A_REQUEST, f"{request.message_type.name} is a server's")
 
     def _discover(self, request: Request, now: float) -> list[Action]:
-        asks = _asks(request)
         address = self._static(request, now)
         if address is None:
             pool = request.network.pool
             if pool is None:
                 detail = _without_address(request)
                 return [
-                    Happened(request.mac, Stage.DISCOVER, f"{asks}; {detail}"),
+                    *_begins(request, f"; {detail}"),
                     Ignored(request.mac, Reason.NO_ADDRESS, detail),
                 ]
             address = self.leases.choose(request.mac, pool, request.requested, self._own, now)
@@ -166,10 +165,9 @@ class Server:
                 return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pool of {request.network.network}")
             self.leases.offer(request.mac, address, now)
         offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self._lease_s(request))
-        if request.client.boots and request.host is None and not request.network.unknown_boots:
-            asks += "; it is not configured, so it gets one and nothing to boot"
-            return [offer, Happened(request.mac, Stage.DISCOVER, asks)]
-        return [offer, Happened(request.mac, Stage.DISCOVER, asks), *self._without_file(request)]
+        if request.host is None and not request.network.unknown_boots:
+            return [offer, *_begins(request, "; it is not configured, so it gets one and nothing to boot")]
+        return [offer, *_begins(request), *self._without_file(request)]
 
     def _request(self, request: Request, now: float) -> list[Action]:
         """A DHCPREQUEST, by the state that its sender is in (RFC 2131 section 4.3.2, table 4)."""
@@ -241,7 +239,7 @@ class Server:
             return _ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
         return [
             replies.grant(request, self.plan, None, address, None),
-            Happened(request.mac, Stage.DISCOVER, _asks(request)),
+            *_begins(request),
             Happened(request.mac, Stage.ADDRESS, self._has(request, address)),
         ]
 
@@ -328,8 +326,11 @@ class Server:
         return [Happened(request.mac, Stage.FAILED, detail)]
 
 
-def _asks(request: Request) -> str:
-    return f"{request.client}, asks for an address"
+def _begins(request: Request, but: str = "") -> list[Action]:
+    """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
+    if not request.client.boots:
+        return []
+    return [Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
 
 
 def _ignore(request: Request, reason: Reason, detail: str) -> list[Action]:

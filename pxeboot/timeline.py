@@ -82,11 +82,13 @@ class Timeline:
     def record(self, name: str, stage: Stage, detail: str, now_s: float, bytes_sent: int = 0) -> Machine:
         """Take in that `stage` happened to the machine `name` at `now_s`, seconds since 1970.
 
-        A DISCOVER begins a new boot once the one before went beyond getting an address. What comes out of order
-        (the initramfs asks for an address again) is kept as a step of its own.
+        A DISCOVER begins a new boot once the one before went beyond getting an address. The initramfs and the
+        running system ask for the address again; that is no step.
         """
         machine = self.machine(name)
         boot = machine.boots[-1] if machine.boots else None
+        if boot is not None and stage is Stage.ADDRESS and boot.reached > ORDER.index(Stage.MENU):
+            return machine
         if boot is None or (stage is Stage.DISCOVER and boot.reached > ORDER.index(Stage.ADDRESS)):
             boot = Boot(now_s)
             machine.boots.append(boot)

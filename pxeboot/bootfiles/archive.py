@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from config.ltsconf import numbered
+from config.ltsconf import numbered, quote
 from config.model import NodeSettings
 from pxeboot.bootfiles.cpio import Entry, archive
 from pxeboot.bootfiles.machine import Machine
@@ -112,7 +112,7 @@ def ordered(lts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def lts_text(machine: Machine, lts: Mapping[str, str]) -> bytes:
     """Return /etc/lts.conf as a person reads it on the machine."""
-    text = "".join(f'{key} = "{value}"\n' for key, value in ordered(lts))
+    text = "".join(f"{key} = {quote(value)}\n" for key, value in ordered(lts))
     return f"# what pxeboot resolved for {machine.name} at this boot\n[Default]\n{text}".encode()
 
 

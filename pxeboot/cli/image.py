@@ -2,8 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pxeboot.image.store import StoredImage
 
 STORE = Path("/srv/pxeboot/images")
 
@@ -30,13 +36,12 @@ def command() -> None:
     """Make bootable images: immutable, named by their sha256."""
 
 
-def finish(make: object) -> None:
+def finish(make: "Callable[[], StoredImage]") -> None:
     """Run `make`, and say what it made, or in words why not."""
-    from pxeboot.image.store import ImageError, StoredImage
+    from pxeboot.image.store import ImageError
 
-    assert callable(make)
     try:
-        image: StoredImage = make()
+        image = make()
     except (ImageError, OSError) as error:
         click.echo(f"pxeboot image: {error}", err=True)
         sys.exit(1)
@@ -114,16 +119,19 @@ def list_images(folder: Path, as_json: bool) -> None:
     for link in sorted(folder.iterdir()) if folder.is_dir() else []:
         if link.is_symlink() and not link.name.startswith("."):
             names.setdefault(link.resolve().name, []).append(link.name)
-    found = []
+    found: list[StoredImage] = []
     for path in sorted((folder / store.BY_DIGEST).glob("[0-9a-f]*")):
         try:
-            image = store.open_image(path)
+            found.append(store.open_image(path))
         except store.ImageError as error:
             click.echo(f"pxeboot image: {error}", err=True)
-            continue
-        found.append({"id": image.image_id, "names": names.get(path.name, []), "size_bytes": image.size_bytes})
     if as_json:
-        click.echo(json.dumps({"images": found}))
+        listed = [
+            {"id": image.image_id, "names": names.get(image.image_id, []), "size_bytes": image.size_bytes}
+            for image in found
+        ]
+        click.echo(json.dumps({"images": listed}))
         return
-    for entry in found:
-        click.echo(f"{entry['id'][:16]}  {entry['size_bytes'] / 1e6:8.1f} MB  {' '.join(entry['names'])}")
+    for image in found:
+        called = " ".join(names.get(image.image_id, []))
+        click.echo(f"{image.image_id[:16]}  {image.size_bytes / 1e6:8.1f} MB  {called}")

@@ -147,12 +147,18 @@ def test_a_stranger_where_strangers_do_not_boot_is_told_of() -> None:
 
 
 def test_a_machine_without_pool_is_told_of_and_gets_nothing() -> None:
-    actions = serving().receive(discover(STRANGER), Arrival(IPv4Address("10.79.0.1")), NOW)
+    arrival = Arrival(IPv4Address("10.79.0.1"))
     detail = "it is not configured, and 10.79.0.0/24 has no pool"
-    assert actions == [
-        Happened(STRANGER, Stage.DISCOVER, f"an unnamed client, asks for an address; {detail}"),
+    assert serving().receive(recorded("D-OVMF-PXE", STRANGER), arrival, NOW) == [
+        Happened(STRANGER, Stage.DISCOVER, f"UEFI x64 (PXEClient), asks for an address; {detail}"),
         Ignored(STRANGER, Reason.NO_ADDRESS, detail),
     ]
+
+
+def test_a_running_system_that_asks_for_an_address_begins_no_boot() -> None:
+    actions = serving().receive(recorded("D-IPCONFIG"), ARRIVAL, NOW)
+    assert sent(actions) is not None
+    assert not [action for action in actions if isinstance(action, Happened)]
 
 
 def test_a_known_machine_on_another_network_gets_an_address_of_its_pool_and_boots() -> None:

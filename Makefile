@@ -1,0 +1,75 @@
+# Two commands do all the set-up on a fresh Debian 12 machine: `make demo` and `make test`. Run them as root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGES := .build/images
+
+# What the daemon, the image builder and the machines of the tests need. QEMU's BIOS card ROM is in ipxe-qemu.
+RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-amd64-bin mmdebstrap squashfs-tools \
+	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
+# Other people's clients, which judge ours.
+TEST_PACKAGES := busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
+	shellcheck procps cpio
+
+.PHONY: image demo test lint unit net boot image bench-start clean help
+
+help:
+	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
+	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
+	@echo "make lint | unit | net | boot | bench-start"
+
+demo: $(BIN)/pxeboot .build/node-image
+	@$(BIN)/python -m tests.demo
+
+test: lint unit net boot
+
+lint: $(BIN)/pxeboot .build/test-packages
+	@echo "== lint"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@shellcheck -s sh node/mountroot node/prepare node/report node/rcfile node/say
+
+unit: $(BIN)/pxeboot .build/test-packages
+	@echo "== unit tests"
+	@$(BIN)/pytest -q tests/unit
+
+net: $(BIN)/pxeboot .build/test-packages
+	@echo "== real clients against the real servers"
+	@$(BIN)/pytest tests/net
+
+boot: $(BIN)/pxeboot .build/node-image .build/test-packages
+	@echo "== machines from power-on"
+	@$(BIN)/pytest -v tests/boot
+
+bench-start: $(BIN)/pxeboot
+	@$(BIN)/python -m bench.start
+
+image: .build/node-image
+
+$(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
+	@echo "== a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[kubernetes,test,lint]'
+	@touch $@
+
+.build/run-packages: Makefile
+	@deploy/apt-install $(RUN_PACKAGES)
+	@mkdir -p .build && touch $@
+
+.build/test-packages: Makefile
+	@deploy/apt-install $(TEST_PACKAGES)
+	@mkdir -p .build && touch $@
+
+# The node image of the demonstration and of the boot tests: Debian 12 with the small kernel.
+IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/store.py tests/support/kubeadm tests/support/customise-node
+.build/node-image: $(IMAGE_SOURCES) | $(BIN)/pxeboot
+	@echo "== a node image, from Debian's packages (about a minute)"
+	@$(BIN)/pxeboot image build node --store $(IMAGES) --kernel linux-image-cloud-amd64 --level 3 \
+		--package curl --package openssl --package cron --hook tests/support/customise-node
+	@touch $@
+
+clean:
+	rm -rf .build $(VENV)

@@ -1,0 +1,57 @@
+"""`pxeboot serve`: the daemon."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("-c", "--config", "configuration", type=click.Path(path_type=Path), help="The farm's file.")
+@click.option("--interface", "interfaces", multiple=True, help="Without a file: an interface to serve (repeatable).")
+@click.option("--image", type=click.Path(exists=True, path_type=Path), help="Without a file: the squashfs to boot.")
+@click.option("--root", type=click.Choice(["http", "nbd"]), default="http", show_default=True,
+              help="Without a file: copy the image into RAM, or read it on demand.")  # fmt: skip
+@click.option("--state", type=click.Path(path_type=Path), help="Without a file: the folder for leases and images.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every packet.")
+def command(
+    configuration: Path | None,
+    interfaces: tuple[str, ...],
+    image: Path | None,
+    root: str,
+    state: Path | None,
+    verbose: bool,
+) -> None:
+    """Serve DHCP, TFTP, HTTP and NBD, as the farm's file says.
+
+    Without a file, every machine on --interface boots --image.
+    """
+    if (configuration is None) == (not interfaces):
+        raise click.UsageError("give either --config FILE, or --interface and --image")
+    if configuration is None and image is None:
+        raise click.UsageError("--interface needs --image; or give --config FILE")
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    import asyncio
+
+    from config.load import ConfigErrors, load
+    from pxeboot.daemon import StartError, run
+    from pxeboot.image.store import ImageError
+
+    try:
+        if configuration is not None:
+            farm = load(configuration)
+        else:
+            from pxeboot.obvious import farm_of
+
+            assert image is not None
+            farm = farm_of(interfaces, image, root, state)
+        asyncio.run(run(farm))
+    except ConfigErrors as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except (StartError, ImageError) as error:
+        click.echo(f"pxeboot serve: {error}", err=True)
+        sys.exit(1)

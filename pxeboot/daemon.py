@@ -1,0 +1,237 @@
+"""The one assembly point: sockets, then servers, then the story of every boot.
+
+If one server fails, all stop, and whoever started us starts us afresh.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import dhcp.engine
+import dhcp.plan
+import dhcp.store
+import dhcp.transport
+import httpimage.transport
+import nbd.transport
+import tftp.transport
+from config.content import OpenFile
+from config.events import Event, Stage
+from config.interfaces import interface_address
+from config.model import Farm
+from pxeboot import systemd
+from pxeboot.api.control import ControlSocket
+from pxeboot.bootfiles import loader
+from pxeboot.bootfiles.tree import Asker, Tree, stage_of
+from pxeboot.image import store as images
+from pxeboot.timeline import Timeline
+
+log = logging.getLogger("pxeboot")
+
+TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
+"""A bootstrap token. What machines say about themselves is kept and shown without it."""
+
+STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
+"""What a machine may report of itself."""
+
+NODE_FILES = (
+    "mountroot", "prepare", "say", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
+)  # fmt: skip
+
+
+class StartError(Exception):
+    """The daemon cannot start; the text says what to do."""
+
+
+def node_files() -> dict[str, bytes]:
+    """Return the scripts of the node/ folder, from the checkout or from where they were installed.
+
+    Raises `StartError` if they are nowhere.
+    """
+    for folder in (Path(__file__).parent.parent / "node", Path(sys.prefix) / "share/pxeboot/node"):
+        if all((folder / name).is_file() for name in NODE_FILES):
+            return {name: (folder / name).read_bytes() for name in NODE_FILES}
+    raise StartError(f"the scripts for machines (node/) are not installed below {sys.prefix}")
+
+
+class Daemon:
+    """What the servers share: the farm, the leases, the tree of names, the timeline."""
+
+    def __init__(self, farm: Farm, interfaces: Sequence[IPv4Interface], leases: dhcp.store.LeaseStore) -> None:
+        """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
+        self._farm = farm
+        self._interfaces = interfaces
+        self._clock = leases.clock
+        self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
+        self.tree = Tree(farm, who=self.who, server_for=self.server_for, node=node_files())
+        self.timeline = Timeline()
+
+    def who(self, address: IPv4Address) -> Asker | None:
+        """Return who holds an address now."""
+        holder = self.dhcp.who(address, self._clock())
+        if holder is None:
+            return None
+        return Asker(holder.mac or "", holder.node_name or dhcp.plan.machine_name(holder.mac or ""))
+
+    def server_for(self, client: IPv4Address) -> IPv4Address:
+        """Return our address as a machine reaches it: its subnet's, the farm's, or that of the interface it is on."""
+        for subnet in self._farm.dhcp.subnets:
+            if client in subnet.subnet and subnet.next_server is not None:
+                return subnet.next_server
+        if self._farm.server.address is not None:
+            return self._farm.server.address
+        near = (interface.ip for interface in self._interfaces if client in interface.network)
+        return next(near, self._interfaces[0].ip)
+
+    def report(self, event: Event) -> None:
+        """Take in what one of the servers saw."""
+        if isinstance(event.peer, str):
+            mac, ip = event.peer, ""
+            name = self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
+        else:
+            asker = self.who(event.peer)
+            if asker is None:
+                return
+            mac, ip, name = asker.mac, str(event.peer), asker.name
+        machine = self.timeline.record(name, event.stage, event.detail, time.time(), event.bytes_sent)
+        machine.mac = mac or machine.mac
+        machine.ip = ip or machine.ip
+        found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
+        machine.pool = found.pool.name if found else machine.pool
+
+    def accept(self, peer: IPv4Address, stage: str, text: str) -> bool:
+        """Take in what a machine says of itself; False if there is no such machine or stage."""
+        asker = self.who(peer)
+        if asker is None or stage not in STAGES_OF_MACHINES:
+            return False
+        text = TOKEN.sub("***", text)
+        detail = "multi-user reached" if stage == Stage.SYSTEM else text.strip()[:500]
+        detail = "".join(c if c.isprintable() else " " for c in detail)
+        self.report(Event(peer, Stage(stage), detail))
+        if stage == Stage.SYSTEM:
+            self.timeline.keep_report(asker.name, text)
+        log.info("%s: %s: %s", asker.name, stage, detail)
+        return True
+
+    async def open_export(self, name: str, _peer: IPv4Address) -> OpenFile | None:
+        """Open an NBD export."""
+        return await asyncio.to_thread(self.tree.open_export, name)
+
+    async def list_exports(self, _peer: IPv4Address) -> Sequence[str]:
+        """Return the names of the NBD exports: the farm's images."""
+        return sorted(self._farm.images)
+
+
+async def run(farm: Farm) -> None:
+    """Serve `farm` until SIGTERM or SIGINT. Raises `StartError`."""
+    began = time.monotonic()
+    raise_descriptor_limit()
+    with ExitStack() as cleanup:
+        lock(farm.server.state, cleanup)
+        sockets = bind(farm, cleanup)
+        try:
+            await asyncio.to_thread(loader.ensure, farm.server.state / "boot")
+            leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
+        except (loader.LoaderError, OSError) as error:
+            raise StartError(str(error)) from error
+        cleanup.callback(leases.close)
+        for name, image in farm.images.items():
+            try:
+                images.open_image(image.path)
+            except images.ImageError as error:
+                log.warning("machines of image %s will not boot: %s", name, error)
+        daemon = Daemon(farm, [interface_address(name) for name in farm.server.interfaces], leases)
+        await serve(daemon, sockets, leases, farm, began)
+
+
+class Sockets:
+    """Every listening socket, bound before anything is served."""
+
+    def __init__(self, farm: Farm, cleanup: ExitStack) -> None:
+        """Bind them all. Raises `OSError` that names the port."""
+        self.dhcp = []
+        self.tftp: list[socket.socket] = []
+        self.http: list[socket.socket] = []
+        self.nbd: list[socket.socket] = []
+        for interface in farm.server.interfaces:
+            pair = dhcp.transport.open_sockets(interface)
+            cleanup.callback(pair.close)
+            self.dhcp.append(pair)
+            self.tftp.append(cleanup.enter_context(tftp.transport.open_socket("0.0.0.0", interface)))
+            address, server = "0.0.0.0", farm.server
+            self.http.append(
+                cleanup.enter_context(httpimage.transport.open_socket(address, server.http_port, interface))
+            )
+            self.nbd.append(cleanup.enter_context(nbd.transport.open_socket(address, server.nbd_port, interface)))
+
+
+def bind(farm: Farm, cleanup: ExitStack) -> Sockets:
+    """Return all sockets. Raises `StartError`."""
+    if not farm.server.interfaces:
+        raise StartError("server.interfaces is empty; name the interfaces to serve, such as eth1")
+    try:
+        return Sockets(farm, cleanup)
+    except OSError as error:
+        raise StartError(str(error.strerror or error)) from error
+
+
+def raise_descriptor_limit() -> None:
+    """Allow ourselves every descriptor that we may have: a transfer takes two, and a farm boots at once."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def lock(state: Path, cleanup: ExitStack) -> None:
+    """Make the state folder ours alone while we run. Raises `StartError` if another pxeboot has it."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o750)
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        cleanup.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartError(f"another pxeboot serve uses {state}") from None
+    except OSError as error:
+        raise StartError(f"the state folder {state} cannot be used: {error.strerror}") from None
+
+
+async def serve(daemon: Daemon, sockets: Sockets, leases: dhcp.store.LeaseStore, farm: Farm, began: float) -> None:
+    """Run all servers until we are told to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with ControlSocket(farm.server.control, daemon.timeline), asyncio.TaskGroup() as servers:
+        tasks = []
+        for pair in sockets.dhcp:
+            serving = dhcp.transport.serve(pair, daemon.dhcp, leases, daemon.report)
+            tasks.append(servers.create_task(serving, name="dhcp"))
+        for sock in sockets.tftp:
+            serving = tftp.transport.serve(sock, daemon.tree.lookup, daemon.report, stage_of)
+            tasks.append(servers.create_task(serving, name="tftp"))
+        for sock in sockets.http:
+            app = httpimage.transport.application(daemon.tree.lookup, daemon.report, stage_of, daemon.accept)
+            serving = httpimage.transport.serve(sock, app)
+            tasks.append(servers.create_task(serving, name="http"))
+        for sock in sockets.nbd:
+            serving = nbd.transport.serve(sock, daemon.open_export, daemon.list_exports, daemon.report)
+            tasks.append(servers.create_task(serving, name="nbd"))
+        nodes = sum(len(pool.nodes) for pool in farm.pools)
+        log.info(
+            "ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, ", ".join(farm.server.interfaces)
+        )
+        systemd.notify("READY=1")
+        await stop.wait()
+        log.info("stopping")
+        systemd.notify("STOPPING=1")
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,151 @@
+"""`make demo`: a bare UEFI machine boots from us and joins a cluster, in a network of our own.
+
+Everything runs for real but two things: the Kubernetes API is a stand-in (`tests.support.kube_api`), and so is the
+machine's kubeadm, which checks and uses the token as kubeadm would, and registers a Node with that API.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from pxeboot.cli.status import timeline
+from tests.support.lab import Lab, farm
+from tests.support.machine import Firmware, Machine
+from tests.support.segment import Segment
+
+MAC = "52:54:00:12:34:56"
+NAME = "m1c29"
+TITLES = {
+    "discover": "its firmware asks for an address",
+    "address": "it has an address",
+    "loader": "it loads GRUB",
+    "menu": "GRUB reads what this machine boots",
+    "kernel": "it loads the kernel",
+    "initrd": "it loads its configuration and the initrd",
+    "network": "the kernel runs, its network is up",
+    "fetch": "it fetches its root",
+    "verified": "the root is what it should be",
+    "root": "the root is mounted",
+    "prepared": "the system is prepared from lts.conf",
+    "system": "systemd is up",
+    "joining": "it joins the cluster",
+    "joined": "it has joined",
+    "failed": "it failed",
+}
+POOL = {
+    "name": "workers",
+    "image": "node",
+    "root": "http",
+    "cluster": "prod",
+    "tags": ["gpu"],
+    "nodes": [{"name": NAME, "macs": [MAC], "ip": "10.77.0.29"}],
+}
+
+
+def main() -> int:
+    """Run the demonstration; return the exit status."""
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, interrupted)
+    if os.geteuid() != 0:
+        console.print("[red]make demo needs root: it makes a network namespace of its own[/]")
+        return 2
+    firmware = Firmware(os.environ.get("FIRMWARE", "uefi"))
+    pool = {**POOL, "root": os.environ.get("ROOT_KIND", "http")}
+    try:
+        with tempfile.TemporaryDirectory(prefix="pxeboot-demo-") as folder, Segment() as segment:
+            return run(console, segment, Path(folder), firmware, pool)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; the machine, the servers and the network are gone")
+        return 130
+    except TimeoutError as error:
+        console.print(f"[red]{escape(str(error))}[/]")
+        return 1
+
+
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, pool: dict[str, Any]) -> int:
+    """Start the servers, power the machine on, and tell what it does until it has joined."""
+    lab = Lab(segment, folder, farm(folder, [pool]))
+    console.print("[bold]1. The servers[/], in a network namespace of their own")
+    begin = time.monotonic()
+    lab.start_api()
+    console.print("   stand-in for the Kubernetes API   https://10.77.0.1:6443")
+    lab.start_controller()
+    console.print("   pxeboot controller                pushed a join command into lts.conf")
+    lab.start_daemon()
+    console.print("   pxeboot serve                     DHCP, TFTP, HTTP and NBD on 10.77.0.1")
+    console.print(f"   ready after {time.monotonic() - begin:.1f} s\n")
+
+    machine = Machine(segment, folder, firmware=firmware, macs=[MAC])
+    machine.power_on()
+    begin = time.monotonic()
+    console.print(f"[bold]2. A bare {firmware.name} machine is powered on[/] (QEMU without KVM: be patient)")
+    shown: set[tuple[str, str]] = set()
+    deadline = begin + 240
+    while True:
+        steps = lab.steps(NAME)
+        for step in steps:
+            if (step["stage"], step["detail"]) not in shown and step["stage"] != "system":
+                shown.add((step["stage"], step["detail"]))
+                say(console, time.monotonic() - begin, step["stage"], step["detail"])
+            elif step["stage"] == "system" and ("system", "") not in shown:
+                shown.add(("system", ""))
+                say(console, time.monotonic() - begin, "system", "")
+        stages = {step["stage"] for step in steps}
+        if "joined" in stages:
+            break
+        if "failed" in stages or time.monotonic() > deadline or not machine.running:
+            console.print(
+                f"[red]the boot did not end well[/]; its console ended:\n{escape(machine.console()[-1500:])}"
+            )
+            console.print(escape(lab.log("serve")[-3000:]))
+            return 1
+        time.sleep(0.2)
+    took = time.monotonic() - begin
+
+    console.print("\n[bold]3. Its boot[/], as `pxeboot status` shows it")
+    known = lab.machine(NAME)
+    assert known is not None
+    console.print(timeline(known))
+    report = lab.report(NAME)
+    console.print("[bold]4. What the machine says it became[/]")
+    root = next((line for line in report["mounts"].splitlines() if " / " in line), "?")
+    for title, value in (
+        ("host name", report["hostname"]),
+        ("image", f"{report['sha256'][:16]}…"),
+        ("root", root.split(",")[0]),
+        ("lts.conf", "; ".join(line for line in report["fstab"].splitlines() if not line.startswith("#"))),
+        ("kubelet", report["kubelet"]),
+    ):
+        console.print(f"   {title:<10} {escape(value)}")
+    console.print("\n[bold]5. The join it ran[/]")
+    joining = next(step["detail"] for step in known["boot"]["steps"] if step["stage"] == "joining")
+    console.print(f"   {escape(joining.strip())}")
+    for line in lab.log("kube").splitlines():
+        if NAME in line:
+            console.print(f"   the API: {escape(line)}")
+    console.print(f"\n[green bold]From power-on to joined: {took:.0f} s.[/]")
+    machine.power_off()
+    return 0
+
+
+def say(console: Console, at_s: float, stage: str, detail: str) -> None:
+    """Show one step as it happens."""
+    colour = "red" if stage == "failed" else "cyan"
+    console.print(f"   [{colour}]{at_s:6.1f} s[/]  {TITLES[stage]:<46} [dim]{escape(detail.strip())[:110]}[/]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
