@@ -23,11 +23,14 @@ def quote(word: str) -> str:
 
 
 def command_line(machine: Machine, server: str, image_id: str) -> list[str]:
-    """Return the kernel's parameters: ours first, then the farm's, which so can win."""
+    """Return the kernel's parameters: ours first, then the farm's, which so can win.
+
+    There is no ip=dhcp: systemd-network-generator would take it for every card, and a machine with two would have
+    its one address twice.
+    """
     return [
         "boot=pxeboot",
         f"BOOTIF=01-{machine.mac.replace(':', '-')}",
-        "ip=dhcp",
         "panic=60",
         f"pxeboot.server={server}",
         f"pxeboot.image={image_id}",
