@@ -119,7 +119,7 @@ class Tree:
                 card = mac.removeprefix("01-").replace("-", ":").lower()
                 if card in machine.macs and (image := self._image(image_id)) is not None:
                     booting = self.house.machine(card, machine.ip, machine.name)
-                    return None if booting is None else self._node_cpio(booting, image, name)
+                    return None if booting is None else self._node_cpio(booting, image, "node.cpio")
             case ["lts.conf"] if machine is not None:
                 return made(name, archive.lts_text(machine, self.lts(machine)), secret=True)
         return None

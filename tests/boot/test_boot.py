@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pxeboot.bootfiles.cpio import Entry, archive
 from pxeboot.image.store import open_image
 from tests.support.lab import IMAGES, Lab, farm
 from tests.support.machine import Firmware, Machine
@@ -194,4 +195,23 @@ def test_a_machine_gets_there_although_the_daemon_is_killed_in_mid_download(segm
     size = open_image(IMAGES / "node").size_bytes
     assert not [line for line in resumed if f"{size} bytes" in line], "it was fetched anew, not resumed"
     assert lab.report("m1c29")["sha256"] == open_image(IMAGES / "node").squashfs_sha256
+    machine.power_off()
+
+
+def test_the_stock_nbd_hook_of_debian_takes_its_root_from_us(segment: Segment, folder: Path) -> None:
+    """No boot script of ours: the initrd's own hook of nbd-client. We only bring squashfs, which it lacks."""
+    lab = Lab(segment, folder, farm(folder, [pool(node())]))
+    lab.start_daemon()
+    image = open_image(IMAGES / "node")
+    entries = [Entry(f"modules/{path.name}", path.read_bytes()) for path in image.modules]
+    load = "".join(f"insmod /{entry.path}\n" for entry in entries)
+    ours = archive([*entries, Entry("conf/conf.d/squashfs", load.encode())])
+    initrd = folder / "initrd"
+    initrd.write_bytes(ours + (image.folder / "initrd.img").read_bytes())
+    machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC], memory_mib=512)
+    words = "root=/dev/nbd0 nbdroot=10.77.0.1,node,nbd0 rootfstype=squashfs ro ip=dhcp console=ttyS0 norandmaps"
+    machine.power_on("-kernel", str(image.folder / "vmlinuz"), "-initrd", str(initrd), "-append", words)
+    console = machine.wait_for("login:", BOOT_S)
+    assert "boot=pxeboot" not in console
+    assert "NBD export 'node' opened" in str(lab.steps("m1c29"))
     machine.power_off()
