@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pxeboot.cli.status import timeline
-from tests.support.lab import Lab, farm
+from tests.support.lab import ROOT, Lab, farm
 from tests.support.machine import Firmware, Machine
 from tests.support.segment import Segment
 
@@ -52,7 +52,7 @@ POOL = {
 
 def main() -> int:
     """Run the demonstration; return the exit status."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, interrupted)
     if os.geteuid() != 0:
         console.print("[red]make demo needs root: it makes a network namespace of its own[/]")
@@ -60,7 +60,7 @@ def main() -> int:
     firmware = Firmware(os.environ.get("FIRMWARE", "uefi"))
     pool = {**POOL, "root": os.environ.get("ROOT_KIND", "http")}
     try:
-        with tempfile.TemporaryDirectory(prefix="pxeboot-demo-") as folder, Segment() as segment:
+        with tempfile.TemporaryDirectory(prefix="demo-", dir=own_folder()) as folder, Segment() as segment:
             return run(console, segment, Path(folder), firmware, pool)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the machine, the servers and the network are gone")
@@ -68,6 +68,12 @@ def main() -> int:
     except TimeoutError as error:
         console.print(f"[red]{escape(str(error))}[/]")
         return 1
+
+
+def own_folder() -> Path | None:
+    """Return where our files go: below .build, unless its path is too long for the name of a unix socket."""
+    folder = ROOT / ".build"
+    return folder if len(str(folder)) < 70 else None
 
 
 def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -88,6 +94,7 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
     console.print("   pxeboot serve                     DHCP, TFTP, HTTP and NBD on 10.77.0.1")
     console.print(f"   ready after {time.monotonic() - begin:.1f} s\n")
 
+    before = lab.daemon_memory("VmRSS")
     machine = Machine(segment, folder, firmware=firmware, macs=[MAC])
     machine.power_on()
     begin = time.monotonic()
@@ -97,12 +104,10 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
     while True:
         steps = lab.steps(NAME)
         for step in steps:
-            if (step["stage"], step["detail"]) not in shown and step["stage"] != "system":
-                shown.add((step["stage"], step["detail"]))
-                say(console, time.monotonic() - begin, step["stage"], step["detail"])
-            elif step["stage"] == "system" and ("system", "") not in shown:
-                shown.add(("system", ""))
-                say(console, time.monotonic() - begin, "system", "")
+            said = (step["stage"], step["detail"])
+            if said not in shown:
+                shown.add(said)
+                say(console, time.monotonic() - begin, *said)
         stages = {step["stage"] for step in steps}
         if "joined" in stages:
             break
@@ -137,14 +142,17 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
         if NAME in line:
             console.print(f"   the API: {escape(line)}")
     console.print(f"\n[green bold]From power-on to joined: {took:.0f} s.[/]")
+    idle, now, peak = before, lab.daemon_memory("VmRSS"), lab.daemon_memory("VmHWM")
+    console.print(f"pxeboot serve: {idle:.0f} MB when it was ready, {now:.0f} MB now, {peak:.0f} MB at most")
     machine.power_off()
     return 0
 
 
 def say(console: Console, at_s: float, stage: str, detail: str) -> None:
-    """Show one step as it happens."""
-    colour = "red" if stage == "failed" else "cyan"
-    console.print(f"   [{colour}]{at_s:6.1f} s[/]  {TITLES[stage]:<46} [dim]{escape(detail.strip())[:110]}[/]")
+    """Show one step as it happens, on one line."""
+    colour = {"failed": "red", "joined": "green"}.get(stage, "cyan")
+    line = f"   [{colour}]{at_s:6.1f} s[/]  {TITLES[stage]:<42} [dim]{escape(detail.strip())}[/]"
+    console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 if __name__ == "__main__":

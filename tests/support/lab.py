@@ -144,6 +144,12 @@ class Lab:
         self.daemon.wait(timeout=10)
         return time.monotonic() - begin
 
+    def daemon_memory(self, field: str) -> float:
+        """Return a field of the daemon's /proc/PID/status (VmRSS, VmHWM), in MB."""
+        assert self.daemon is not None
+        status = Path(f"/proc/{self.daemon.pid}/status").read_text()
+        return int(status.split(f"{field}:")[1].split()[0]) / 1024
+
     def log(self, name: str) -> str:
         """Return what `serve`, `controller` or `kube` has printed so far."""
         path = self.folder / f"{name}.log"

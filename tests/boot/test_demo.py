@@ -1,0 +1,52 @@
+"""The demonstration leaves nothing behind, however it ends."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import ROOT
+
+pytestmark = pytest.mark.boot
+
+
+def namespaces() -> set[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in listed.splitlines()}
+
+
+def children_of(pid: int) -> list[str]:
+    """Return the command lines of processes whose environment says that the process `pid` started them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"PXEBOOT_TEST_DEMO={pid}".encode() in path.read_bytes():
+                found.append((path.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demonstration_leaves_nothing_behind(number: signal.Signals) -> None:
+    before = namespaces()
+    mark = id(number)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "tests.demo"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PXEBOOT_TEST_DEMO": str(mark), "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "powered on" in line:
+            break
+    assert namespaces() > before
+    assert any("qemu" in command for command in children_of(mark))
+    demo.send_signal(number)
+    rest = demo.stdout.read()
+    assert demo.wait(timeout=30) == 130, rest
+    assert "interrupted" in rest
+    assert namespaces() == before
+    assert children_of(mark) == []
+    assert not list((ROOT / ".build").glob("demo-*"))
