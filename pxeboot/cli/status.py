@@ -66,6 +66,7 @@ def table(machines: list[dict[str, Any]], now: float) -> Any:
     """Return the table of all machines."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("machine", "address", "pool", "stage", "since", "what"):
@@ -76,12 +77,12 @@ def table(machines: list[dict[str, Any]], now: float) -> Any:
         stage = step["stage"] if step else "-"
         colour = {"failed": "red", "joined": "green", "system": "green"}.get(stage, "yellow")
         out.add_row(
-            machine["name"],
-            machine["ip"] or machine["mac"],
-            machine["pool"],
-            f"[{colour}]{stage}[/]",
-            ago(now - step["last_s"]) if step else "-",
-            step["detail"] if step and stage != "system" else "",
+            Text(machine["name"]),
+            Text(machine["ip"] or machine["mac"]),
+            Text(machine["pool"]),
+            Text(stage, style=colour),
+            ago(now - step["first_s"]) if step else "-",
+            Text(step["detail"] if step else ""),
         )
     return out
 
@@ -90,16 +91,18 @@ def timeline(machine: dict[str, Any]) -> Any:
     """Return the table of one machine's newest boot, a row a step."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     boot = machine["boot"]
     title = f"{machine['name']}  {machine['mac']}  {machine['ip']}"
-    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    out = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     out.add_column("at", justify="right")
     out.add_column("stage")
     out.add_column("what", overflow="fold")
     for step in boot["steps"] if boot else []:
         style = "red" if step["stage"] == "failed" else None
-        out.add_row(f"{step['last_s'] - boot['started_s']:.1f} s", step["stage"], step["detail"], style=style)
+        took = f"{step['first_s'] - boot['started_s']:.1f} s"
+        out.add_row(took, step["stage"], Text(step["detail"]), style=style)
     return out
 
 
