@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import click
-from config.load import ConfigErrors, load
 
+from config.load import ConfigErrors, load
 from pxeboot.controller.token import hide_tokens
 
 
