@@ -24,13 +24,14 @@ class Entry:
 def archive(entries: Iterable[Entry]) -> bytes:
     """Return an uncompressed archive of `entries`; of two with one path the later counts.
 
-    Raises `ValueError` for a path that is absolute, empty, or climbs out with "..".
+    Raises `ValueError` for a path that is absolute, empty, holds a NUL, or climbs out with "..", and for one that is
+    a file and a folder.
     """
     by_path: dict[str, Entry] = {}
     folders: dict[str, int] = {}
     for entry in entries:
         parts = PurePosixPath(entry.path).parts
-        if not parts or parts[0] == "/" or ".." in parts:
+        if not parts or entry.path.startswith("/") or ".." in parts or "\0" in entry.path:
             raise ValueError(f"{entry.path!r} is not a path inside an archive")
         path = "/".join(parts)
         by_path[path] = entry
