@@ -10,7 +10,7 @@ from pxeboot.bootfiles.cpio import Entry, archive
 from tests.support.cpio_reader import unpack
 from tests.support.segment import requires
 
-part = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=12)
+part = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=12)
 paths = st.lists(part.filter(lambda p: p not in (".", "..")), min_size=1, max_size=4).map("/".join)
 entries = st.builds(
     Entry,
