@@ -85,7 +85,7 @@ def test_udhcpc_gets_the_address_of_its_machine(segment: Segment, serving: Servi
     assert udhcpc(segment.host(mac=KNOWN), *flag) == "10.77.0.10"
     assert udhcpc(segment.host(mac=SECOND), *flag) == "10.77.0.10", "whichever card asks"
     log = serving.wait_for(f"{SECOND} address 10.77.0.10")
-    assert f"{KNOWN} discover 'udhcp " in log
+    assert " discover " not in log, "a running system that asks begins no boot"
     assert "Traceback" not in log
 
 
@@ -252,7 +252,7 @@ def test_what_prevents_serving_is_named(segment: Segment, serving: Serving) -> N
     assert "cannot serve DHCP: there is no interface eth9" in other.stdout + other.stderr
     other = segment.client.run(*serving.argv("eth0"), check=False)
     assert "cannot serve DHCP: interface eth0 has no IPv4 address" in other.stdout + other.stderr
-    unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     code = "import dhcp.transport; dhcp.transport.open_sockets('eth1')"
     other = serving.host.run(*unprivileged, sys.executable, "-c", code, check=False)
     assert "UDP port 67 on eth1: not permitted; it needs root" in other.stderr
