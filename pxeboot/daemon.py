@@ -125,7 +125,7 @@ class Daemon:
 
     async def open_export(self, name: str, _peer: IPv4Address) -> OpenFile | None:
         """Open an NBD export."""
-        return await asyncio.to_thread(self.tree.open_export, name)
+        return await self.tree.export(name)
 
     async def list_exports(self, _peer: IPv4Address) -> Sequence[str]:
         """Return the names of the NBD exports: the farm's images."""
@@ -150,8 +150,14 @@ async def run(farm: Farm) -> None:
                 images.open_image(image.path)
             except images.ImageError as error:
                 log.warning("machines of image %s will not boot: %s", name, error)
-        daemon = Daemon(farm, [interface_address(name) for name in farm.server.interfaces], leases)
-        await serve(daemon, sockets, leases, farm, began)
+        try:
+            daemon = Daemon(farm, [interface_address(name) for name in farm.server.interfaces], leases)
+        except (OSError, ValueError) as error:
+            raise StartError(str(error)) from error
+        try:
+            await serve(daemon, sockets, leases, farm, began)
+        except OSError as error:  # an error of a server comes as a group
+            raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
 
 class Sockets:

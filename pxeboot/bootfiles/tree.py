@@ -13,17 +13,19 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from config.content import Content, Made, OpenFile
 from config.events import Stage
 from config.ltsconf import LtsConf, LtsConfError
-from config.model import Cluster, Farm
+from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
@@ -31,10 +33,25 @@ from pxeboot.image import store
 
 log = logging.getLogger(__name__)
 
+C = TypeVar("C", bound="Closable | None")
+
 EXPIRES_KEY = "JOIN_K8S_EXPIRES"
 """The lts.conf key that says until when the join command beside it is good (RFC 3339, UTC)."""
 
 IMAGE_FILES = (store.KERNEL, store.INITRD, store.SQUASHFS, store.SUMS)
+
+MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5})|-[0-9A-F]{1,8})?")
+"""What GRUB asks for in turn: the name of its card, of its address, of its address with a digit less each time, none.
+
+(GRUB manual, "Network".)
+"""
+
+
+class Closable(Protocol):
+    """What holds a descriptor until it is closed."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,7 @@ class Tree:
         self._server_for = server_for
         self._now = now
         self._node = node
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
 
     def swap(self, farm: Farm) -> None:
         """Serve another farm from now on."""
@@ -103,7 +121,11 @@ class Tree:
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
         """Return what `name` is for `peer`, or None. Disk is read in a thread. Raises `OSError` for a broken disk."""
         machine = self.machine_at(peer)
-        return await asyncio.to_thread(self._find, name, machine)
+        return await handed_over(self._threads.submit(self._find, name, machine))
+
+    async def export(self, name: str) -> OpenFile | None:
+        """Return what `open_export` does, read in a thread."""
+        return await handed_over(self._threads.submit(self.open_export, name))
 
     def _find(self, name: str, machine: Machine | None) -> Content | None:
         match name.split("/"):
@@ -126,18 +148,25 @@ class Tree:
 
     def _menu(self, last: str, machine: Machine | None) -> Content | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
-        asked = last.removeprefix("grub.cfg").removeprefix("-01-").replace("-", ":").lower()
-        if machine is None:
-            return made(last, grubcfg.nothing(asked or "unknown").encode())
-        if asked and asked not in machine.macs:
+        asked = MENU.fullmatch(last)
+        if asked is None:
             return None
-        booting = self.house.machine(asked, machine.ip, machine.name) if asked else machine
+        card = (asked["card"] or "").replace("-", ":").lower()
+        if machine is None:
+            return made(last, grubcfg.nothing(card or "unknown").encode())
+        if (last != "grub.cfg" and not card) or (card and card not in machine.macs):
+            return None
+        booting = self.house.machine(card, machine.ip, machine.name) if card else machine
         if booting is None:
             return None
         server = self._server_for(machine.ip)
         port = self.house.farm.server.http_port
         http = f"{server}" if port == 80 else f"{server}:{port}"
-        image = store.open_image(self.house.farm.images[booting.pool.image].path)
+        try:
+            image = store.open_image(self.house.farm.images[booting.pool.image].path)
+        except store.ImageError as error:
+            log.warning("%s will not boot: %s", booting.name, error)
+            return made(last, grubcfg.no_image(booting).encode())
         return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id).encode())
 
     def _image(self, image_id: str) -> store.StoredImage | None:
@@ -203,7 +232,8 @@ class Tree:
         for path in dict.fromkeys((farm.lts_conf, cluster.lts_conf if cluster else None)):
             if path is not None:
                 values |= resolve(path, machine)
-        return without_expired(values, cluster, self._now(), machine.name)
+        join_keys = {cluster.join_key for cluster in farm.clusters.values()}
+        return without_expired(values, join_keys, self._now(), machine.name)
 
 
 def resolve(path: Path, machine: Machine) -> dict[str, str]:
@@ -218,10 +248,14 @@ def resolve(path: Path, machine: Machine) -> dict[str, str]:
     return {}
 
 
-def without_expired(values: dict[str, str], cluster: Cluster | None, now: datetime, name: str) -> dict[str, str]:
-    """Return `values` without a join command that is no longer good: an expired token is never served."""
+def without_expired(values: dict[str, str], join_keys: Collection[str], now: datetime, name: str) -> dict[str, str]:
+    """Return `values` without a join command that is no longer good: an expired token is never served.
+
+    It counts for the keys of all clusters: a machine of none may be given an lts.conf that a controller writes to.
+    """
     expires = values.pop(EXPIRES_KEY, None)
-    if cluster is None or expires is None or cluster.join_key not in values:
+    expiring = values.keys() & set(join_keys)
+    if expires is None or not expiring:
         return values
     try:
         good = datetime.fromisoformat(expires) > now
@@ -230,8 +264,25 @@ def without_expired(values: dict[str, str], cluster: Cluster | None, now: dateti
     if not good:
         log.warning("%s boots without its join command: the token expired at %s; is the controller running?",
                     name, expires)  # fmt: skip
-        del values[cluster.join_key]
+        return {key: value for key, value in values.items() if key not in expiring}
     return values
+
+
+async def handed_over(work: "Future[C]") -> C:
+    """Return what a thread finds. When we are cancelled meanwhile, whatever it still finds is closed.
+
+    A client that leaves, or a server that stops, must not cost a descriptor each time.
+    """
+    try:
+        return await asyncio.wrap_future(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_close)
+        raise
+
+
+def _close(work: "Future[C]") -> None:
+    if not work.cancelled() and work.exception() is None and (content := work.result()) is not None:
+        content.close()
 
 
 def file_bytes(path: Path | None, content: str | None) -> bytes:

@@ -36,6 +36,7 @@ def command(
     )
     import asyncio
 
+    from config.interfaces import NoInterface
     from config.load import ConfigErrors, load
     from pxeboot.daemon import StartError, run
     from pxeboot.image.store import ImageError
@@ -52,6 +53,6 @@ def command(
     except ConfigErrors as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    except (StartError, ImageError) as error:
+    except (StartError, ImageError, NoInterface) as error:
         click.echo(f"pxeboot serve: {error}", err=True)
         sys.exit(1)
