@@ -58,25 +58,36 @@ class Machine:
 
 
 class Timeline:
-    """All machines, by name. The one that was silent longest is forgotten when there are too many."""
+    """All machines, by name. The one that was silent longest is forgotten when there are too many.
+
+    Machines that did nothing but ask for an address are forgotten before all others: anybody can make them up by
+    the thousand, and those that boot must stay to be seen.
+    """
 
     def __init__(self) -> None:
         """Start with no machine."""
         self._machines: OrderedDict[str, Machine] = OrderedDict()
+        self._asking: OrderedDict[str, Machine] = OrderedDict()
 
     def __iter__(self) -> Iterator[Machine]:
-        return iter(sorted(self._machines.values(), key=lambda machine: machine.name))
+        everyone = (*self._machines.values(), *self._asking.values())
+        return iter(sorted(everyone, key=lambda machine: machine.name))
+
+    def __len__(self) -> int:
+        return len(self._machines) + len(self._asking)
 
     def get(self, name: str) -> Machine | None:
         """Return the machine of this name, if we have heard of it."""
-        return self._machines.get(name)
+        return self._machines.get(name) or self._asking.get(name)
 
-    def machine(self, name: str) -> Machine:
+    def _machine(self, name: str, stage: Stage) -> Machine:
         """Return the machine of this name, new if we had not heard of it; it counts as heard of now."""
-        machine = self._machines.setdefault(name, Machine(name))
-        self._machines.move_to_end(name)
-        if len(self._machines) > MAX_MACHINES:
-            self._machines.popitem(last=False)
+        machine = self._machines.pop(name, None)
+        only_asks = machine is None and stage is Stage.DISCOVER
+        machine = machine or self._asking.pop(name, None) or Machine(name)
+        (self._asking if only_asks else self._machines)[name] = machine
+        if len(self) > MAX_MACHINES:
+            (self._asking or self._machines).popitem(last=False)
         return machine
 
     def record(self, name: str, stage: Stage, detail: str, now_s: float, bytes_sent: int = 0) -> Machine:
@@ -85,7 +96,7 @@ class Timeline:
         A DISCOVER begins a new boot once the one before went beyond getting an address. The initramfs and the
         running system ask for the address again; that is no step.
         """
-        machine = self.machine(name)
+        machine = self._machine(name, stage)
         boot = machine.boots[-1] if machine.boots else None
         if boot is not None and stage is Stage.ADDRESS and boot.reached > ORDER.index(Stage.MENU):
             return machine
@@ -105,6 +116,6 @@ class Timeline:
 
     def keep_report(self, name: str, text: str) -> None:
         """Keep the machine's own account of what it became, with its newest boot."""
-        machine = self._machines.get(name)
+        machine = self.get(name)
         if machine is not None and machine.boots:
             machine.boots[-1].report = text[:MAX_REPORT]

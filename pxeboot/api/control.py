@@ -4,8 +4,11 @@ GET /v1/status              every machine with its newest boot
 GET /v1/machines/NAME       one machine: all boots that are kept, every step, its own report
 """
 
+import asyncio
+import errno
 import json
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,9 +82,7 @@ class ControlSocket:
         self._runner = web.AppRunner(application(timeline), access_log=None, shutdown_timeout=0.5)
 
     async def __aenter__(self) -> "ControlSocket":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        await asyncio.to_thread(self._clear)
         await self._runner.setup()
         old = os.umask(0o117)  # the socket is made with mode 0660
         try:
@@ -89,6 +90,20 @@ class ControlSocket:
         finally:
             os.umask(old)
         return self
+
+    def _clear(self) -> None:
+        """Remove the socket of a daemon that was killed. Raises `OSError` if one still answers there."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(str(self._path))
+            except FileNotFoundError:
+                return
+            except ConnectionRefusedError:
+                self._path.unlink(missing_ok=True)
+                return
+        raise OSError(errno.EADDRINUSE, f"another pxeboot serve answers at {self._path}")
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -115,7 +116,9 @@ def timeline(machine: dict[str, Any]) -> Any:
 @click.option("--report", is_flag=True, help="With NAME: what the machine said it became.")
 def command(name: str | None, control: Path, as_json: bool, watch: bool, report: bool) -> None:
     """Show every machine that boots or has booted, or the newest boot of NAME step by step."""
-    path = f"/v1/machines/{name}" if name else "/v1/status"
+    if report and not name:
+        raise click.UsageError("--report needs the NAME of a machine")
+    path = f"/v1/machines/{quote(name, safe='')}" if name else "/v1/status"
     if as_json:
         click.echo(json.dumps(ask(control, path), indent=2))
         return
