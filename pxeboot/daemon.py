@@ -45,7 +45,7 @@ STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
 """What a machine may report of itself."""
 
 NODE_FILES = (
-    "mountroot", "prepare", "say", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
+    "mountroot", "prepare", "say", "get", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ REMOVED_BY_DEFAULT = (
 )  # fmt: skip
 """What has no business on a machine that boots over the network, unless KEEP_SYSTEM_SERVICES names it."""
 
-SCRIPTS = ("say", "report", "rcfile")
+SCRIPTS = ("say", "get", "report", "rcfile")
 UNITS = ("pxeboot-report.service", "pxeboot-rcfile.service")
 
 
@@ -40,6 +40,8 @@ class Root:
     """The URL of our HTTP server."""
     nbd_host: str
     nbd_port: int
+    join_key: str = ""
+    """The lts.conf key of the command that joins the machine's cluster; "" if it joins none."""
 
 
 def node_cpio(
@@ -99,6 +101,7 @@ def env(machine: Machine, root: Root) -> bytes:
         "NBD_HOST": root.nbd_host,
         "NBD_PORT": str(root.nbd_port),
         "NBD_EXPORT": root.image_id,
+        "JOIN_KEY": root.join_key,
     }
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()).encode()
 

@@ -4,7 +4,7 @@
     grub/grub.cfg, grub/grub.cfg-01-MAC    made for whoever asks
     images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
     images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
-    lts.conf                               made for whoever asks
+    lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
 
 Who asks is the holder of the source address: a machine gets its own files and nobody else's.
 """
@@ -144,6 +144,9 @@ class Tree:
                     return None if booting is None else self._node_cpio(booting, image, "node.cpio")
             case ["lts.conf"] if machine is not None:
                 return made(name, archive.lts_text(machine, self.lts(machine)), secret=True)
+            case ["lts", key] if machine is not None:
+                value = self.lts(machine).get(key)
+                return None if value is None else made(key, value.encode(), secret=True)
         return None
 
     def _menu(self, last: str, machine: Machine | None) -> Content | None:
@@ -219,6 +222,7 @@ class Tree:
             server=f"http://{server}" if port == 80 else f"http://{server}:{port}",
             nbd_host=str(server),
             nbd_port=farm.server.nbd_port,
+            join_key=farm.clusters[machine.pool.cluster].join_key if machine.pool.cluster else "",
         )
         files = {path: file_bytes(setting.from_, setting.content) for path, setting in farm.node.files.items()}
         lts = self.lts(machine)

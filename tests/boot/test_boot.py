@@ -161,11 +161,17 @@ def test_a_uefi_machine_runs_from_an_nbd_root(segment: Segment, folder: Path) ->
 
 
 def test_an_unknown_bios_machine_boots_from_the_pool_over_nbd(segment: Segment, folder: Path) -> None:
-    lab = started(segment, folder, pool(root="nbd"))
+    """And it joins although the controller comes up only after it."""
+    lab = Lab(segment, folder, farm(folder, [pool(root="nbd")]))
+    lab.start_api()
+    lab.start_daemon()
     name = "node-" + MAC.replace(":", "")
     machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC], memory_mib=512)
     machine.power_on()
-    lab.wait_stage(name, "joined", BOOT_S)
+    lab.wait_stage(name, "joining", BOOT_S)
+    assert "there is no valid join command yet" in lab.story(name)
+    lab.start_controller()
+    lab.wait_stage(name, "joined", JOIN_S)
     known = lab.machine(name)
     assert known is not None
     assert known["ip"].startswith("10.77.0.2")

@@ -116,7 +116,7 @@ def test_scripts_and_units_are_where_they_are_looked_for() -> None:
     found = cpio()
     assert found["scripts/pxeboot"].data == b"script mountroot"
     assert found["pxeboot/prepare"].data == b"script prepare"
-    for name in ("say", "report", "rcfile"):
+    for name in ("say", "get", "report", "rcfile"):
         assert found[f"pxeboot/root/usr/lib/pxeboot/{name}"].permissions == 0o755
     for name in ("pxeboot-report.service", "pxeboot-rcfile.service"):
         assert found[f"pxeboot/root/etc/systemd/system/{name}"].permissions == 0o644

@@ -272,6 +272,16 @@ def test_an_expired_token_is_not_served_to_a_machine_of_no_cluster_either(farm: 
     assert farm.lts(GUEST_IP, tree) == {"A": "of-tags", "B": "of-tags"}
 
 
+def test_a_machine_asks_again_for_a_join_command_that_was_not_valid_yet(farm: Farmyard) -> None:
+    name = "lts/RCFILE_07_JOIN_K8S"
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\nJOIN_K8S_EXPIRES = "2025-01-01T00:00:00Z"\n')
+    assert farm.read(name) is None
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\nJOIN_K8S_EXPIRES = "2999-01-01T00:00:00Z"\n')
+    assert farm.read(name) == JOIN.encode()
+    assert farm.read(name, IPv4Address("10.77.0.99")) is None, "it is no stranger's"
+    assert farm.read("lts/NONE") is None
+
+
 def test_an_archive_fits_the_image_in_its_path_though_the_name_was_switched(farm: Farmyard) -> None:
     old = farm.image
     new = add_image(farm.folder / "images", "node", "two")
