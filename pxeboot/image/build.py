@@ -4,11 +4,13 @@ Everything heavy is done by the tools that distributions are made with: mmdebstr
 What we add is the choice of the kernel, its initrd and the modules that a stock initrd lacks.
 """
 
+import gzip
 import lzma
 import os
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,13 +92,23 @@ def newest(root: Path, pattern: str) -> Path:
     """Return the file in /boot that matches `pattern` and has the highest version. Raises `ImageError`."""
 
     def version(path: Path) -> list[tuple[int, str]]:
-        parts = path.name.replace("-", ".").split(".")
+        parts = path.name.partition("-")[2].replace("-", ".").split(".")
         return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
-    found = sorted((p for p in (root / "boot").glob(pattern) if p.is_file()), key=version)
+    found = sorted((p for p in (root / "boot").glob(pattern) if p.is_file() and not p.is_symlink()), key=version)
     if not found:
         raise ImageError(f"the root has no /boot/{pattern}; install a kernel in it, or give --kernel and --initrd")
-    return found[-1]
+    return inside(root, found[-1])
+
+
+def inside(root: Path, path: Path) -> Path:
+    """Return `path` if it lies in `root`, links and all; a root that somebody made must not publish our own files.
+
+    Raises `ImageError` if it does not.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ImageError(f"{path} leads out of the root")
+    return path
 
 
 def only_modules(root: Path) -> str:
@@ -118,10 +130,11 @@ def module_closure(root: Path, kernel_version: str) -> list[Path]:
     if not base.is_dir():
         base = root / "lib/modules" / kernel_version
     try:
-        index = (base / "modules.dep").read_text()
-        builtin = {Path(line).name.split(".")[0] for line in (base / "modules.builtin").read_text().splitlines()}
+        index = inside(root, base / "modules.dep").read_text()
+        built_in = inside(root, base / "modules.builtin").read_text()
     except OSError as error:
         raise ImageError(f"no kernel modules for {kernel_version} in the root: {error}") from None
+    builtin = {Path(line).name.split(".")[0] for line in built_in.splitlines()}
     needs: dict[str, tuple[str, list[str]]] = {}
     for line in index.splitlines():
         path, _, rest = line.partition(":")
@@ -134,17 +147,26 @@ def module_closure(root: Path, kernel_version: str) -> list[Path]:
             raise ImageError(f"kernel {kernel_version} has no module {name}; a squashfs root needs it")
         path, dependencies = needs[name]
         # modules.dep lists the nearest dependency first; the farthest one has to be loaded first.
-        ordered += [base / p for p in [*reversed(dependencies), path] if base / p not in ordered]
+        wanted = (inside(root, base / p) for p in [*reversed(dependencies), path])
+        ordered += [module for module in wanted if module not in ordered]
     return ordered
 
 
 def unpacked(module: Path) -> bytes:
-    """Return a module's bytes without its compression (.xz, .zst). busybox insmod takes plain ones only."""
-    if module.suffix == ".xz":
-        return lzma.decompress(module.read_bytes())
-    if module.suffix == ".zst":
-        return subprocess.run(["zstd", "-dc", module], check=True, stdout=subprocess.PIPE).stdout
-    return module.read_bytes()
+    """Return a module's bytes without its compression. busybox insmod takes plain ones only. Raises `ImageError`."""
+    try:
+        match module.suffix:
+            case ".xz":
+                return lzma.decompress(module.read_bytes())
+            case ".gz":
+                return gzip.decompress(module.read_bytes())
+            case ".zst":
+                require_tools("zstd")
+                return subprocess.run(["zstd", "-dc", module], check=True, capture_output=True).stdout
+            case _:
+                return module.read_bytes()
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, subprocess.CalledProcessError) as error:
+        raise ImageError(f"the module {module} cannot be unpacked: {error}") from None
 
 
 def squash(root: Path, squashfs: Path, level: int, say: Say) -> None:
@@ -166,6 +188,7 @@ def add_root(
     say: Say,
 ) -> StoredImage:
     """Add a root folder (and its squashfs, if it is already packed) to the image store `folder` as `name`."""
+    store.check_name(name)
     kernel = kernel or newest(root, "vmlinu?-*")
     version = kernel.name.partition("-")[2] or only_modules(root)
     initrd = initrd or matching_initrd(root, version)
@@ -175,8 +198,8 @@ def add_root(
         shutil.copyfile(initrd, staged / store.INITRD)
         (staged / store.MODULES).mkdir()
         for number, module in enumerate(module_closure(root, version)):
-            plain = module.name.removesuffix(".xz").removesuffix(".zst")
-            (staged / store.MODULES / f"{number:02}-{plain}").write_bytes(unpacked(module))
+            plain = module.name.split(".")[0]
+            (staged / store.MODULES / f"{number:02}-{plain}.ko").write_bytes(unpacked(module))
         if squashfs is None:
             squash(root, staged / store.SQUASHFS, level, say)
         else:
@@ -190,7 +213,7 @@ def matching_initrd(root: Path, version: str) -> Path:
     """Return the initrd of this kernel version (Debian, Fedora and openSUSE name it differently)."""
     for name in (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}"):
         if (root / "boot" / name).is_file():
-            return root / "boot" / name
+            return inside(root, root / "boot" / name)
     raise ImageError(f"the root has no initrd for kernel {version} in /boot; run update-initramfs in it")
 
 

@@ -11,6 +11,8 @@ import hashlib
 import os
 import re
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,14 @@ SQUASHFS = "root.squashfs"
 MODULES = "modules"
 SUMS = "SHA256SUMS"
 BY_DIGEST = "by-sha256"
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_FILE = re.compile(rf"(?:{MODULES}/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SWAP = re.compile(r"\..+\.[0-9]+")
+
+LEFT_OVER_S = 86400.0
+"""How old what a killed `pxeboot image` left behind has to be before another one removes it, in seconds."""
 
 
 class ImageError(Exception):
@@ -62,19 +72,24 @@ def open_image(path: Path) -> StoredImage:
 
     The link is followed once, here; what is returned names the immutable folder. Raises `ImageError`.
     """
-    folder = path.resolve()
+    folder = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop
     try:
         listing = (folder / SUMS).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: no image here ({error.strerror}); `pxeboot image add` makes one") from None
+    image_id = hashlib.sha256(listing).hexdigest()
+    if _DIGEST.fullmatch(folder.name) and folder.name != image_id:
+        raise ImageError(f"{folder}: {SUMS} is not what it was when the image was added; add the image again")
     sums = {}
-    for line in listing.decode().splitlines():
+    for line in listing.decode(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
+        if not _DIGEST.fullmatch(digest) or not _FILE.fullmatch(name):
+            raise ImageError(f"{folder}: {SUMS} holds {line[:200]!r}, which `pxeboot image` does not write")
         sums[name] = digest
     missing = [name for name in (KERNEL, INITRD, SQUASHFS) if name not in sums or not (folder / name).is_file()]
     if missing:
         raise ImageError(f"{folder}: {', '.join(missing)} missing; add the image again")
-    return StoredImage(hashlib.sha256(listing).hexdigest(), folder, sums)
+    return StoredImage(image_id, folder, sums)
 
 
 def seal(folder: Path) -> StoredImage:
@@ -93,22 +108,29 @@ def seal(folder: Path) -> StoredImage:
     return open_image(folder)
 
 
+def check_name(name: str) -> None:
+    """Raise `ImageError` if `name` cannot be an image's name."""
+    if not _NAME.fullmatch(name) or name == BY_DIGEST:
+        raise ImageError(f"{name!r} cannot be an image's name; use letters, digits, '.', '_' and '-'")
+
+
 def publish(store: Path, name: str, staged: Path) -> StoredImage:
     """Move a finished folder into the store under its digest, and point `name` to it, atomically.
 
     `staged` lies in the same file system as the store and is gone afterwards. An image that the store already
     holds is kept as it is. Raises `ImageError` if `name` cannot be an image's name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == BY_DIGEST:
-        raise ImageError(f"{name!r} cannot be an image's name; use letters, digits, '.', '_' and '-'")
+    check_name(name)
     image = seal(staged)
     final = store / BY_DIGEST / image.image_id
-    if final.exists():
-        shutil.rmtree(staged)
-    else:
-        staged.chmod(0o755)
+    staged.chmod(0o755)
+    try:
         staged.rename(final)
         _sync_folder(final.parent)
+    except OSError:  # a folder that is not empty is not replaced
+        if not final.is_dir():
+            raise
+        shutil.rmtree(staged)
     link = store / f".{name}.{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(Path(BY_DIGEST) / image.image_id)
@@ -120,10 +142,23 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
 def staging(store: Path) -> Path:
     """Return a new empty folder inside the store to prepare an image in."""
     (store / BY_DIGEST).mkdir(parents=True, exist_ok=True)
+    sweep(store)
     folder = store / BY_DIGEST / f".new-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
+
+
+def sweep(store: Path) -> None:
+    """Remove what a `pxeboot image` that was killed left in the store: all our temporary names begin with a dot."""
+    for path in (*store.glob(".*"), *(store / BY_DIGEST).glob(".new-*")):
+        with suppress(FileNotFoundError):
+            if path.lstat().st_mtime > time.time() - LEFT_OVER_S:
+                continue
+            if path.is_symlink() and _SWAP.fullmatch(path.name):
+                path.unlink()
+            elif path.name.startswith((".new-", ".build-")):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:
