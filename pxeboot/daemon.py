@@ -128,8 +128,8 @@ class Daemon:
         return await self.tree.export(name)
 
     async def list_exports(self, _peer: IPv4Address) -> Sequence[str]:
-        """Return the names of the NBD exports: the farm's images."""
-        return sorted(self._farm.images)
+        """Return the names of the NBD exports."""
+        return await self.tree.exports()
 
 
 async def run(farm: Farm) -> None:

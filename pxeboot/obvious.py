@@ -19,14 +19,14 @@ def farm_of(interfaces: tuple[str, ...], image: Path, root: str, state: Path | N
     Raises `ImageError`, and `NoInterface` for one that is not there, has no address, or no room for machines.
     """
     state = state or STATE
-    if not (image / store.SUMS).exists():
-        build.add(state / "images", "node", image, say=print)
-        image = state / "images/node"
     subnets = []
     for name in interfaces:
         address = interface_address(name)
         first, last = pool_of(address)
         subnets.append({"subnet": str(address.network), "pool": f"{first}-{last}", "unknown": "all"})
+    if not (image / store.SUMS).exists():
+        build.add(state / "images", "node", image, say=print)
+        image = state / "images/node"
     return Farm.model_validate(
         {
             "server": {"interfaces": interfaces, "state": state},

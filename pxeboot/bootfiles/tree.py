@@ -193,6 +193,20 @@ class Tree:
         digest = image.sums.get(file, image_id)
         return Root(image.folder).open(file, etag=digest, immutable=True)
 
+    async def exports(self) -> list[str]:
+        """Return the names of the NBD exports: the farm's images, but for those that are not there."""
+        return await asyncio.wrap_future(self._threads.submit(self._whole_images))
+
+    def _whole_images(self) -> list[str]:
+        return [name for name in sorted(self.house.farm.images) if self._whole_image(name) is not None]
+
+    def _whole_image(self, name: str) -> store.StoredImage | None:
+        try:
+            return store.open_image(self.house.farm.images[name].path)
+        except store.ImageError as error:
+            log.warning("%s", error)
+            return None
+
     def open_export(self, name: str) -> OpenFile | None:
         """Return the squashfs of the NBD export `name`: an image's digest, its name, or "" if there is one image.
 
@@ -203,10 +217,8 @@ class Tree:
             name = next(iter(images))
         if name not in images:
             return self._image_file(name, store.SQUASHFS)
-        try:
-            image = store.open_image(images[name].path)
-        except store.ImageError as error:
-            log.warning("%s", error)
+        image = self._whole_image(name)
+        if image is None:
             return None
         return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
 

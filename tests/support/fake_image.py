@@ -9,7 +9,7 @@ from pxeboot.image.store import StoredImage
 VERSION = "1.0"
 
 
-def add_image(folder: Path, name: str = "node", marker: str = "one", size_bytes: int = 70_000) -> StoredImage:
+def add_image(folder: Path, name: str = "node", marker: str = "one", size_bytes: int = 73_728) -> StoredImage:
     """Put an image into the store `folder` and point `name` to it; other `marker`s make other images."""
     staged = store.staging(folder)
     for file, size in ((store.KERNEL, 3000), (store.INITRD, 5000), (store.SQUASHFS, size_bytes)):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pxeboot.image import build, store
+from pxeboot.image import build
 from pxeboot.image.store import ImageError
 from tests.support.fake_image import VERSION, make_root, noise
 from tests.support.segment import requires

@@ -22,7 +22,7 @@ def test_an_images_id_stands_for_every_byte_of_it(tmp_path: Path) -> None:
         assert store.sha256_of(image.folder / name) == digest
     found = {str(path.relative_to(image.folder)) for path in image.folder.rglob("*") if path.is_file()}
     assert found == {*image.sums, "SHA256SUMS"}
-    assert image.size_bytes == 70_000
+    assert image.size_bytes == 73_728
     assert image.squashfs_sha256 == image.sums["root.squashfs"]
     assert [path.name for path in image.modules] == ["00-squashfs.ko", "01-overlay.ko"]
 
@@ -57,7 +57,7 @@ def test_a_name_is_never_absent_while_it_is_switched(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path; from tests.support.fake_image import add_image\n"
-        "for n in range(30): add_image(Path(sys.argv[1]), marker=('one', 'two')[n % 2], size_bytes=70_000)\n"
+        "for n in range(30): add_image(Path(sys.argv[1]), marker=('one', 'two')[n % 2], size_bytes=73_728)\n"
     )
     here = str(Path(__file__).parents[2])
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path), here]) as other:
