@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -198,14 +199,12 @@ class Tree:
         return await asyncio.wrap_future(self._threads.submit(self._whole_images))
 
     def _whole_images(self) -> list[str]:
-        return [name for name in sorted(self.house.farm.images) if self._whole_image(name) is not None]
-
-    def _whole_image(self, name: str) -> store.StoredImage | None:
-        try:
-            return store.open_image(self.house.farm.images[name].path)
-        except store.ImageError as error:
-            log.warning("%s", error)
-            return None
+        names = []
+        for name, setting in sorted(self.house.farm.images.items()):
+            with suppress(store.ImageError):
+                store.open_image(setting.path)
+                names.append(name)
+        return names
 
     def open_export(self, name: str) -> OpenFile | None:
         """Return the squashfs of the NBD export `name`: an image's digest, its name, or "" if there is one image.
@@ -217,8 +216,10 @@ class Tree:
             name = next(iter(images))
         if name not in images:
             return self._image_file(name, store.SQUASHFS)
-        image = self._whole_image(name)
-        if image is None:
+        try:
+            image = store.open_image(images[name].path)
+        except store.ImageError as error:
+            log.warning("%s", error)
             return None
         return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
 
