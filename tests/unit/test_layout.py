@@ -1,0 +1,77 @@
+"""The folders are the import packages, all of them are installed, and nobody else has their names."""
+
+import re
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("config", "dhcp", "tftp", "httpimage", "nbd", "pxeboot")
+LONGEST_MODULE = 420
+"""Lines. A module that is longer holds two ideas."""
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> ConfigParser:
+    parser = ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def words(parser: ConfigParser, section: str, key: str) -> list[str]:
+    return parser[section][key].split()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_other_distribution_has_the_name(package: str) -> None:
+    """pip would overwrite one with the other, and not say so."""
+    assert set(packages_distributions().get(package, [])) <= {"pxeboot"}
+
+
+def test_every_package_is_installed(setup_cfg: ConfigParser) -> None:
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert {str(folder.relative_to(ROOT)).replace("/", ".") for folder in folders} == set(
+        words(setup_cfg, "options", "packages")
+    )
+
+
+def test_every_package_says_that_it_is_one() -> None:
+    folders = {path.parent for top in (*PACKAGES, "tests") for path in (ROOT / top).rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_every_script_of_a_machine_is_installed(setup_cfg: ConfigParser) -> None:
+    there = {f"node/{path.name}" for path in (ROOT / "node").iterdir() if not path.name.startswith(".")}
+    assert there == set(words(setup_cfg, "options.data_files", "share/pxeboot/node"))
+
+
+def test_every_file_beside_the_code_is_installed(setup_cfg: ConfigParser) -> None:
+    for package in PACKAGES:
+        there = {path.name for path in (ROOT / package).rglob("*.json")}
+        listed = setup_cfg["options.package_data"].get(package, "").split()
+        assert there == set(listed), package
+
+
+def test_every_pure_module_is_held_to_it(setup_cfg: ConfigParser) -> None:
+    pure = set(words(setup_cfg, "importlinter:contract:pure", "source_modules"))
+    named = {
+        f"{package}.{name}"
+        for package in ("dhcp", "tftp", "nbd")
+        for name in ("wire", "engine")
+        if (ROOT / package / f"{name}.py").exists()
+    }
+    says_so = {
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if re.match(r'r?"""[^"]*?\bPure\.', path.read_text().partition("\n\n")[0])
+    }
+    assert named | says_so <= pure
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "bench"])
+def test_no_module_holds_two_ideas(package: str) -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / package).rglob("*.py")}
+    assert not {str(path): number for path, number in lines.items() if number > LONGEST_MODULE}
