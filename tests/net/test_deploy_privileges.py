@@ -25,8 +25,22 @@ PATIENCE_S = 40.0
 BOTH = ("net_bind_service", "net_raw")
 MAC = "52:54:00:12:34:56"
 
-AS_A_USER = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
-"""The checkout may lie below a folder that is root's alone; `ip netns exec` has mounts of its own."""
+AS_A_USER = """\
+set -e
+checkout=$1 folder=$2
+shift 2
+mount --bind "$checkout" "$folder/checkout"
+for own in state run; do mount --bind "$folder/$own" "$folder/$own"; done
+mount -t tmpfs tmpfs /tmp
+mount -o remount,bind,ro /
+for other in /run /var/tmp; do mountpoint -q $other && mount -o remount,bind,ro $other; done
+cd "$folder/checkout"
+exec "$@"
+"""
+"""As systemd would (ProtectSystem=strict, PrivateTmp), in the mounts of its own that `ip netns exec` has.
+
+The checkout may lie below a folder that is root's alone, so it is shown at another place.
+"""
 
 
 class Unprivileged:
@@ -56,7 +70,7 @@ class Unprivileged:
             python = self.folder / "checkout" / python.relative_to(ROOT)
         with (self.folder / "log").open("w") as log:
             return self.segment.server.popen(
-                *("sh", "-c", AS_A_USER, "sh", str(ROOT), str(self.folder / "checkout")),
+                *("sh", "-c", AS_A_USER, "sh", str(ROOT), str(self.folder)),
                 *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"),
                 *(f"--bounding-set=-all{listed}", f"--inh-caps=-all{listed}", f"--ambient-caps=-all{listed}"),
                 *(str(python), "-m", "pxeboot", "serve", "-c", str(self.folder / "farm.yaml")),
@@ -78,7 +92,7 @@ class Unprivileged:
 
 @pytest.fixture
 def unprivileged(segment: Segment) -> Iterator[Unprivileged]:
-    with tempfile.TemporaryDirectory(prefix="pxeboot-") as folder:  # pytest's own is root's alone
+    with tempfile.TemporaryDirectory(prefix="pxeboot-", dir="/run") as folder:  # pytest's own is root's alone
         Path(folder).chmod(0o755)
         yield Unprivileged(segment, Path(folder))
         segment.server.stop()
@@ -91,6 +105,8 @@ def test_two_capabilities_are_enough(segment: Segment, unprivileged: Unprivilege
     unprivileged.wait_for("ready in")
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert re.search(rf"^Uid:\t{USER}\t{USER}\t{USER}", status, re.MULTILINE)
+    mounts = Path(f"/proc/{process.pid}/mounts").read_text()
+    assert re.search(r"^\S+ / \S+ ro[, ]", mounts, re.MULTILINE), "only its own two folders can be written"
     assert re.search(r"^CapEff:\t0{12}2400$", status, re.MULTILINE), "NET_BIND_SERVICE is bit 10, NET_RAW bit 13"
 
     client = segment.host(mac=MAC)  # it has no address, so the answer to it is a raw packet
