@@ -309,3 +309,7 @@ def _words(farm: Farm) -> Iterator[Finding]:
         if not path.strip("/") or path.endswith("/") or {"", ".", ".."} & set(path.removeprefix("/").split("/")):
             text = f"{shown(path)} is not the path of a file; write it without '.', '..' and double slashes"
             yield Finding(("node", "files", path), text, key=True)
+        folder = next((other for other in farm.node.files if path.startswith(f"{other}/")), None)
+        if folder is not None:
+            text = f"{shown(path)} lies below {shown(folder)}, which is a file itself"
+            yield Finding(("node", "files", path), text, key=True)

@@ -262,7 +262,7 @@ class NodeSettings(Setting):
     """A name of the tz database, such as Europe/Prague."""
     ssh_authorized_keys: tuple[str, ...] = ()
     """Public keys that may log in as root."""
-    root_password_hash: str | None = None
+    root_password_hash: Annotated[str, Field(pattern="^[!-9;-~]+$")] | None = None
     """For /etc/shadow, as made by `openssl passwd -6`; left out: no password logs in."""
     sysctls: dict[str, str] = {}
     """Kernel settings, for /etc/sysctl.d."""

@@ -269,6 +269,18 @@ WRONG = [
     ("tags:\n  gpu", "node: {files: {../x: {content: a}}}\ntags:\n  gpu", "../x", "'../x' is not the path of a file"),
     ("tags:\n  gpu", "node: {files: {/etc/: {content: a}}}\ntags:\n  gpu", "/etc/:", "'/etc/' is not the path"),
     ("tags:\n  gpu", "node: {files: {/: {content: a}}}\ntags:\n  gpu", "/: {", "'/' is not the path"),
+    (
+        "tags:\n  gpu",
+        "node: {files: {a: {content: x}, a/b: {content: y}}}\ntags:\n  gpu",
+        "a/b",
+        "'a/b' lies below 'a', which is a file itself",
+    ),
+    (
+        "tags:\n  gpu",
+        "node: {root_password_hash: 'a:b'}\ntags:\n  gpu",
+        "'a:b'",
+        "is not a password's hash; write what",
+    ),
     ("tags:\n  gpu", "node: {root_password_hash: [geheim]}\ntags:\n  gpu", "[geheim", "this value is not a text"),
     ("tags:\n  gpu", "node: {sysctls: {vm.x: 1}}\ntags:\n  gpu", "", ""),
     ("tags:\n  gpu", "tags: {}\ntags:\n  gpu", "gpu]", "no tag 'gpu'; defined: all"),
