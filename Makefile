@@ -10,7 +10,7 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
-	shellcheck procps cpio
+	shellcheck procps cpio dash systemd
 
 .PHONY: image demo test lint unit net boot image bench-start clean help
 
