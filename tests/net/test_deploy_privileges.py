@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,15 @@ MAC = "52:54:00:12:34:56"
 
 AS_A_USER = """\
 set -e
-checkout=$1 folder=$2
-shift 2
+checkout=$1 python=$2 hidden=$3 folder=$4
+shift 4
 mount --bind "$checkout" "$folder/checkout"
+if [ -n "$hidden" ]; then
+	mount --bind "$python" "$folder/python"
+	mount -t tmpfs -o mode=755 tmpfs "$hidden"
+	mkdir -p "$python"
+	mount --bind "$folder/python" "$python"
+fi
 for own in state run; do mount --bind "$folder/$own" "$folder/$own"; done
 mount -t tmpfs tmpfs /tmp
 mount -o remount,bind,ro /
@@ -39,8 +46,14 @@ exec "$@"
 """
 """As systemd would (ProtectSystem=strict, PrivateTmp), in the mounts of its own that `ip netns exec` has.
 
-The checkout may lie below a folder that is root's alone, so it is shown at another place.
+The checkout and Python may lie below a folder that is root's alone: the one is shown at another place, the other in
+an empty folder of the same name.
 """
+
+
+def hidden_by(path: Path) -> str:
+    """Return the folder on the way to `path` that only its owner may enter, or ""."""
+    return next((str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & stat.S_IXOTH), "")
 
 
 class Unprivileged:
@@ -50,7 +63,7 @@ class Unprivileged:
         self.segment = segment
         self.folder = folder
         self.control = folder / "run/control.sock"
-        for name in ("checkout", "state", "run"):
+        for name in ("checkout", "python", "state", "run"):
             (folder / name).mkdir()
         for name in ("state", "run"):
             os.chown(folder / name, USER, USER)
@@ -64,13 +77,14 @@ class Unprivileged:
         (folder / "farm.yaml").write_text(yaml.safe_dump(farm))
 
     def start(self, *capabilities: str) -> subprocess.Popen[str]:
+        prefix = Path(sys.base_prefix)
         listed = "".join(f",+{name}" for name in capabilities)
         python = Path(sys.executable)
         if python.is_relative_to(ROOT):
             python = self.folder / "checkout" / python.relative_to(ROOT)
         with (self.folder / "log").open("w") as log:
             return self.segment.server.popen(
-                *("sh", "-c", AS_A_USER, "sh", str(ROOT), str(self.folder)),
+                *("sh", "-c", AS_A_USER, "sh", str(ROOT), str(prefix), hidden_by(prefix), str(self.folder)),
                 *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"),
                 *(f"--bounding-set=-all{listed}", f"--inh-caps=-all{listed}", f"--ambient-caps=-all{listed}"),
                 *(str(python), "-m", "pxeboot", "serve", "-c", str(self.folder / "farm.yaml")),
