@@ -34,21 +34,21 @@ SEED_LTS_CONF = """\
     PREINIT_01_FIX_HOSTNAME = "sed -i '/^127.0.0.2/d' /etc/hosts"
     FSTAB_01_SSH = "tmpfs /srv/ssh tmpfs mode=0700 0 0"
     FSTAB_03_DOCKER = "tmpfs /var/lib/docker tmpfs size=64m 0 0"
-    RCFILE_02_MARK = "echo rcfile 2 > /run/order"
-    RCFILE_10_MARK = "echo rcfile 10 >> /run/order"
+    RCFILE_02_MARK = "echo first > /run/order; ls /run/pxeboot/RCFILE_07*.log >> /run/order || true"
+    RCFILE_10_MARK = "echo last >> /run/order; ls /run/pxeboot/RCFILE_07*.log >> /run/order"
     HOSTS_01_API = "10.77.0.1 api.farm.example"
     CRONTAB_01 = "30 12 * * * root true"
     MODULE_01_DUMMY = "dummy numdummies=2"
-    INIT_COMMAND_01 = "echo init-command > /etc/init-command"
+    INIT_COMMAND_01 = "mkdir -p /etc/pxeboot && touch /etc/pxeboot/init-command"
 
 [m1c*]
-    INIT_COMMAND_02 = "echo glob > /etc/glob-section"
+    INIT_COMMAND_02 = "touch /etc/pxeboot/glob-section"
 
 [m1c29]
     LIKE = "debug"
 
 [debug]
-    INIT_COMMAND_03 = "echo like > /etc/like-section"
+    INIT_COMMAND_03 = "touch /etc/pxeboot/like-section"
 """
 
 

@@ -332,7 +332,9 @@ def test_rcfiles_run_in_order_and_one_that_fails_stops_nothing(machine: Booted) 
     second, ninth, tenth = "echo 2 >>/order; false", "echo 9 >>/order", "echo 10 >>/order"
     assert machine.run({"0003.RCFILE_10": tenth, "0001.RCFILE_02": second, "0002.RCFILE_9": ninth}) == 1
     assert machine.lines("order") == ["2", "9", "10"]
-    assert machine.lines("said") == []
+    assert machine.lines("said") == [
+        "failed: RCFILE_02 ended with status 1; what it said is in /run/pxeboot/RCFILE_02.log"
+    ]
 
 
 @requires("dash", "busybox")
@@ -355,14 +357,14 @@ def test_the_join_command_is_said_without_its_token(machine: Booted) -> None:
 @requires("dash", "busybox")
 @pytest.mark.parametrize("form", ["--token={}", "--token  {}", "--tls-bootstrap-token {}", '--token "{}"', "x{} {}"])
 def test_a_token_is_masked_in_whatever_form_it_comes(machine: Booted, form: str) -> None:
-    machine.run({"0001.RCFILE_01": f"true join {form.format(TOKEN, TOKEN)}"})
+    machine.run({"0001.RCFILE_01": f"true join {form.format(TOKEN, TOKEN)}"}, "RCFILE_01")
     assert machine.lines("said")
     assert TOKEN not in "\n".join(machine.lines("said"))
 
 
 @requires("dash", "busybox")
 def test_half_a_token_at_the_end_of_a_long_line_is_masked_too(machine: Booted) -> None:
-    machine.run({"0001.RCFILE_01": f"echo join {'x' * 180} {TOKEN}; : join "})
+    machine.run({"0001.RCFILE_01": f"echo join {'x' * 180} {TOKEN}"}, "RCFILE_01")
     assert machine.lines("said")
     assert TOKEN[:12] not in "\n".join(machine.lines("said"))
 
