@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from config import places
 from config.mistakes import suggestion
 from config.model import AddressRange, DhcpOptions, Farm, Node, Subnet, Tag
 from config.wording import shown
@@ -44,6 +45,8 @@ _RESTRICTED = ("kubernetes.io", "k8s.io")
 _LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]+")
+_SYSCTL = re.compile(r"[^\s=#;\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     for name, tag in farm.tags.items():
         yield from _tag(("tags", name), tag)
     yield from _words(farm)
+    yield from _files(farm)
     if farm.server.http_port == farm.server.nbd_port:
         yield Finding(("server", "nbd_port"), f"server.nbd_port is {farm.server.nbd_port}, as is server.http_port")
 
@@ -291,7 +295,7 @@ def _not_the_kubelets(key: str) -> str | None:
 
 
 def _words(farm: Farm) -> Iterator[Finding]:
-    """Texts that end up in files with a line for each, and paths that must stay below the machine's root."""
+    """Texts that end up in files with a line for each."""
     lines: list[tuple[Place, str]] = []
     for name, tag in farm.tags.items():
         lines += [(("tags", name, "lts", key), value) for key, value in tag.lts.items()]
@@ -305,11 +309,47 @@ def _words(farm: Farm) -> Iterator[Finding]:
             folded = not _CONTROL.search(text.rstrip("\n").replace("\t", " "))
             hint = "; write >- or |- in place of > or |, which add a newline" if folded else ""
             yield Finding(place, f"this must be a single line, without control characters{hint}")
+    yield from _single_words(farm)
+
+
+def _single_words(farm: Farm) -> Iterator[Finding]:
+    """Names that end up in files with one on each line, or in the name of a link."""
+    units: list[tuple[Place, str]] = [(("node", "services", k), word) for k, word in enumerate(farm.node.services)]
+    for name, tag in farm.tags.items():
+        units += [(("tags", name, "services", k), word) for k, word in enumerate(tag.services)]
+    for place, unit in units:
+        if not _NAME.fullmatch(unit):
+            yield Finding(place, f"{shown(unit)} is not the name of a systemd unit; write one word without a slash")
+    for k, module in enumerate(farm.node.modules):
+        if not _NAME.fullmatch(module):
+            text = f"{shown(module)} is not the name of a kernel module; write one word"
+            yield Finding(("node", "modules", k), text)
+    for key in farm.node.sysctls:
+        if not _SYSCTL.fullmatch(key):
+            text = f"{shown(key)} is not the name of a kernel setting; write one word, such as vm.max_map_count"
+            yield Finding(("node", "sysctls", key), text, key=True)
+
+
+def _files(farm: Farm) -> Iterator[Finding]:
+    """The places of files in a machine's root: below it, each of them once, and none below another."""
+    seen: dict[str, str] = {}
     for path in farm.node.files:
-        if not path.strip("/") or path.endswith("/") or {"", ".", ".."} & set(path.removeprefix("/").split("/")):
+        at: Place = ("node", "files", path)
+        bad = {"", ".", ".."} & set(path.removeprefix("/").split("/"))
+        if bad or _CONTROL.search(path):
             text = f"{shown(path)} is not the path of a file; write it without '.', '..' and double slashes"
-            yield Finding(("node", "files", path), text, key=True)
-        folder = next((other for other in farm.node.files if path.startswith(f"{other}/")), None)
+            yield Finding(at, text, key=True)
+            continue
+        where = places.place(path)
+        if where in seen:
+            other = seen[where]
+            text = f"{shown(path)} is the same file as {shown(other)}: /{where}"
+            yield Finding(at, text, ("node", "files", other), key=True)
+        seen.setdefault(where, path)
+        if problem := places.clash(where):
+            yield Finding(at, f"{shown(path)} {problem}", key=True)
+    for where, path in seen.items():
+        folder = next((other for spot, other in seen.items() if where.startswith(f"{spot}/")), None)
         if folder is not None:
             text = f"{shown(path)} lies below {shown(folder)}, which is a file itself"
             yield Finding(("node", "files", path), text, key=True)

@@ -258,7 +258,7 @@ class NodeFile(Setting):
 class NodeSettings(Setting):
     """What every machine is prepared with before its init starts."""
 
-    timezone: str = "Etc/UTC"
+    timezone: Annotated[str, Field(pattern="^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = "Etc/UTC"
     """A name of the tz database, such as Europe/Prague."""
     ssh_authorized_keys: tuple[str, ...] = ()
     """Public keys that may log in as root."""

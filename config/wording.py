@@ -22,6 +22,7 @@ PATTERNS = {
     "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$": "is not a host name; write at most 63 small letters, digits, "
     "hyphens and dots, with a letter or digit at both ends",
     "^[!-9;-~]+$": "is not a password's hash; write what `openssl passwd -6` prints",
+    "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$": "is not a name of the tz database, such as Europe/Prague",
     "^0?[0-7]{3}$": "is not a file mode; write three octal digits, such as 0644",
 }
 """What a value that does not match one of the model's patterns is not; a test keeps this complete."""

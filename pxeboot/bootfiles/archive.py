@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from config.ltsconf import numbered, quote
 from config.model import NodeSettings
+from config.places import is_unit, place
 from pxeboot.bootfiles.cpio import Entry, archive
 from pxeboot.bootfiles.machine import Machine
 
@@ -124,18 +125,6 @@ def enabled_services(machine: Machine, settings: NodeSettings) -> list[str]:
     from_files = [path for path in settings.files if is_unit(path)]
     wanted = [*UNITS, *machine.services, *from_files]
     return list(dict.fromkeys(name if "." in name else f"{name}.service" for name in wanted))
-
-
-def is_unit(path: str) -> bool:
-    """Whether a file of the configuration is a systemd unit to install and enable."""
-    return path.endswith(".service") and "/" not in path
-
-
-def place(path: str) -> str:
-    """Return where in the root a file of the configuration goes, relative to it."""
-    if path.startswith("/"):
-        return path.lstrip("/")
-    return f"etc/systemd/system/{path}" if is_unit(path) else f"etc/pxeboot/{path}"
 
 
 def root_files(

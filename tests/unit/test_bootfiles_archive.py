@@ -1,3 +1,4 @@
+import stat
 import string
 import subprocess
 from ipaddress import IPv4Address
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config import places
 from config.ltsconf import LtsConf
 from config.model import NodeSettings, Pool, Taint
 from pxeboot.bootfiles import archive
@@ -192,6 +194,29 @@ def test_settings_become_files() -> None:
     assert found["pxeboot/root/etc/modules-load.d/pxeboot.conf"].data == b"dummy\n"
     assert found["pxeboot/root/etc/timezone"].data == b"Europe/Paris\n"
     assert found["pxeboot/root/etc/localtime"].target == "/usr/share/zoneinfo/Europe/Paris"
+
+
+def test_the_configuration_knows_every_file_that_we_make() -> None:
+    """It refuses a file of `node.files` that would be at, above or below one of them."""
+    everything = cpio(
+        settings={"ssh_authorized_keys": ["k"], "sysctls": {"vm.x": "1"}, "modules": ["dummy"]},
+        labels={"a.example/b": "c"},
+    )
+    below = "pxeboot/root/"
+    made = {
+        path.removeprefix(below)
+        for path, entry in everything.items()
+        if path.startswith(below) and not stat.S_ISDIR(entry.mode)
+    }
+    scripts = {path for path in made if path.startswith(f"{places.RESERVED_FOLDER}/")}
+    assert scripts == {f"{places.RESERVED_FOLDER}/{name}" for name in archive.SCRIPTS}
+    assert made - scripts == {*places.OWN_FILES, *places.RESERVED_FILES}
+
+
+@pytest.mark.parametrize("path", places.OWN_FILES)
+def test_a_file_of_the_configuration_wins_over_ours(path: str) -> None:
+    found = cpio(settings={"files": {f"/{path}": {"content": "mine"}}})
+    assert found[f"pxeboot/root/{path}"].data == b"mine"
 
 
 def test_the_same_machine_gets_the_same_bytes() -> None:

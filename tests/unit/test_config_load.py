@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +18,7 @@ from config.load import PATHS, ConfigErrors, load
 from config.model import Farm
 from config.wording import PATTERNS, bare, fields, settings_at
 from config.yamltree import Place
+from tests.support.segment import requires
 
 FARM = """\
 dhcp:
@@ -275,6 +278,59 @@ WRONG = [
         "a/b",
         "'a/b' lies below 'a', which is a file itself",
     ),
+    *(
+        ("tags:\n  gpu", f"node: {{files: {{{path}: {{content: x}}}}}}\ntags:\n  gpu", f"{path}:" if why else "", why)
+        for path, why in (
+            ("/etc", "'/etc' is a folder that other files lie in, such as /etc/hostname"),
+            ("/usr/lib", "is a folder that other files lie in, such as /usr/lib/pxeboot/"),
+            ("/usr/lib/pxeboot", "lies in /usr/lib/pxeboot, where our scripts are"),
+            ("/usr/lib/pxeboot/report", "lies in /usr/lib/pxeboot"),
+            ("/etc/hostname/x", "lies below /etc/hostname, which is a file that we make"),
+            ("/etc/lts.conf", "is a file that we make ourselves"),
+            ("/etc/localtime", "is a file that we make ourselves"),
+            ("pxeboot-report.service", "is a file that we make ourselves"),
+            ("/etc/systemd/system/pxeboot-rcfile.service", "is a file that we make ourselves"),
+            ('"/etc/a\\nb"', "is not the path of a file"),
+            ("/etc/hosts", ""),
+            ("/root/.ssh/authorized_keys", ""),
+            ("/etc/systemd/system/h.service", ""),
+            ("hostname", ""),
+        )
+    ),
+    (
+        "tags:\n  gpu",
+        "node: {files: {h.service: {content: x}, /etc/systemd/system/h.service: {content: y}}}\ntags:\n  gpu",
+        "/etc/s",
+        "is the same file as 'h.service': /etc/systemd/system/h.service",
+    ),
+    (
+        "tags:\n  gpu",
+        "node: {files: {/etc/pxeboot/a/b: {content: x}, a: {content: y}}}\ntags:\n  gpu",
+        "/etc/p",
+        "'/etc/pxeboot/a/b' lies below 'a', which is a file itself",
+    ),
+    ("tags:\n  gpu", "node: {services: ['a b']}\ntags:\n  gpu", "'a b'", "'a b' is not the name of a systemd unit"),
+    ("tags:\n  gpu", "node: {services: [/x]}\ntags:\n  gpu", "/x", "'/x' is not the name of a systemd unit"),
+    ("gpu: {", 'gpu: {services: ["a\\n"], ', '"a\\n"', "is not the name of a systemd unit"),
+    ("tags:\n  gpu", "node: {modules: ['a x=1']}\ntags:\n  gpu", "'a x=1'", "is not the name of a kernel module"),
+    ("tags:\n  gpu", "node: {modules: ['']}\ntags:\n  gpu", "''", "is not the name of a kernel module"),
+    ("tags:\n  gpu", 'node: {sysctls: {"a\\nb": 1}}\ntags:\n  gpu', '"a', "is not the name of a kernel setting"),
+    ("tags:\n  gpu", "node: {sysctls: {a=b: 1}}\ntags:\n  gpu", "a=b", "is not the name of a kernel setting"),
+    ("tags:\n  gpu", "node: {sysctls: {net/ipv4/ip_forward: 1}}\ntags:\n  gpu", "", ""),
+    *(
+        ("tags:\n  gpu", f"node: {{timezone: {name}}}\ntags:\n  gpu", at, "is not a name of the tz database")
+        for name, at in (
+            ("../etc/shadow", "../"),
+            ("/etc/x", "/etc/x"),
+            ("a//b", "a//b"),
+            ('"a\\n"', '"a'),
+            ("''", "''"),
+        )
+    ),
+    *(
+        ("tags:\n  gpu", f"node: {{timezone: {n}}}\ntags:\n  gpu", "", "")
+        for n in ("Etc/GMT+5", "Europe/Prague", "UTC")
+    ),
     (
         "tags:\n  gpu",
         "node: {root_password_hash: 'a:b'}\ntags:\n  gpu",
@@ -473,9 +529,19 @@ def test_a_farm_that_no_file_describes_is_checked_too() -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@requires("setpriv")
 def test_a_file_that_we_may_not_read_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     (tmp_path / "secret").chmod(0)
-    text = FARM + "node: {files: {x: {from: secret}}}\n"
-    assert said(tmp_path, text) == [f"18:26: the file '{tmp_path}/secret' cannot be read: Permission denied"]
+    path = write(tmp_path, FARM + "node: {files: {x: {from: secret}}}\n")
+    argv = [
+        sys.executable,
+        "-c",
+        "import sys; from pathlib import Path; from config.load import load; load(Path(sys.argv[1]))",
+    ]
+    if os.geteuid() == 0:  # root reads everything
+        argv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *argv]
+    result = subprocess.run([*argv, str(path)], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 1
+    place = f"{path}:18:26"
+    assert f"{place}: the file '{tmp_path}/secret' cannot be read: Permission denied" in result.stderr
