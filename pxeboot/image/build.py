@@ -29,6 +29,9 @@ KERNEL_PACKAGE = "linux-image-amd64"
 NEEDED_MODULES = ("squashfs", "overlay")
 """What a stock Debian initrd lacks for a squashfs root with a writable overlay."""
 
+HOST_KEYS = "etc/ssh/ssh_host_*_key"
+"""Where a root's private SSH host keys are."""
+
 NOT_IN_AN_IMAGE = ("doc", "man", "info", "locale", "lintian")
 
 
@@ -53,7 +56,7 @@ def run(argv: Sequence[str | Path], say: Say) -> None:
 @contextmanager
 def workspace(near: Path) -> Iterator[Path]:
     """A temporary folder next to `near`, removed at the end whatever happens."""
-    near.mkdir(parents=True, exist_ok=True)
+    store.make_folder(near)
     folder = Path(tempfile.mkdtemp(prefix=".build-", dir=near))
     try:
         yield folder
@@ -86,6 +89,16 @@ def clean(root: Path) -> None:
     for folder in ("var/lib/apt/lists", "tmp", "var/tmp"):
         for path in (root / folder).glob("*"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def warn_of_host_keys(root: Path, say: Say) -> None:
+    """Name the SSH host keys in a root that somebody made: all machines would have them, and all who read it."""
+    names = sorted(str(path.relative_to(root)) for path in root.glob(HOST_KEYS))
+    if names:
+        say(
+            f"warning: SSH host keys are in the image: {', '.join(names)}; whoever can fetch it has them. Machines "
+            "replace them at boot; better remove them from the root"
+        )
 
 
 def newest(root: Path, pattern: str) -> Path:
@@ -192,6 +205,7 @@ def add_root(
     kernel = kernel or newest(root, "vmlinu?-*")
     version = kernel.name.partition("-")[2] or only_modules(root)
     initrd = initrd or matching_initrd(root, version)
+    warn_of_host_keys(root, say)
     staged = store.staging(folder)
     try:
         shutil.copyfile(kernel, staged / store.KERNEL)
@@ -257,7 +271,7 @@ def add(
             is_squashfs = file.read(4) == b"hsqs"
         if is_squashfs:
             require_tools("unsquashfs")
-            parts = ["boot", "lib/modules", "usr/lib/modules"]
+            parts = ["boot", "lib/modules", "usr/lib/modules", HOST_KEYS]
             run(["unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-d", root, source, *parts], say)
             return add_root(root, folder, name, squashfs=source, kernel=kernel, initrd=initrd, say=say)
         root.mkdir()

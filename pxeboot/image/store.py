@@ -93,13 +93,15 @@ def open_image(path: Path) -> StoredImage:
 
 
 def seal(folder: Path) -> StoredImage:
-    """Write SHA256SUMS over everything in `folder`, flush it all to disk and make it read-only."""
+    """Write SHA256SUMS over everything in `folder`, flush it all to disk and make it read-only.
+
+    Everybody may read it, whatever the umask: the daemon is another user than who makes images.
+    """
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
     listing = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
     (folder / SUMS).write_text(listing)
     for path in (*sorted(folder.rglob("*")), folder):
-        if path.is_file():
-            path.chmod(0o444)
+        path.chmod(0o755 if path.is_dir() else 0o444)
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -123,13 +125,14 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
     check_name(name)
     image = seal(staged)
     final = store / BY_DIGEST / image.image_id
-    staged.chmod(0o755)
     try:
         staged.rename(final)
         _sync_folder(final.parent)
     except OSError:  # a folder that is not empty is not replaced
         if not final.is_dir():
             raise
+        for path in (final, *final.rglob("*")):  # it may have been made before we saw to this
+            path.chmod(0o755 if path.is_dir() else 0o444)
         shutil.rmtree(staged)
     link = store / f".{name}.{os.getpid()}"
     link.unlink(missing_ok=True)
@@ -139,9 +142,17 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
     return open_image(store / name)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, for everybody to read, whatever the umask."""
+    for path in (*reversed(folder.parents), folder):
+        with suppress(FileExistsError):
+            path.mkdir()
+            path.chmod(0o755)
+
+
 def staging(store: Path) -> Path:
     """Return a new empty folder inside the store to prepare an image in."""
-    (store / BY_DIGEST).mkdir(parents=True, exist_ok=True)
+    make_folder(store / BY_DIGEST)
     sweep(store)
     folder = store / BY_DIGEST / f".new-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)

@@ -276,6 +276,24 @@ def test_tools_that_are_missing_are_named_with_their_package(monkeypatch: pytest
         build.require_tools("mksquashfs", "mmdebstrap")
 
 
+@needs_squashfs
+@pytest.mark.parametrize("kind", ["folder", "squashfs"])
+def test_ssh_host_keys_of_a_root_that_somebody_made_are_named(tmp_path: Path, root: Path, kind: str) -> None:
+    said: list[str] = []
+    source = root if kind == "folder" else pack(root, kind)
+    build.add(tmp_path / "images", "node", source, level=1, say=said.append)
+    assert not [line for line in said if "warning" in line]
+    (root / "etc/ssh").mkdir()
+    for name in ("ssh_host_rsa_key", "ssh_host_rsa_key.pub", "ssh_host_ed25519_key", "sshd_config"):
+        (root / "etc/ssh" / name).write_text("x")
+    if kind != "folder":
+        source.unlink()
+        source = pack(root, kind)
+    build.add(tmp_path / "images", "node", source, level=1, say=said.append)
+    (warning,) = [line for line in said if "warning" in line]
+    assert "image: etc/ssh/ssh_host_ed25519_key, etc/ssh/ssh_host_rsa_key; who" in warning
+
+
 def test_clean_takes_out_what_must_differ(tmp_path: Path) -> None:
     for name in (
         "etc/machine-id",

@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,32 @@ def test_an_image_is_read_only_and_readable_by_all(tmp_path: Path) -> None:
     modes = {stat.S_IMODE(path.stat().st_mode) for path in image.folder.rglob("*") if path.is_file()}
     assert modes == {0o444}
     assert stat.S_IMODE(image.folder.stat().st_mode) == 0o755
+
+
+@pytest.fixture
+def tight_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("tight_umask")
+def test_another_user_may_read_an_image_whatever_the_umask_was(tmp_path: Path) -> None:
+    image = add_image(tmp_path / "a/images")
+    for path in (tmp_path / "a", *(tmp_path / "a").rglob("*")):
+        assert path.is_symlink() or stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o444), path
+    image.folder.chmod(0o700)
+    (image.folder / store.MODULES).chmod(0o700)
+    assert add_image(tmp_path / "a/images") == image
+    assert {stat.S_IMODE(path.stat().st_mode) for path in image.folder.rglob("*")} == {0o755, 0o444}
+    assert stat.S_IMODE(image.folder.stat().st_mode) == 0o755
+
+
+@pytest.mark.usefixtures("tight_umask")
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    store.make_folder(tmp_path / "a/b")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (".", "a", "a/b")] == [0o750, 0o755, 0o755]
 
 
 def test_a_name_is_switched_and_who_resolved_it_before_keeps_what_it_saw(tmp_path: Path) -> None:
