@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address
 
+JOIN_EXPIRES_KEY = "JOIN_K8S_EXPIRES"
+"""Beside the key of a join command: until when it is good (RFC 3339), so that an expired one is never served."""
+
 _HEADER = re.compile(r"[ \t]*\[([^\[\]]*)\][ \t]*(?:#.*)?")
 _SETTING = re.compile(r"([ \t]*)([A-Za-z_][A-Za-z0-9_]*)([ \t]*=[ \t]*)(.*)")
 _QUOTED = re.compile(r"""(?:"[^"]*"|'[^']*')*""")

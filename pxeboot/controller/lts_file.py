@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.durable import replace_file
-from config.ltsconf import LtsConf
+from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
 from pxeboot.controller.engine import Published
 from pxeboot.controller.join import JoinCommand
 from pxeboot.controller.token import parse_rfc3339, rfc3339
 
-EXPIRES_KEY = "JOIN_K8S_EXPIRES"
-"""Beside the join key: until when it is good, so that the daemon never serves an expired one."""
 MODE = 0o640
 """No tighter than the administrator's own choice, and never readable by everybody."""
 
@@ -36,17 +34,17 @@ class LtsFile:
         text = conf.get(self.section, self.key)
         if text is None:
             return None
-        expires = conf.get(self.section, EXPIRES_KEY)
+        expires = conf.get(self.section, JOIN_EXPIRES_KEY)
         return Published(text, _seconds(expires))
 
     def publish(self, join: JoinCommand, expires: float) -> None:
         """Write the join command and its end, both or neither."""
         conf = self._load().with_value(self.section, self.key, join.reveal())
-        self._store(conf.with_value(self.section, EXPIRES_KEY, rfc3339(expires)))
+        self._store(conf.with_value(self.section, JOIN_EXPIRES_KEY, rfc3339(expires)))
 
     def retract(self) -> None:
         """Take the join command and its end out."""
-        self._store(self._load().without(self.section, self.key).without(self.section, EXPIRES_KEY))
+        self._store(self._load().without(self.section, self.key).without(self.section, JOIN_EXPIRES_KEY))
 
     def _load(self) -> LtsConf:
         try:

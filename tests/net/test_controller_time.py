@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from config.ltsconf import LtsConf
+from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
 from pxeboot.controller.engine import Terms
 from pxeboot.controller.join import JoinCommand
 from pxeboot.controller.kube import KubeApi
-from pxeboot.controller.lts_file import EXPIRES_KEY, LtsFile
+from pxeboot.controller.lts_file import LtsFile
 from pxeboot.controller.service import Keeper
 from pxeboot.controller.token import parse_rfc3339
 from tests.support.kube_api import Fault
@@ -68,9 +68,9 @@ def held(lts_conf: Path) -> tuple[str, float] | None:
     """The token's id in the file and its end; None without a command. The file is whole, whenever it is read."""
     text = lts_conf.read_text()
     conf = LtsConf.parse(text)
-    ours = [line for line in text.splitlines(keepends=True) if KEY in line or EXPIRES_KEY in line]
+    ours = [line for line in text.splitlines(keepends=True) if KEY in line or JOIN_EXPIRES_KEY in line]
     assert "".join(line for line in text.splitlines(keepends=True) if line not in ours) == SEED
-    command, end = conf.get("Default", KEY), conf.get("Default", EXPIRES_KEY)
+    command, end = conf.get("Default", KEY), conf.get("Default", JOIN_EXPIRES_KEY)
     assert (command is None) == (end is None)
     return None if command is None or end is None else (JoinCommand.parse(command).token.id, parse_rfc3339(end))
 

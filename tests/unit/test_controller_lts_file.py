@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.ltsconf import LtsConf
+from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
 from pxeboot.controller.engine import Published
 from pxeboot.controller.join import Discovery, JoinCommand
-from pxeboot.controller.lts_file import EXPIRES_KEY, LtsFile
+from pxeboot.controller.lts_file import LtsFile
 from pxeboot.controller.token import Token
 
 JOIN = JoinCommand(Token("abcdef", "0123456789abcdef"), Discovery("10.28.0.1:6443", (f"sha256:{'0a' * 32}",)))
@@ -43,18 +43,18 @@ def test_a_missing_file_holds_nothing_and_is_made(tmp_path: Path) -> None:
     file.publish(JOIN, EXPIRES)
     assert file.read() == Published(JOIN.reveal(), EXPIRES)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o640
-    assert file.path.read_text() == f'[Default]\n{KEY}="{JOIN.reveal()}"\n{EXPIRES_KEY}="2025-01-01T00:00:00Z"\n'
+    assert file.path.read_text() == f'[Default]\n{KEY}="{JOIN.reveal()}"\n{JOIN_EXPIRES_KEY}="2025-01-01T00:00:00Z"\n'
 
 
 def test_every_other_byte_stays_as_it_was(file: LtsFile) -> None:
     file.path.write_text(SEED)
     file.publish(JOIN, EXPIRES)
     lines = file.path.read_text().splitlines(keepends=True)
-    assert [line for line in lines if EXPIRES_KEY not in line] == [
+    assert [line for line in lines if JOIN_EXPIRES_KEY not in line] == [
         f'{KEY}="{JOIN.reveal()}"   # by the controller\n' if "old:6443" in line else line
         for line in SEED.splitlines(keepends=True)
     ]
-    assert [line for line in lines if EXPIRES_KEY in line] == [f'\t{EXPIRES_KEY} = "2025-01-01T00:00:00Z"\n']
+    assert [line for line in lines if JOIN_EXPIRES_KEY in line] == [f'\t{JOIN_EXPIRES_KEY} = "2025-01-01T00:00:00Z"\n']
 
 
 def test_publishing_again_changes_the_two_values_alone(file: LtsFile) -> None:
@@ -117,12 +117,12 @@ def test_another_section_has_its_own_command(file: LtsFile) -> None:
     file.publish(JOIN, EXPIRES)
     other.publish(JOIN, EXPIRES + 60)
     conf = LtsConf.parse(file.path.read_text())
-    assert conf.get("Default", EXPIRES_KEY) == "2025-01-01T00:00:00Z"
-    assert conf.get("gpu*", EXPIRES_KEY) == "2025-01-01T00:01:00Z"
+    assert conf.get("Default", JOIN_EXPIRES_KEY) == "2025-01-01T00:00:00Z"
+    assert conf.get("gpu*", JOIN_EXPIRES_KEY) == "2025-01-01T00:01:00Z"
     assert conf.get("94:57:a5:d3:ec:f2", KEY) == "true"
 
 
 @pytest.mark.parametrize("end", ["tomorrow", "2025-01-01T00:00:00", ""])
 def test_an_end_that_is_no_time_is_none(file: LtsFile, end: str) -> None:
-    file.path.write_text(f'[Default]\n{KEY}="x"\n{EXPIRES_KEY}="{end}"\n')
+    file.path.write_text(f'[Default]\n{KEY}="x"\n{JOIN_EXPIRES_KEY}="{end}"\n')
     assert file.read() == Published("x", None)
