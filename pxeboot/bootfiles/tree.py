@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,19 +25,17 @@ from typing import Protocol, TypeVar
 
 from config.content import Content, Made, OpenFile
 from config.events import Stage
-from config.ltsconf import LtsConf, LtsConfError
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg
+from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
 from pxeboot.image import store
+from pxeboot.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound="Closable | None")
-
-EXPIRES_KEY = "JOIN_K8S_EXPIRES"
-"""The lts.conf key that says until when the join command beside it is good (RFC 3339, UTC)."""
 
 IMAGE_FILES = (store.KERNEL, store.INITRD, store.SQUASHFS, store.SUMS)
 
@@ -102,6 +100,7 @@ class Tree:
         self._server_for = server_for
         self._now = now
         self._node = node
+        self._seldom = Seldom()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
 
     def swap(self, farm: Farm) -> None:
@@ -169,7 +168,8 @@ class Tree:
         try:
             image = store.open_image(self.house.farm.images[booting.pool.image].path)
         except store.ImageError as error:
-            log.warning("%s will not boot: %s", booting.name, error)
+            if self._seldom(booting.name, "no image"):
+                log.warning("%s will not boot: %s", booting.name, error)
             return made(last, grubcfg.no_image(booting).encode())
         return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id).encode())
 
@@ -219,7 +219,8 @@ class Tree:
         try:
             image = store.open_image(images[name].path)
         except store.ImageError as error:
-            log.warning("%s", error)
+            if self._seldom(name, "no export"):
+                log.warning("%s", error)
             return None
         return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
 
@@ -242,47 +243,8 @@ class Tree:
         return made(name, archive.node_cpio(machine, root, lts, farm.node, files, self._node), secret=True)
 
     def lts(self, machine: Machine) -> dict[str, str]:
-        """Return the lts.conf keys of one machine: from its tags, the farm's lts.conf, and its cluster's."""
-        farm = self.house.farm
-        cluster = farm.clusters[machine.pool.cluster] if machine.pool.cluster else None
-        values = dict(machine.lts)
-        for path in dict.fromkeys((farm.lts_conf, cluster.lts_conf if cluster else None)):
-            if path is not None:
-                values |= resolve(path, machine)
-        join_keys = {cluster.join_key for cluster in farm.clusters.values()}
-        return without_expired(values, join_keys, self._now(), machine.name)
-
-
-def resolve(path: Path, machine: Machine) -> dict[str, str]:
-    """Return what an lts.conf file says for one machine; nothing if it is not there or broken, which is logged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return LtsConf.parse(text).resolve(hostname=machine.name, ip=machine.ip, macs=machine.macs)
-    except FileNotFoundError:
-        log.warning("%s boots without %s: there is no such file (yet)", machine.name, path)
-    except (OSError, UnicodeDecodeError, LtsConfError) as error:
-        log.error("%s boots without %s: %s", machine.name, path, error)
-    return {}
-
-
-def without_expired(values: dict[str, str], join_keys: Collection[str], now: datetime, name: str) -> dict[str, str]:
-    """Return `values` without a join command that is no longer good: an expired token is never served.
-
-    It counts for the keys of all clusters: a machine of none may be given an lts.conf that a controller writes to.
-    """
-    expires = values.pop(EXPIRES_KEY, None)
-    expiring = values.keys() & set(join_keys)
-    if expires is None or not expiring:
-        return values
-    try:
-        good = datetime.fromisoformat(expires) > now
-    except (ValueError, TypeError):
-        good = False
-    if not good:
-        log.warning("%s boots without its join command: the token expired at %s; is the controller running?",
-                    name, expires)  # fmt: skip
-        return {key: value for key, value in values.items() if key not in expiring}
-    return values
+        """Return the lts.conf keys of one machine, as they are now."""
+        return lts_of(self.house.farm, machine, self._now(), self._seldom)
 
 
 async def handed_over(work: "Future[C]") -> C:

@@ -273,6 +273,67 @@ def test_an_expired_token_is_not_served_to_a_machine_of_no_cluster_either(farm: 
     assert farm.lts(GUEST_IP, tree) == {"A": "of-tags", "B": "of-tags"}
 
 
+OTHER_JOIN = "kubeadm join 10.0.0.2:6443 --token 000000.0000000000000000"
+GOOD, EXPIRED = 'JOIN_K8S_EXPIRES = "2999-01-01T00:00:00Z"\n', 'JOIN_K8S_EXPIRES = "2025-01-01T00:00:00Z"\n'
+
+
+def two_clusters(farm: Farmyard, key: str = "RCFILE_07_JOIN_K8S") -> tuple[Tree, Path]:
+    """Return a tree where the farm's lts.conf is that of another cluster, and that file."""
+    other = farm.folder / "other.conf"
+    clusters = {"prod": {"lts_conf": farm.lts_conf}, "other": {"lts_conf": other, "join_key": key}}
+    return farm.serve(lts_conf=other, clusters=clusters), other
+
+
+@pytest.mark.parametrize("key", ["RCFILE_07_JOIN_K8S", "RCFILE_09_OTHER"])
+def test_a_machine_is_never_given_the_join_command_of_another_cluster(farm: Farmyard, key: str) -> None:
+    tree, other = two_clusters(farm, key)
+    other.write_text(f'{key} = "{OTHER_JOIN}"\nC = all\n{GOOD}')
+    assert farm.lts(M1, tree) == {"A": "of-tags", "B": "of-tags", "C": "all"}, "it has no file of its own yet"
+    farm.lts_conf.write_text("C = own\n")
+    assert farm.lts(M1, tree) == {"A": "of-tags", "B": "of-tags", "C": "own"}
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{EXPIRED}')
+    assert farm.lts(M1, tree) == {"A": "of-tags", "B": "of-tags", "C": "all"}
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{GOOD}')
+    joined = {"A": "of-tags", "B": "of-tags", "C": "all", "RCFILE_07_JOIN_K8S": JOIN}
+    assert farm.lts(M1, tree) == joined
+    other.write_text(f'{key} = "{OTHER_JOIN}"\nC = all\n{EXPIRED}')
+    assert farm.lts(M1, tree) == joined, "another file's expiry is none of ours"
+
+
+def test_an_expiry_vouches_for_its_own_file_alone(farm: Farmyard) -> None:
+    tree, other = two_clusters(farm)
+    other.write_text(f'RCFILE_07_JOIN_K8S = "{OTHER_JOIN}"\n{EXPIRED}')
+    farm.lts_conf.write_text(GOOD)
+    assert "RCFILE_07_JOIN_K8S" not in farm.lts(M1, tree)
+    other.write_text(GOOD)
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{EXPIRED}')
+    assert "RCFILE_07_JOIN_K8S" not in farm.lts(M1, tree)
+
+
+def test_the_farms_lts_conf_may_be_the_clusters_own(farm: Farmyard) -> None:
+    tree = farm.serve(lts_conf=farm.lts_conf)
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{GOOD}')
+    for peer in (M1, GUEST_IP):
+        assert farm.lts(peer, tree)["RCFILE_07_JOIN_K8S"] == JOIN
+
+
+def test_what_goes_wrong_for_a_machine_is_logged_once_however_often_it_asks(
+    farm: Farmyard, caplog: pytest.LogCaptureFixture
+) -> None:
+    (farm.folder / "images/node").unlink()
+    for _ in range(3):
+        farm.lts()
+        farm.read("grub/grub.cfg")
+        asyncio.run(_export(farm.tree, "node"))
+    farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{EXPIRED}')
+    for _ in range(3):
+        farm.lts()
+    starts = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert len(starts) == len(set(starts)) == 4, starts
+    farm.lts(M2)
+    assert "m2 boots without its join command" in caplog.text
+
+
 def test_a_machine_asks_again_for_a_join_command_that_was_not_valid_yet(farm: Farmyard) -> None:
     name = "lts/RCFILE_07_JOIN_K8S"
     farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\nJOIN_K8S_EXPIRES = "2025-01-01T00:00:00Z"\n')

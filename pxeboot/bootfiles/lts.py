@@ -1,0 +1,74 @@
+"""What one machine is given of the lts.conf files: the farm's, and its cluster's with the join command."""
+
+import logging
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+from config.ltsconf import LtsConf, LtsConfError
+from config.model import Farm
+from pxeboot.bootfiles.machine import Machine
+from pxeboot.seldom import Seldom
+
+log = logging.getLogger(__name__)
+
+EXPIRES_KEY = "JOIN_K8S_EXPIRES"
+"""The lts.conf key that says until when the join command beside it is good (RFC 3339, UTC)."""
+
+
+def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[str, str]:
+    """Return the lts.conf keys of one machine: from its tags, the farm's lts.conf, and its cluster's; the last wins.
+
+    A machine of a cluster is given the join command of that cluster's file alone, though the farm's lts.conf be
+    another cluster's file.
+    """
+    cluster = farm.clusters[machine.pool.cluster] if machine.pool.cluster else None
+    own = cluster.lts_conf if cluster else None
+    join_keys = {cluster.join_key for cluster in farm.clusters.values()}
+    values = without_expired(machine.lts, join_keys, now, machine.name, seldom)
+    for path in dict.fromkeys((farm.lts_conf, own)):
+        if path is None:
+            continue
+        if path == own:
+            values = {key: value for key, value in values.items() if key not in join_keys}
+        # An expiry vouches for what stands in the same file.
+        values |= without_expired(resolve(path, machine, seldom), join_keys, now, machine.name, seldom)
+    return values
+
+
+def resolve(path: Path, machine: Machine, seldom: Seldom) -> dict[str, str]:
+    """Return what an lts.conf file says for one machine; nothing if it is not there or broken, which is logged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return LtsConf.parse(text).resolve(hostname=machine.name, ip=machine.ip, macs=machine.macs)
+    except FileNotFoundError:
+        if seldom(machine.name, path, "missing"):
+            log.warning("%s boots without %s: there is no such file (yet)", machine.name, path)
+    except (OSError, UnicodeDecodeError, LtsConfError) as error:
+        if seldom(machine.name, path, "broken"):
+            log.error("%s boots without %s: %s", machine.name, path, error)
+    return {}
+
+
+def without_expired(
+    values: dict[str, str], join_keys: Collection[str], now: datetime, name: str, seldom: Seldom
+) -> dict[str, str]:
+    """Return one file's `values` without a join command that is no longer good: an expired token is never served.
+
+    It counts for the keys of all clusters: a machine of none may be given an lts.conf that a controller writes to.
+    """
+    expires = values.get(EXPIRES_KEY)
+    values = {key: value for key, value in values.items() if key != EXPIRES_KEY}
+    expiring = values.keys() & set(join_keys)
+    if expires is None or not expiring:
+        return values
+    try:
+        good = datetime.fromisoformat(expires) > now
+    except (ValueError, TypeError):
+        good = False
+    if good:
+        return values
+    if seldom(name, "expired"):
+        log.warning("%s boots without its join command: the token expired at %s; is the controller running?",
+                    name, expires)  # fmt: skip
+    return {key: value for key, value in values.items() if key not in expiring}
