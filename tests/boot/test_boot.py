@@ -54,8 +54,8 @@ def check_report(report: Mapping[str, str], name: str, ip: str) -> None:
     assert f"pxeboot.image={image.image_id}" in report["cmdline"].split()
     assert "farm.gpu=1" in report["cmdline"].split()
     assert f"{ip}/24" in report["addresses"]
-    # the tag's DHCP option 26
-    assert "mtu 1450" in next(line for line in report["links"].splitlines() if "52:54:00:12:34:5" in line)
+    # the tag's DHCP option 26, on the card that booted
+    assert ["mtu 1450" in line for line in report["links"].splitlines() if "state UP" in line] == [True]
     mounts = {line.split()[1]: line.split() for line in report["mounts"].splitlines()}
     assert mounts["/"][2] == "overlay"
     assert mounts["/"][3].startswith("rw,")

@@ -35,7 +35,7 @@ SEED_LTS_CONF = """\
     FSTAB_01_SSH = "tmpfs /srv/ssh tmpfs mode=0700 0 0"
     FSTAB_03_DOCKER = "tmpfs /var/lib/docker tmpfs size=64m 0 0"
     RCFILE_02_MARK = "echo first > /run/order; ls /run/pxeboot/RCFILE_07*.log >> /run/order || true"
-    RCFILE_10_MARK = "echo last >> /run/order; ls /run/pxeboot/RCFILE_07*.log >> /run/order"
+    RCFILE_10_MARK = "echo last >> /run/order; ls /run/pxeboot/RCFILE_07*.log >> /run/order || true"
     HOSTS_01_API = "10.77.0.1 api.farm.example"
     CRONTAB_01 = "30 12 * * * root true"
     MODULE_01_DUMMY = "dummy numdummies=2"
