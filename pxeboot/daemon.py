@@ -34,6 +34,7 @@ from pxeboot.api.control import ControlSocket
 from pxeboot.bootfiles import loader
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.image import store as images
+from pxeboot.seldom import Seldom
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -43,6 +44,9 @@ TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 
 STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
 """What a machine may report of itself."""
+
+MENU_TAKES_S = 10.0
+"""Within this time of a failure on our side, the machine has fetched the menu that tells of it."""
 
 NODE_FILES = (
     "mountroot", "prepare", "say", "get", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
@@ -73,8 +77,9 @@ class Daemon:
         self._interfaces = interfaces
         self._clock = leases.clock
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
-        self.tree = Tree(farm, who=self.who, server_for=self.server_for, node=node_files())
+        self.tree = Tree(farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report)
         self.timeline = Timeline()
+        self._seldom = Seldom()
 
     def who(self, address: IPv4Address) -> Asker | None:
         """Return who holds an address now."""
@@ -103,11 +108,18 @@ class Daemon:
             if asker is None:
                 return
             mac, ip, name = asker.mac, str(event.peer), asker.name
+        if event.stage is Stage.MENU and self._just_failed(name):
+            return  # it was sent the menu that says why there is nothing to boot
         machine = self.timeline.record(name, event.stage, event.detail, time.time(), event.bytes_sent)
         machine.mac = mac or machine.mac
         machine.ip = ip or machine.ip
         found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
         machine.pool = found.pool.name if found else machine.pool
+
+    def _just_failed(self, name: str) -> bool:
+        machine = self.timeline.get(name)
+        step = machine.boots[-1].steps[-1] if machine and machine.boots else None
+        return step is not None and step.stage is Stage.FAILED and time.time() - step.last_s < MENU_TAKES_S
 
     def accept(self, peer: IPv4Address, stage: str, text: str) -> bool:
         """Take in what a machine says of itself; False if there is no such machine or stage."""
@@ -117,10 +129,13 @@ class Daemon:
         text = TOKEN.sub("***", text)
         detail = "multi-user reached" if stage == Stage.SYSTEM else text.strip()[:500]
         detail = "".join(c if c.isprintable() else " " for c in detail)
+        before = self.timeline.get(asker.name)
+        newest = before.boots[-1].stage if before and before.boots else None
         self.report(Event(peer, Stage(stage), detail))
         if stage == Stage.SYSTEM:
             self.timeline.keep_report(asker.name, text)
-        log.info("%s: %s: %s", asker.name, stage, detail)
+        if newest != stage and self._seldom(asker.name, stage):
+            log.info("%s: %s: %s", asker.name, stage, detail)
         return True
 
     async def open_export(self, name: str, _peer: IPv4Address) -> OpenFile | None:

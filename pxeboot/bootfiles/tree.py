@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from config.content import Content, Made, OpenFile
-from config.events import Stage
+from config.events import Event, Report, Stage
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg
 from pxeboot.bootfiles.lts import lts_of
@@ -93,13 +93,18 @@ class Tree:
         server_for: Callable[[IPv4Address], IPv4Address],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         node: Mapping[str, bytes],
+        report: Report = lambda _: None,
     ) -> None:
-        """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts."""
+        """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts.
+
+        `report` hears, in the event loop, of machines that will not boot because of something on our side.
+        """
         self.swap(farm)
         self._who = who
         self._server_for = server_for
         self._now = now
         self._node = node
+        self._report = report
         self._seldom = Seldom()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
 
@@ -121,27 +126,34 @@ class Tree:
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
         """Return what `name` is for `peer`, or None. Disk is read in a thread. Raises `OSError` for a broken disk."""
         machine = self.machine_at(peer)
-        return await handed_over(self._threads.submit(self._find, name, machine))
+        loop = asyncio.get_running_loop()
+
+        def failed(reason: str) -> None:
+            with suppress(RuntimeError):  # we have stopped meanwhile
+                loop.call_soon_threadsafe(self._report, Event(peer, Stage.FAILED, reason))
+
+        return await handed_over(self._threads.submit(self._find, name, machine, failed))
 
     async def export(self, name: str) -> OpenFile | None:
         """Return what `open_export` does, read in a thread."""
         return await handed_over(self._threads.submit(self.open_export, name))
 
-    def _find(self, name: str, machine: Machine | None) -> Content | None:
+    def _find(self, name: str, machine: Machine | None, failed: Callable[[str], None]) -> Content | None:
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
-                return self._menu(last, machine)
+                return self._menu(last, machine, failed)
             case ["grub", *_]:
                 found = self._static.open(name)
                 # GRUB likes an empty list better than an error, and goes on faster.
                 return Made(name, b"", "empty") if found is None and name.endswith(".lst") else found
             case ["images", image_id, file] if file in IMAGE_FILES:
-                return self._image_file(image_id, file)
+                content = self._image_file(image_id, file)
+                if content is None and machine is not None:
+                    failed(f"{file} of image {image_id[:12]!r} is not here")
+                return content
             case ["images", image_id, mac, "node.cpio"] if machine is not None:
                 card = mac.removeprefix("01-").replace("-", ":").lower()
-                if card in machine.macs and (image := self._image(image_id)) is not None:
-                    booting = self.house.machine(card, machine.ip, machine.name)
-                    return None if booting is None else self._node_cpio(booting, image, "node.cpio")
+                return self._archive(image_id, machine, card, failed) if card in machine.macs else None
             case ["lts.conf"] if machine is not None:
                 return made(name, archive.lts_text(machine, self.lts(machine)), secret=True)
             case ["lts", key] if machine is not None:
@@ -149,13 +161,14 @@ class Tree:
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _menu(self, last: str, machine: Machine | None) -> Content | None:
+    def _menu(self, last: str, machine: Machine | None, failed: Callable[[str], None]) -> Content | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
         asked = MENU.fullmatch(last)
         if asked is None:
             return None
         card = (asked["card"] or "").replace("-", ":").lower()
         if machine is None:
+            failed("nothing to boot: neither a pool nor `unknown` of its subnet lists it")
             return made(last, grubcfg.nothing(card or "unknown").encode())
         if (last != "grub.cfg" and not card) or (card and card not in machine.macs):
             return None
@@ -170,6 +183,7 @@ class Tree:
         except store.ImageError as error:
             if self._seldom(booting.name, "no image"):
                 log.warning("%s will not boot: %s", booting.name, error)
+            failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
         return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id).encode())
 
@@ -223,6 +237,25 @@ class Tree:
                 log.warning("%s", error)
             return None
         return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
+
+    def _archive(self, image_id: str, machine: Machine, card: str, failed: Callable[[str], None]) -> Content | None:
+        """Return the archive of `machine`, booting from `card`; None, reported, if it cannot be made."""
+        image = self._image(image_id)
+        if image is None:
+            failed(f"image {image_id[:12]!r} is not here")
+            return None
+        booting = self.house.machine(card, machine.ip, machine.name)
+        if booting is None:
+            return None
+        try:
+            return self._node_cpio(booting, image, "node.cpio")
+        except Exception as error:
+            # Whatever it is, this machine cannot boot, and the person who wonders why looks at the machine.
+            if self._seldom(booting.name, "no archive"):
+                log.exception("%s will not boot: its node.cpio cannot be made", booting.name)
+            reason = error if isinstance(error, OSError) else type(error).__name__
+            failed(f"its node.cpio cannot be made: {reason}")
+            return None
 
     def _node_cpio(self, machine: Machine, image: store.StoredImage, name: str) -> Made:
         farm = self.house.farm

@@ -264,6 +264,25 @@ def test_an_image_that_is_missing_is_a_warning(running: Running) -> None:
     assert "READY=1" in running.daemon.first_word
 
 
+@requires("curl", "busybox")
+def test_a_machine_without_an_image_has_failed_and_says_so_once(segment: Segment, prepared: Prepared) -> None:
+    daemon = Daemon(segment.server, prepared.folder, *config(prepared))
+    node = segment.host(mac=MAC)
+    get_lease(node)
+    (prepared.folder / "images/node").unlink()
+    for _ in range(3):
+        assert b"is not there yet" in http(node, "grub/grub.cfg")[1]
+        assert http(node, "report/network", "-d", "again")[0] == 204
+        assert b"is not there yet" in http(node, "grub/grub.cfg")[1]
+    boot = status_json(prepared.control, "m1")["boot"]
+    assert boot["stage"] == "failed"
+    assert "no image here" in boot["steps"][-1]["detail"]
+    assert [step["stage"] for step in boot["steps"]][-4:] == ["network", "failed"] * 2, "the menu of a failure is none"
+    assert daemon.stop() < 2
+    assert daemon.log.count("m1 will not boot") == 1
+    assert daemon.log.count("m1: network: again") == 1
+
+
 # How it starts
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import shutil
 import time
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.content import Content, Made, OpenFile
-from config.events import Stage
+from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.bootfiles.tree import Asker, Tree, handed_over, stage_of
 from pxeboot.daemon import NODE_FILES
@@ -45,6 +46,7 @@ class Farmyard:
             GUEST_IP: Asker(GUEST, "node-guest"),
             LOST_IP: Asker("52:54:00:00:00:77", "node-lost"),
         }
+        self.events: list[Event] = []
         self.tree = self.serve()
 
     def serve(self, **more: Any) -> Tree:
@@ -79,7 +81,15 @@ class Farmyard:
             server_for=lambda _: IPv4Address("10.0.0.1"),
             now=lambda: NOW,
             node=dict.fromkeys(NODE_FILES, b"script"),
+            report=self.events.append,
         )
+
+    def failures(self) -> list[tuple[str | IPv4Address, str]]:
+        """Return who failed and why, and forget it."""
+        assert all(event.stage is Stage.FAILED for event in self.events)
+        failed = [(event.peer, event.detail) for event in self.events]
+        self.events.clear()
+        return failed
 
     def content(self, name: str, peer: IPv4Address = M1, tree: Tree | None = None) -> Content | None:
         return asyncio.run(_look((tree or self.tree), name, peer))
@@ -363,6 +373,39 @@ def test_a_machine_whose_image_is_missing_is_told_so(farm: Farmyard, caplog: pyt
     shutil.rmtree(farm.image.folder)
     assert farm.read(farm.cpio_name()) is None
     assert farm.read(f"images/{farm.image.image_id}/vmlinuz") is None
+
+
+def test_what_fails_on_our_side_is_told_of_the_machine(farm: Farmyard, caplog: pytest.LogCaptureFixture) -> None:
+    cpio = farm.cpio_name()
+    assert farm.read(cpio) is not None
+    assert farm.read("grub/grub.cfg") is not None
+    assert farm.read(farm.cpio_name(OTHER)) is None
+    assert farm.failures() == []
+    assert farm.read("grub/grub.cfg", LOST_IP) is not None
+    assert farm.failures() == [(LOST_IP, "nothing to boot: neither a pool nor `unknown` of its subnet lists it")]
+
+    tree = farm.serve(node={"files": {"/etc/x": {"from": str(farm.folder / "none")}}})
+    for _ in range(2):
+        assert farm.read(cpio, tree=tree) is None
+        [(peer, reason)] = farm.failures()
+        assert peer == M1
+        assert re.fullmatch(r"its node.cpio cannot be made: .*No such file.*/none'", reason)
+    assert caplog.text.count("m1 will not boot: its node.cpio cannot be made") == 1
+    assert caplog.text.count("Traceback") == 1
+
+    (farm.folder / "images/node").unlink()
+    shutil.rmtree(farm.image.folder)
+    for name, reason in (
+        ("grub/grub.cfg", "no image here"),
+        (cpio, "is not here"),
+        (f"images/{farm.image.image_id}/vmlinuz", "vmlinuz of image"),
+    ):
+        farm.read(name)
+        [(peer, said)] = farm.failures()
+        assert peer == M1
+        assert reason in said
+    assert farm.read(f"images/{farm.image.image_id}/vmlinuz", STRANGER) is None
+    assert farm.failures() == []
 
 
 def test_an_image_that_lies_in_no_store_is_served_by_its_digest(farm: Farmyard, tmp_path: Path) -> None:
