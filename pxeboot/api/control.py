@@ -1,6 +1,6 @@
 """The control socket: what `pxeboot status` asks, answered as JSON over HTTP on a unix socket.
 
-GET /v1/status              every machine with its newest boot
+GET /v1/status              every machine with its newest boot, and of that the newest step
 GET /v1/machines/NAME       one machine: all boots that are kept, every step, its own report
 """
 
@@ -17,8 +17,8 @@ from aiohttp import web
 from pxeboot.timeline import Boot, Machine, Timeline
 
 
-def boot_json(boot: Boot) -> dict[str, object]:
-    """Return one boot as JSON values; times are seconds since 1970."""
+def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
+    """Return one boot as JSON values, with all its steps or the newest; times are seconds since 1970."""
     return {
         "started_s": boot.started_s,
         "stage": boot.stage.value if boot.stage else None,
@@ -30,19 +30,19 @@ def boot_json(boot: Boot) -> dict[str, object]:
                 "detail": step.detail,
                 "bytes_sent": step.bytes_sent,
             }
-            for step in boot.steps
+            for step in (boot.steps if whole else boot.steps[-1:])
         ],
     }
 
 
 def machine_json(machine: Machine, *, whole: bool) -> dict[str, object]:
-    """Return one machine as JSON values, with its newest boot, or with all boots and its report."""
+    """Return one machine as JSON values: where it is now, or all its boots, every step, and its report."""
     out: dict[str, object] = {
         "name": machine.name,
         "mac": machine.mac,
         "ip": machine.ip,
         "pool": machine.pool,
-        "boot": boot_json(machine.boots[-1]) if machine.boots else None,
+        "boot": boot_json(machine.boots[-1], whole=whole) if machine.boots else None,
     }
     if whole:
         out["boots"] = [boot_json(boot) for boot in machine.boots]
@@ -54,13 +54,13 @@ def application(timeline: Timeline) -> web.Application:
     """Return the application that answers from `timeline`."""
 
     async def status(_: web.Request) -> web.Response:
-        return answer({"machines": [machine_json(machine, whole=False) for machine in timeline]})
+        return await answer({"machines": [machine_json(machine, whole=False) for machine in timeline]})
 
     async def one(request: web.Request) -> web.Response:
         machine = timeline.get(request.match_info["name"])
         if machine is None:
-            return answer({"error": f"no machine {request.match_info['name']!r} was heard of"}, 404)
-        return answer(machine_json(machine, whole=True))
+            return await answer({"error": f"no machine {request.match_info['name']!r} was heard of"}, 404)
+        return await answer(machine_json(machine, whole=True))
 
     app = web.Application()
     app.router.add_get("/v1/status", status)
@@ -68,9 +68,10 @@ def application(timeline: Timeline) -> web.Application:
     return app
 
 
-def answer(value: object, status: int = 200) -> web.Response:
-    """Return a JSON response."""
-    return web.Response(text=json.dumps(value) + "\n", status=status, content_type="application/json")
+async def answer(value: object, status: int = 200) -> web.Response:
+    """Return a JSON response, written in a thread: a farm's is megabytes, and others are served meanwhile."""
+    text = await asyncio.to_thread(json.dumps, value)
+    return web.Response(text=text + "\n", status=status, content_type="application/json")
 
 
 class ControlSocket:

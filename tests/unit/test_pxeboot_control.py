@@ -1,0 +1,22 @@
+from config.events import Stage
+from pxeboot.api.control import machine_json
+from pxeboot.timeline import Timeline
+
+
+def test_of_many_machines_the_newest_step_is_told_and_of_one_all() -> None:
+    timeline = Timeline()
+    for second, stage in enumerate((Stage.DISCOVER, Stage.ADDRESS, Stage.LOADER, Stage.DISCOVER, Stage.ADDRESS)):
+        machine = timeline.record("m1", stage, f"detail {second}", second)
+    newest = {"stage": "address", "first_s": 4, "last_s": 4, "detail": "detail 4", "bytes_sent": 0}
+    shown = machine_json(machine, whole=False)
+    assert shown["boot"] == {"started_s": 3, "stage": "address", "steps": [newest]}
+    assert "boots" not in shown
+    whole = machine_json(machine, whole=True)
+    boot = whole["boot"]
+    assert isinstance(boot, dict)
+    assert [step["stage"] for step in boot["steps"]] == ["discover", "address"]
+    assert boot["steps"][-1] == newest
+    boots = whole["boots"]
+    assert isinstance(boots, list)
+    assert len(boots) == 2
+    assert len(boots[0]["steps"]) == 3
