@@ -148,15 +148,19 @@ class Daemon:
 
 
 async def run(farm: Farm) -> None:
-    """Serve `farm` until SIGTERM or SIGINT. Raises `StartError`."""
+    """Serve `farm` until SIGTERM, SIGINT or SIGHUP, also while it starts. Raises `StartError`."""
     began = time.monotonic()
+    stop = stop_at_signals()
     raise_descriptor_limit()
     with ExitStack() as cleanup:
         lock(farm.server.state, cleanup)
         sockets = bind(farm, cleanup)
         try:
-            await asyncio.to_thread(loader.ensure, farm.server.state / "boot")
+            await asyncio.to_thread(loader.ensure, farm.server.state / "boot", stop.is_set)
             leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
+        except loader.Halted:
+            log.info("stopping before the start is over")
+            return
         except (loader.LoaderError, OSError) as error:
             raise StartError(str(error)) from error
         cleanup.callback(leases.close)
@@ -170,9 +174,19 @@ async def run(farm: Farm) -> None:
         except (OSError, ValueError) as error:
             raise StartError(str(error)) from error
         try:
-            await serve(daemon, sockets, leases, farm, began)
+            await serve(daemon, sockets, leases, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
+
+
+def stop_at_signals() -> asyncio.Event:
+    """Return what is set when we are told to stop. A terminal that hangs up tells us so, unless run with nohup."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 class Sockets:
@@ -225,12 +239,10 @@ def lock(state: Path, cleanup: ExitStack) -> None:
         raise StartError(f"the state folder {state} cannot be used: {error.strerror}") from None
 
 
-async def serve(daemon: Daemon, sockets: Sockets, leases: dhcp.store.LeaseStore, farm: Farm, began: float) -> None:
+async def serve(
+    daemon: Daemon, sockets: Sockets, leases: dhcp.store.LeaseStore, farm: Farm, began: float, stop: asyncio.Event
+) -> None:
     """Run all servers until we are told to stop."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     async with ControlSocket(farm.server.control, daemon.timeline), asyncio.TaskGroup() as servers:
         tasks = []
         for pair in sockets.dhcp:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -419,6 +420,65 @@ def test_it_starts_again_after_a_kill(segment: Segment, prepared: Prepared) -> N
     again = Daemon(segment.server, prepared.folder, *config(prepared))
     assert status(prepared.control).returncode == 0
     assert again.stop() < 2
+
+
+SLOW_GRUB = """\
+#!/bin/sh
+sleep 60 &
+for option; do
+    case $option in --net-directory=*) mkdir "${option#*=}/grub" ;; esac
+done
+sleep 60
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_first_start_that_is_stopped_leaves_nothing(segment: Segment, tmp_path: Path, number: int) -> None:
+    prepared = Prepared(tmp_path)
+    program = tmp_path / "bin/grub-mknetdir"
+    program.parent.mkdir()
+    program.write_text(SLOW_GRUB)
+    program.chmod(0o755)
+    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    argv = (sys.executable, "-m", "pxeboot", "serve", *config(prepared))
+    process = segment.server.popen(*argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    boot = prepared.folder / "state/boot"
+    deadline = time.monotonic() + 20
+    while not list(boot.glob(".grub-*/grub")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(segment.server.pids()) > 1
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=2)
+    assert process.returncode == 0, said
+    assert "stopping before the start is over" in said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 5
+    while (left := segment.server.pids()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
+    assert list(boot.iterdir()) == []
+    assert not prepared.control.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_that_hangs_up_stops_it_as_ctrl_c_does(segment: Segment, prepared: Prepared, number: int) -> None:
+    daemon = Daemon(segment.server, prepared.folder, *config(prepared))
+    daemon.process.send_signal(number)
+    assert daemon.process.wait(timeout=2) == 0
+    assert daemon.said() == "STOPPING=1"
+    assert not prepared.control.exists()
+
+
+@requires("nohup")
+def test_nohup_keeps_it_when_the_terminal_hangs_up(segment: Segment, prepared: Prepared) -> None:
+    daemon = Daemon(segment.server, prepared.folder, *config(prepared), before=("nohup",))
+    daemon.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(timeout=0.5)
+    assert status(prepared.control).returncode == 0
+    assert daemon.stop() < 2
 
 
 # Without a file
