@@ -13,7 +13,7 @@ import pytest
 
 from nbd import wire
 from tests.support.nbd_server import RawClient, Server, running
-from tests.support.segment import requires
+from tests.support.segment import lacking, requires
 
 pytestmark = pytest.mark.net
 
@@ -122,8 +122,9 @@ def test_nothing_can_be_written(server: Server) -> None:
 
 
 @requires("nbdfuse", "umount")
-@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")
 def test_nbdfuse_shows_the_image_as_a_file(server: Server, tmp_path: Path) -> None:
+    if not Path("/dev/fuse").exists():
+        lacking("no /dev/fuse")
     mounted = tmp_path / "mounted"
     mounted.write_bytes(b"")
     process = subprocess.Popen(["nbdfuse", "-r", str(mounted), server.uri()])

@@ -14,14 +14,17 @@ import pytest
 
 from nbd import wire
 from tests.support.nbd_server import RawClient, running
-from tests.support.segment import requires
+from tests.support.segment import lacking, requires
 
-pytestmark = [
-    pytest.mark.net,
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse"),
-]
+pytestmark = pytest.mark.net
 
 SIZE = 4 << 20
+
+
+@pytest.fixture(autouse=True)
+def fuse() -> None:
+    if not Path("/dev/fuse").exists():
+        lacking("no /dev/fuse")
 
 
 @contextmanager
