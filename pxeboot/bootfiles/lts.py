@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from config.ltsconf import LtsConf, LtsConfError
-from config.model import Farm
+from config.model import Cluster, Farm
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.seldom import Seldom
 
@@ -20,10 +20,11 @@ def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[
     """Return the lts.conf keys of one machine: from its tags, the farm's lts.conf, and its cluster's; the last wins.
 
     A machine of a cluster is given the join command of that cluster's file alone, though the farm's lts.conf be
-    another cluster's file.
+    another cluster's file, and though clusters share a file and differ in their sections.
     """
     cluster = farm.clusters[machine.pool.cluster] if machine.pool.cluster else None
     own = cluster.lts_conf if cluster else None
+    others = [] if cluster is None else [other for other in farm.clusters.values() if other != cluster]
     join_keys = {cluster.join_key for cluster in farm.clusters.values()}
     values = without_expired(machine.lts, join_keys, now, machine.name, seldom)
     for path in dict.fromkeys((farm.lts_conf, own)):
@@ -31,16 +32,26 @@ def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[
             continue
         if path == own:
             values = {key: value for key, value in values.items() if key not in join_keys}
+        foreign = [other for other in others if other.lts_conf == path]
         # An expiry vouches for what stands in the same file.
-        values |= without_expired(resolve(path, machine, seldom), join_keys, now, machine.name, seldom)
+        values |= without_expired(resolve(path, machine, foreign, seldom), join_keys, now, machine.name, seldom)
     return values
 
 
-def resolve(path: Path, machine: Machine, seldom: Seldom) -> dict[str, str]:
-    """Return what an lts.conf file says for one machine; nothing if it is not there or broken, which is logged."""
+def resolve(path: Path, machine: Machine, foreign: Collection[Cluster], seldom: Seldom) -> dict[str, str]:
+    """Return what an lts.conf file says for one machine; nothing if it is not there or broken, which is logged.
+
+    `foreign` are the clusters that have their join commands in this file and are not the machine's own: what stands
+    in their sections under their keys is not for it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        return LtsConf.parse(text).resolve(hostname=machine.name, ip=machine.ip, macs=machine.macs)
+        conf = LtsConf.parse(text)
+        values = conf.resolve(hostname=machine.name, ip=machine.ip, macs=machine.macs)
+        for other in foreign:
+            if other.join_key in values and values[other.join_key] == conf.get(other.section, other.join_key):
+                del values[other.join_key]
+        return values
     except FileNotFoundError:
         if seldom(machine.name, path, "missing"):
             log.warning("%s boots without %s: there is no such file (yet)", machine.name, path)

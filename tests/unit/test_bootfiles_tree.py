@@ -310,6 +310,17 @@ def test_a_machine_is_never_given_the_join_command_of_another_cluster(farm: Farm
     assert farm.lts(M1, tree) == joined, "another file's expiry is none of ours"
 
 
+@pytest.mark.parametrize("key", ["RCFILE_07_JOIN_K8S", "RCFILE_09_OTHER"])
+def test_clusters_that_share_a_file_do_not_share_a_join_command(farm: Farmyard, key: str) -> None:
+    ours = {"lts_conf": farm.lts_conf, "section": "m?"}
+    tree = farm.serve(clusters={"prod": ours, "other": {"lts_conf": farm.lts_conf, "join_key": key}})
+    others = f'[Default]\n{key} = "{OTHER_JOIN}"\nC = all\n{GOOD}'
+    farm.lts_conf.write_text(others)
+    assert farm.lts(M1, tree) == {"A": "of-tags", "B": "of-tags", "C": "all"}
+    farm.lts_conf.write_text(f'{others}[m?]\nRCFILE_07_JOIN_K8S = "{JOIN}"\n{GOOD}')
+    assert farm.lts(M1, tree) == {"A": "of-tags", "B": "of-tags", "C": "all", "RCFILE_07_JOIN_K8S": JOIN}
+
+
 def test_an_expiry_vouches_for_its_own_file_alone(farm: Farmyard) -> None:
     tree, other = two_clusters(farm)
     other.write_text(f'RCFILE_07_JOIN_K8S = "{OTHER_JOIN}"\n{EXPIRED}')
