@@ -12,7 +12,7 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd
 
-.PHONY: image demo test lint unit net boot image bench-start clean help
+.PHONY: help demo test lint unit net boot image bench-start clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
