@@ -135,7 +135,8 @@ class Daemon:
         if stage == Stage.SYSTEM:
             self.timeline.keep_report(asker.name, text)
         if newest != stage and self._seldom(asker.name, stage):
-            log.info("%s: %s: %s", asker.name, stage, detail)
+            level = logging.WARNING if stage == Stage.FAILED else logging.INFO
+            log.log(level, "%s: %s: %s", asker.name, stage, detail)
         return True
 
     async def open_export(self, name: str, _peer: IPv4Address) -> OpenFile | None:

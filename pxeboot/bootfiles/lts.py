@@ -5,15 +5,12 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from config.ltsconf import LtsConf, LtsConfError
+from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf, LtsConfError
 from config.model import Cluster, Farm
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.seldom import Seldom
 
 log = logging.getLogger(__name__)
-
-EXPIRES_KEY = "JOIN_K8S_EXPIRES"
-"""The lts.conf key that says until when the join command beside it is good (RFC 3339, UTC)."""
 
 
 def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[str, str]:
@@ -68,8 +65,8 @@ def without_expired(
 
     It counts for the keys of all clusters: a machine of none may be given an lts.conf that a controller writes to.
     """
-    expires = values.get(EXPIRES_KEY)
-    values = {key: value for key, value in values.items() if key != EXPIRES_KEY}
+    expires = values.get(JOIN_EXPIRES_KEY)
+    values = {key: value for key, value in values.items() if key != JOIN_EXPIRES_KEY}
     expiring = values.keys() & set(join_keys)
     if expires is None or not expiring:
         return values
