@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from zlib import crc32
 
 from dhcp.plan import DynamicPool
+from dhcp.search import Search
 
 OFFER_HOLD_S = 60.0
 """How long an offered address waits for its REQUEST; clients repeat for up to 32 s."""
@@ -54,14 +55,6 @@ class _Offer:
     until: float
 
 
-@dataclass(slots=True)
-class _Search:
-    """What earlier searches of a pool found, so that an exhausted one is not searched for each packet."""
-
-    none_unused: bool = False
-    full_until: float = -math.inf
-
-
 class Leases:
     """All dynamic leases, and the offers that wait for a REQUEST."""
 
@@ -75,10 +68,16 @@ class Leases:
         self._of_mac: dict[str, set[int]] = {}
         self._offers: dict[int, _Offer] = {}
         self._offered_to: dict[str, int] = {}
-        self._searches: dict[DynamicPool, _Search] = {}
+        self._searches: dict[DynamicPool, Search] = {}
         self._quarantined: deque[float] = deque(maxlen=MOST_QUARANTINES_A_MINUTE)
         for lease in records:
-            latest = math.ceil(now) + (QUARANTINE_S if lease.state is State.DECLINED else longest_s)
+            match lease.state:
+                case State.BOUND:
+                    latest = math.ceil(now) + longest_s
+                case State.DECLINED:
+                    latest = math.ceil(now) + QUARANTINE_S
+                case State.RELEASED:
+                    latest = math.floor(now)
             self.remember(replace(lease, expires=latest) if lease.expires > latest else lease)
 
     def __iter__(self) -> Iterator[Lease]:
@@ -149,7 +148,8 @@ class Leases:
         """End the offer to `mac`, if there is one: it chose another server, or has its lease."""
         if (address := self._offered_to.pop(mac, None)) is not None:
             del self._offers[address]
-            self._freed()
+            for search in self._searches.values():
+                search.freed(address)
 
     def bind(self, mac: str, address: IPv4Address, lease_s: int, now: float) -> Lease:
         """Give `address` to `mac` for `lease_s`, and return the record that must be on disk before the ACK leaves.
@@ -174,7 +174,6 @@ class Leases:
         if lease is None or lease.mac != mac:
             return None
         self.remember(released := replace(lease, state=State.RELEASED, expires=math.floor(now)))
-        self._freed()
         return released
 
     def decline(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
@@ -201,6 +200,8 @@ class Leases:
             self._forget_owner(before)
         self._records[address] = lease
         self._of_mac.setdefault(lease.mac, set()).add(address)
+        for search in self._searches.values():
+            search.remember(address, lease.expires)
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""
@@ -242,38 +243,26 @@ class Leases:
         return free_at
 
     def _search(self, mac: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:
-        """Go through the pool from a place that depends on the MAC, so that two servers would mostly agree."""
-        known = self._searches.setdefault(pool, _Search())
-        if now < known.full_until:
-            return None
-        size = len(pool)
-        start = crc32(mac.encode()) % size
-        soonest = math.inf
-        fallback: IPv4Address | None = None
-        for i in range(size):
-            number = pool.first + (start + i) % size
-            if number in pool.excluded:
-                continue
-            free_at = self._free_at(number, mac, now)
-            if free_at > now:
-                soonest = min(soonest, free_at)
-                continue
-            if IPv4Address(number) in own:
-                continue
-            if number not in self._records:
-                return IPv4Address(number)
-            fallback = fallback or IPv4Address(number)
-            if known.none_unused:
-                return fallback
-        known.none_unused = True
-        if fallback is None:
-            known.full_until = soonest
-        return fallback
+        """Return an address for a stranger: from a place that depends on the MAC, so that two servers mostly agree,
+        or the one that is free for the longest time."""
+        search = self._searches.get(pool)
+        if search is None:
+            search = self._searches[pool] = Search(pool)
+            for address, lease in self._records.items():
+                search.remember(address, lease.expires)
+        free_at = lambda address: self._free_at(address, mac, now)  # noqa: E731
+        found = None
+        if len(self._records) < MOST_RECORDS:
+            start = pool.first + crc32(mac.encode()) % len(pool)
+            found = search.never_used(start, self._records, free_at, own, now)
+        if found is None:
+            found = search.used.first(free_at, own, now)
+        return None if found is None else IPv4Address(found)
 
-    def _freed(self) -> None:
-        """An address became free earlier than searches expected."""
-        for known in self._searches.values():
-            known.full_until = -math.inf
+    @property
+    def steps(self) -> int:
+        """How many addresses searches have looked at since the pools were last changed."""
+        return sum(search.steps for search in self._searches.values())
 
     def _forget_owner(self, lease: Lease) -> None:
         addresses = self._of_mac[lease.mac]

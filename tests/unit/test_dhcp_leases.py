@@ -162,6 +162,59 @@ def test_the_number_of_records_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(known) == len(list(known)) == 2
 
 
+def test_a_nearly_full_pool_costs_a_made_up_machine_few_steps() -> None:
+    """50 made-up MACs a second for five minutes; addresses end, are withdrawn and released meanwhile."""
+    size, free = 20_000, 40
+    pool = DynamicPool(FIRST, FIRST + size - 1, frozenset())
+    held = [
+        Lease(IPv4Address(FIRST + i), f"02:01:00:00:{i >> 8:02x}:{i & 255:02x}", int(NOW) + 3000)
+        for i in range(size)
+        if i % (size // free)
+    ]
+    known = empty(*held)
+    known.choose("02:ff:00:00:00:00", pool, None, (), NOW)
+    assert known.steps <= 2 * size
+    before, worst, given = known.steps, 0, 0
+    for n in range(15_000):
+        now, mac = NOW + n / 50, f"02:ee:00:00:{n >> 8:02x}:{n & 255:02x}"
+        known.expire(now)
+        at = known.steps
+        address = known.choose(mac, pool, None, (), now)
+        if n > 200:
+            worst = max(worst, known.steps - at)
+        if address is not None:
+            known.offer(mac, address, now)
+            given += 1
+        if n % 500 == 499:
+            known.withdraw(mac)
+            known.release(held[n].mac, held[n].address, now)
+    assert given >= free * 4
+    assert known.steps - before < 6 * 15_000 + 2 * size
+    assert worst <= 3 * free
+
+
+def test_a_full_pool_gives_out_each_address_that_becomes_free() -> None:
+    """What the queues say is what a look at each address would say."""
+    pool = DynamicPool(FIRST, FIRST + 9, frozenset({FIRST + 4}))
+    known, own = empty(), {IPv4Address(FIRST + 7)}
+    seen = set()
+    for n in range(8):
+        address = known.choose(f"02:00:00:00:01:0{n}", pool, None, own, NOW)
+        assert address is not None
+        known.offer(f"02:00:00:00:01:0{n}", address, NOW)
+        seen.add(int(address))
+    assert seen == {FIRST + i for i in range(10)} - {FIRST + 4, FIRST + 7}
+    assert known.choose(A, pool, None, own, NOW) is None
+    known.expire(NOW + OFFER_HOLD_S)
+    assert {known.choose(f"{n}", pool, None, own, NOW + OFFER_HOLD_S) for n in range(30)} <= {
+        IPv4Address(one) for one in seen
+    }
+    for n in range(8):
+        known.bind(f"02:00:00:00:01:0{n}", IPv4Address(sorted(seen)[n]), 60 + n, NOW)
+    assert known.choose(A, pool, None, own, NOW + 60) is None
+    assert known.choose(A, pool, None, own, NOW + 62) == IPv4Address(FIRST)
+
+
 class TwoMachinesNeverShare(RuleBasedStateMachine):
     """Whatever machines do, and whatever is lost with a restart, an address promised to one goes to no other."""
 

@@ -1,0 +1,121 @@
+"""Which address of a pool is free next, without looking at each of them for every packet. Pure.
+
+A pool of 60,000 addresses of which one is free must not cost 60,000 steps for each of the made-up MACs that somebody
+sends. Addresses never used are found by links that skip those that are (nobody's record is ever forgotten, so links
+only grow); all others wait in queues ordered by the time at which they may be free.
+"""
+
+from collections.abc import Callable, Container
+from heapq import heappop, heappush
+from ipaddress import IPv4Address
+from math import inf
+
+from dhcp.plan import DynamicPool
+
+FreeAt = Callable[[int], float]
+"""When anybody could have an address; not later than now if it is free."""
+
+
+class Queue:
+    """Addresses by the earliest time at which they may be free."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int]] = []
+        self._keys: dict[int, float] = {}
+        self.steps = 0
+        """How many entries were looked at so far."""
+
+    def put(self, address: int, not_before: float) -> None:
+        """Add an address, or let it be looked at earlier than thought; a later time is found out when it comes."""
+        if not_before < self._keys.get(address, inf):
+            self._keys[address] = not_before
+            heappush(self._heap, (not_before, address))
+
+    def __contains__(self, address: int) -> bool:
+        return address in self._keys
+
+    def drop(self, address: int) -> None:
+        """Take an address out."""
+        self._keys.pop(address, None)
+
+    def first(self, free_at: FreeAt, own: Container[IPv4Address], now: float) -> int | None:
+        """Return the address that is free for the longest time, and leave it here; None if there is none."""
+        aside: list[tuple[float, int]] = []
+        found = None
+        while self._heap and self._heap[0][0] <= now:
+            self.steps += 1
+            key, address = heappop(self._heap)
+            if self._keys.get(address) != key:
+                continue
+            later = free_at(address)
+            if later > now:
+                self._keys[address] = later
+                heappush(self._heap, (later, address))
+                continue
+            aside.append((key, address))
+            if IPv4Address(address) not in own:
+                found = address
+                break
+        for entry in aside:
+            heappush(self._heap, entry)
+        return found
+
+
+class Search:
+    """What is known about one pool."""
+
+    def __init__(self, pool: DynamicPool) -> None:
+        self._pool = pool
+        self._next: dict[int, int] = {}
+        """Address that is no candidate → one behind it, all between them being none either."""
+        self.unused = Queue()
+        """Addresses that nobody ever had, and that were on offer (or our own) when a search met them."""
+        self.used = Queue()
+        """Addresses with a record."""
+        self._steps = 0
+
+    @property
+    def steps(self) -> int:
+        """How many addresses were looked at so far; what a search costs."""
+        return self._steps + self.unused.steps + self.used.steps
+
+    def remember(self, address: int, expires: float) -> None:
+        """Take note of a record, and of each change that may free its address earlier."""
+        if self._pool.first <= address <= self._pool.last and address not in self._pool.excluded:
+            self.unused.drop(address)
+            self.used.put(address, expires)
+
+    def freed(self, address: int) -> None:
+        """Take note that an offer ended before its time."""
+        for queue in (self.unused, self.used):
+            if address in queue:
+                queue.put(address, -inf)
+
+    def never_used(
+        self, start: int, used: Container[int], free_at: FreeAt, own: Container[IPv4Address], now: float
+    ) -> int | None:
+        """Return an address that nobody ever had, the first free one from `start` on, or None."""
+        pool = self._pool
+        for begin in (start, pool.first):
+            while (number := self._candidate(begin, used)) <= pool.last:
+                later = free_at(number)
+                if later <= now and IPv4Address(number) not in own:
+                    return number
+                self._next[number] = number + 1
+                self.unused.put(number, max(later, now))
+        return self.unused.first(free_at, own, now)
+
+    def _candidate(self, number: int, used: Container[int]) -> int:
+        """Return the first address from `number` on that is a candidate, or the one behind the pool."""
+        passed = []
+        while number <= self._pool.last:
+            self._steps += 1
+            if number not in self._next:
+                if number not in used and number not in self._pool.excluded:
+                    break
+                self._next[number] = number + 1
+            passed.append(number)
+            number = self._next[number]
+        for earlier in passed:
+            self._next[earlier] = number
+        return number
