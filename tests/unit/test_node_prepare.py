@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -98,6 +99,9 @@ def make_system(root: Path) -> None:
         (root / f"usr/lib/systemd/system/{unit}.service").write_text("[Install]\nWantedBy=multi-user.target\n")
     for name in ("cron.service", "kept.service", "gone.service", "other.timer", "ban.service", "apt-daily.timer"):
         (root / "etc/systemd/system/multi-user.target.wants" / name).symlink_to(f"/lib/systemd/system/{name}")
+    (root / "etc/ssh").mkdir()
+    (root / "etc/ssh/ssh_host_ed25519_key").write_text("the same for all who fetch the image\n")
+    (root / "etc/ssh/sshd_config").write_text("")
     (root / "etc/rc2.d/S01gone").symlink_to("../init.d/gone")
     (root / "etc/rc2.d/S01cron").symlink_to("../init.d/cron")
 
@@ -220,6 +224,10 @@ def test_folders_keep_their_mode_and_new_ones_get_theirs(prepared: Prepared) -> 
     assert mode(prepared.system / "opt/a b") == 0o755
 
 
+def test_no_machine_keeps_the_ssh_keys_of_its_image(prepared: Prepared) -> None:
+    assert [path.name for path in (prepared.system / "etc/ssh").iterdir()] == ["sshd_config"]
+
+
 def test_names_may_hold_spaces(prepared: Prepared) -> None:
     assert prepared.text("opt/a b/ c ") == "spaces\n"
     assert mode(prepared.system / "opt/a b/ c ") == 0o700
@@ -268,6 +276,15 @@ def test_it_says_what_it_did(prepared: Prepared) -> None:
 
 FAKE_SAY = '#!/bin/sh\nprintf "%s: %s\\n" "$1" "$(cat "$2")" >>/said\n'
 FAKE_GET = '#!/bin/sh\necho "$1" >>/asked\n[ -e /server/$(basename "$1") ] && cp /server/$(basename "$1") "$2"\n'
+FAKE_CURL = """\
+#!/bin/sh
+left=$(cat /deaf 2>/dev/null || echo 0)
+[ "$left" -le 0 ] || { echo $((left - 1)) >/deaf; exit 7; }
+for word; do
+	case $word in @*) said=$(cat "${word#@}") ;; http:*) url=$word ;; esac
+done
+echo "$url $said" >/heard
+"""
 FAKE_SLEEP = '#!/bin/sh\necho "$1" >>/slept\n[ ! -e /then ] || { sh /then; rm /then; }\n'
 FAKE_KUBEADM = """\
 #!/bin/sh
@@ -290,6 +307,8 @@ def machine_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("usr/lib/pxeboot/say", FAKE_SAY),
         ("usr/lib/pxeboot/get", FAKE_GET),
         ("fake/sleep", FAKE_SLEEP),
+        ("fake/curl", FAKE_CURL),
+        ("fake/say", (NODE / "say").read_text()),
         ("fake/kubeadm", FAKE_KUBEADM),
     ):
         (root / path).write_text(text)
@@ -417,3 +436,21 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     scripts = [path for path in sorted(NODE.iterdir()) if path.suffix != ".service"]
     said = subprocess.run(["shellcheck", "-s", "sh", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert said.stdout == ""
+
+
+@requires("dash", "busybox")
+def test_what_matters_is_said_again_until_it_is_heard(machine: Booted) -> None:
+    """A server that is being restarted hears of it later; nothing waits for that."""
+    (machine.root / "run/pxeboot/env").write_text("SERVER=http://10.0.0.1\n")
+    (machine.root / "news").write_text("multi-user")
+    for name in ("heard", "slept"):
+        (machine.root / name).unlink(missing_ok=True)
+    (machine.root / "deaf").write_text("3")
+    assert run_inside(machine.root, "/fake/say", "fetch", "/news", path="/fake:/bin").returncode == 1
+    assert not (machine.root / "heard").exists()
+    assert run_inside(machine.root, "/fake/say", "system", "/news", "insist", path="/fake:/bin").returncode == 0
+    deadline = time.monotonic() + 10
+    while any((machine.root / "run/pxeboot").glob("unheard-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert machine.lines("heard") == ["http://10.0.0.1/report/system multi-user"]
+    assert machine.lines("slept") == ["5", "5"], "two were missed: one at once, one in the background"
