@@ -2,6 +2,8 @@
 
 GET /v1/status              every machine with its newest boot, and of that the newest step
 GET /v1/machines/NAME       one machine: all boots that are kept, every step, its own report
+
+Other parts bring routes of their own, which the daemon assembles.
 """
 
 import asyncio
@@ -9,12 +11,23 @@ import errno
 import json
 import os
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from pxeboot.timeline import Boot, Machine, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One more thing that can be asked: `method` and `path` (as aiohttp writes them) lead to `handler`."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.Response]]
 
 
 def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
@@ -50,8 +63,8 @@ def machine_json(machine: Machine, *, whole: bool) -> dict[str, object]:
     return out
 
 
-def application(timeline: Timeline) -> web.Application:
-    """Return the application that answers from `timeline`."""
+def application(timeline: Timeline, routes: Sequence[Route] = ()) -> web.Application:
+    """Return the application that answers from `timeline`, and has `routes` besides."""
 
     async def status(_: web.Request) -> web.Response:
         return await answer({"machines": [machine_json(machine, whole=False) for machine in timeline]})
@@ -65,6 +78,8 @@ def application(timeline: Timeline) -> web.Application:
     app = web.Application()
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/machines/{name}", one)
+    for route in routes:
+        app.router.add_route(route.method, route.path, route.handler)
     return app
 
 
@@ -77,10 +92,10 @@ async def answer(value: object, status: int = 200) -> web.Response:
 class ControlSocket:
     """The unix socket, there while the daemon runs."""
 
-    def __init__(self, path: Path, timeline: Timeline) -> None:
-        """Serve `timeline` at `path`."""
+    def __init__(self, path: Path, timeline: Timeline, routes: Sequence[Route] = ()) -> None:
+        """Serve `timeline` and `routes` at `path`."""
         self._path = path
-        self._runner = web.AppRunner(application(timeline), access_log=None, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(application(timeline, routes), access_log=None, shutdown_timeout=0.5)
 
     async def __aenter__(self) -> "ControlSocket":
         await asyncio.to_thread(self._clear)
