@@ -17,7 +17,9 @@ class Option(IntEnum):
     DOMAIN_NAME_SERVER = 6
     LOG_SERVER = 7
     HOST_NAME = 12
+    BOOT_FILE_SIZE = 13
     DOMAIN_NAME = 15
+    ROOT_PATH = 17
     INTERFACE_MTU = 26
     BROADCAST_ADDRESS = 28
     NTP_SERVERS = 42
@@ -37,12 +39,23 @@ class Option(IntEnum):
     TFTP_SERVER_NAME = 66
     BOOTFILE_NAME = 67
     USER_CLASS = 77  # RFC 3004
+    RAPID_COMMIT = 80  # RFC 4039
+    CLIENT_FQDN = 81  # RFC 4702
     RELAY_AGENT_INFORMATION = 82  # RFC 3046
     CLIENT_SYSTEM_ARCHITECTURE = 93  # RFC 4578 section 2.1
+    CLIENT_NETWORK_INTERFACE = 94  # RFC 4578 section 2.2
     CLIENT_MACHINE_IDENTIFIER = 97  # RFC 4578 section 2.3
+    SUBNET_SELECTION = 118  # RFC 3011
     DOMAIN_SEARCH = 119  # RFC 3397
     CLASSLESS_STATIC_ROUTE = 121  # RFC 3442
+    VENDOR_CLASS = 124  # RFC 3925 section 3, by enterprise number
+    VENDOR_INFORMATION = 125  # RFC 3925 section 4, by enterprise number
+    TFTP_SERVER_ADDRESS = 150  # RFC 5859
     IPXE = 175  # iPXE's encapsulated options
+    PXELINUX_MAGIC = 208  # RFC 5071 section 3
+    PXELINUX_CONFIG_FILE = 209  # RFC 5071 section 4
+    PXELINUX_PATH_PREFIX = 210  # RFC 5071 section 5
+    PXELINUX_REBOOT_TIME = 211  # RFC 5071 section 6
 
 
 class MessageType(IntEnum):
@@ -61,6 +74,8 @@ class MessageType(IntEnum):
 class RelaySubOption(IntEnum):
     """What a relay tells us inside option 82."""
 
+    CIRCUIT_ID = 1  # RFC 3046 section 3.1: which port of the switch
+    REMOTE_ID = 2  # RFC 3046 section 3.2: which switch, or which line
     LINK_SELECTION = 5  # RFC 3527
     SERVER_IDENTIFIER_OVERRIDE = 11  # RFC 5107
     RELAY_SOURCE_PORT = 19  # RFC 8357
