@@ -49,7 +49,21 @@ class Happened:
     detail: str
 
 
-Action = Send | Store | Happened | Ignored
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find out by ARP whether somebody on the link uses `address`, then carry out `then`.
+
+    If somebody does, carry out what `Server.in_use` returns instead. Nobody else waits meanwhile; the answer is to
+    come in a third of a second.
+    """
+
+    address: IPv4Address
+    then: "tuple[Action, ...]"
+    request: Request
+    """Whose address it is to be."""
+
+
+Action = Send | Store | Happened | Ignored | Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +93,13 @@ class Server:
         self.leases = Leases(records, now, plan.lease_s)
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
-        self._own: set[IPv4Address] = set()
+        self._own: frozenset[IPv4Address] = frozenset()
         self._granted: dict[IPv4Address, _Grant] = {}
 
     def receive(self, message: Message, received: Arrival, now: float) -> list[Action]:
         """Return what to do about one message."""
-        self._own.add(received.address)
+        if received.address not in self._own:
+            self._own |= {received.address}
         request = understand(message, received, self.plan)
         actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
         for action in actions:
@@ -101,6 +116,14 @@ class Server:
         """Forget the offers that nobody took."""
         self.leases.expire(now)
         return []
+
+    def own_addresses(self, addresses: Iterable[IPv4Address]) -> None:
+        """Take note of all addresses of this machine: nobody gets one of them."""
+        self._own = frozenset(addresses)
+
+    def in_use(self, probe: Probe, now: float) -> list[Action]:
+        """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
+        return self._answer(probe.request, now)
 
     def reload(self, plan: Plan) -> None:
         """Take a new configuration. Leases stay; what changed for a machine counts from its next request.

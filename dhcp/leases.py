@@ -23,6 +23,8 @@ MOST_QUARANTINES_A_MINUTE = 10
 """A client that declines everything must not be able to empty the pool."""
 MOST_RECORDS = 131072
 """Addresses remembered in all pools together. A pool may be larger; it then counts as empty at this point."""
+NEVER = 1 << 48
+"""The expiry of an infinite lease: later than any time that is ever told."""
 _FULL_LEASE_SHARE = 0.75
 """With this much of a lease left, a renewal changes nothing, so that it needs no write to disk."""
 
@@ -40,9 +42,17 @@ class Lease:
     """One record. Past `expires` it only tells who had the address last, so that he gets it again."""
 
     address: IPv4Address
-    mac: str
+    client: str
+    """Who has it: its MAC, or `id:` and its client identifier in hex where the configuration asks for that."""
     expires: int
+    """Seconds since 1970, or `NEVER`."""
     state: State = State.BOUND
+    mac: str = ""
+    """Its hardware address; the same as `client` unless given."""
+
+    def __post_init__(self) -> None:
+        if not self.mac:
+            object.__setattr__(self, "mac", self.client)
 
     def holds(self, now: float) -> bool:
         """Return whether the address is this record's alone: leased, or in quarantine."""
@@ -160,7 +170,7 @@ class Leases:
         self.withdraw(mac)
         if (
             lease is None
-            or lease.mac != mac
+            or lease.client != mac
             or lease.state is not State.BOUND
             or not _FULL_LEASE_SHARE * lease_s <= lease.expires - now < lease_s + 1
         ):
@@ -171,7 +181,7 @@ class Leases:
     def release(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
         """End the lease of `address` if it is `mac`'s, and return its record, which still remembers whose it was."""
         lease = self.bound(address, now)
-        if lease is None or lease.mac != mac:
+        if lease is None or lease.client != mac:
             return None
         self.remember(released := replace(lease, state=State.RELEASED, expires=math.floor(now)))
         return released
@@ -182,7 +192,7 @@ class Leases:
         None if it is not, or after `MOST_QUARANTINES_A_MINUTE`.
         """
         lease = self.bound(address, now)
-        if self.offered(mac, now) != address and (lease is None or lease.mac != mac):
+        if self.offered(mac, now) != address and (lease is None or lease.client != mac):
             return None
         recent = self._quarantined
         if len(recent) == recent.maxlen and recent[0] > now - 60:
@@ -196,10 +206,10 @@ class Leases:
         """Take a record as it is, in place of what was known about its address."""
         address = int(lease.address)
         before = self._records.get(address)
-        if before is not None and before.mac != lease.mac:
+        if before is not None and before.client != lease.client:
             self._forget_owner(before)
         self._records[address] = lease
-        self._of_mac.setdefault(lease.mac, set()).add(address)
+        self._of_mac.setdefault(lease.client, set()).add(address)
         for search in self._searches.values():
             search.remember(address, lease.expires)
 
@@ -235,7 +245,7 @@ class Leases:
         lease = self._records.get(address)
         if lease is None and len(self._records) >= MOST_RECORDS:
             return math.inf
-        if lease is not None and lease.holds(now) and (lease.mac != mac or lease.state is State.DECLINED):
+        if lease is not None and lease.holds(now) and (lease.client != mac or lease.state is State.DECLINED):
             free_at = lease.expires
         offer = self._offers.get(address)
         if offer is not None and offer.mac != mac and offer.until > now:
@@ -265,7 +275,7 @@ class Leases:
         return sum(search.steps for search in self._searches.values())
 
     def _forget_owner(self, lease: Lease) -> None:
-        addresses = self._of_mac[lease.mac]
+        addresses = self._of_mac[lease.client]
         addresses.discard(int(lease.address))
         if not addresses:
-            del self._of_mac[lease.mac]
+            del self._of_mac[lease.client]

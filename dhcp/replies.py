@@ -82,6 +82,10 @@ class Send:
     message: Message
     destination: Destination
     size_limit: int
+    delay_s: float = 0.0
+    """Wait so long before: some firmware misses an instant reply."""
+    source_port: int = SERVER_PORT
+    """Ours: 67, or 4011 for what came there."""
 
     def pack(self) -> wire.Packed:
         """Return the datagram's payload."""

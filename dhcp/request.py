@@ -10,6 +10,8 @@ from dhcp.plan import Host, Network, Plan
 from dhcp.wire import NO_ADDRESS, Message, Op
 
 SERVER_PORT = 67
+BOOT_SERVER_PORT = 4011
+"""Where PXE clients look for a boot server that gave them no file (PXE 2.1)."""
 
 
 class Reason(StrEnum):
@@ -36,6 +38,12 @@ class Arrival:
     unicast: bool = False
     """Whether it was sent to that address, and not to everybody."""
     source_port: int = SERVER_PORT
+    port: int = SERVER_PORT
+    """Ours that it came to: 67, or `BOOT_SERVER_PORT`."""
+    source: IPv4Address = NO_ADDRESS
+    """Its sender's; 0.0.0.0 of a client that has none yet."""
+    interface: str = ""
+    """The name of the interface; only for people."""
 
 
 @dataclass(frozen=True, slots=True)

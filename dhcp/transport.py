@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from config import interfaces
 from config.events import Event, Report, Stage
 from dhcp import wire
-from dhcp.engine import Action, Happened, Server, Store
+from dhcp.engine import Action, Happened, Probe, Server, Store
 from dhcp.frame import udp_packet
 from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
@@ -179,6 +179,9 @@ class _Service:
                     return
                 case Send():
                     self._send(action)
+                case Probe(_, then):
+                    self._carry_out([*then, *actions[i + 1 :]])
+                    return
                 case Happened(mac, stage, detail):
                     self._tell(mac, stage, detail)
                 case Ignored(mac, reason, detail):
