@@ -219,8 +219,12 @@ def _all_options(farm: Farm) -> Iterator[tuple[Place, DhcpOptions]]:
 
 
 def _options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
-    for number, text in settings.options.items():
-        place = (*at, "options", str(number))
+    for key, text in settings.options.items():
+        place: Place = (*at, "options", key)
+        if not key.isdecimal() or not isinstance(text, str):
+            yield Finding(place, f"option {key} is {text!r}; write a number, and its bytes in hex", key=True)
+            continue
+        number = int(key)
         if number in OWN_OPTIONS:
             reserved = ", ".join(map(str, sorted(OWN_OPTIONS)))
             yield Finding(

@@ -4,134 +4,42 @@
 is made from these classes, so a docstring here is the help that an editor shows.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+import re
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
+from config.setting import AddressRange, Mac, Prefix, Range, Setting, parse_mac, parse_range
 
-def parse_mac(value: object) -> str:
-    """Return a MAC as six lower-case hex pairs with colons.
-
-    Accepts aa:bb:cc:dd:ee:ff, aa-bb-cc-dd-ee-ff, aabb.ccdd.eeff and bare hex, in either case.
-    Raises `ValueError` for anything else.
-
-    >>> parse_mac("94-57-A5-D3-EC-F2")
-    '94:57:a5:d3:ec:f2'
-    """
-    digits = "".join(c for c in value if c not in ":-.").lower() if isinstance(value, str) else ""
-    if len(digits) != 12 or any(c not in "0123456789abcdef" for c in digits):
-        raise ValueError("is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2")
-    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
-
-
-Mac = Annotated[str, BeforeValidator(parse_mac), Field(pattern="^([0-9a-f]{2}:){5}[0-9a-f]{2}$")]
-
-
-class Setting(BaseModel):
-    """What all settings share: frozen, and no key that is not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class AddressRange(Setting):
-    """Addresses from `first` to `last`, both included; written `10.0.0.10-10.0.0.99`."""
-
-    first: IPv4Address
-    last: IPv4Address
-
-    def __contains__(self, address: IPv4Address) -> bool:
-        return self.first <= address <= self.last
-
-    def __len__(self) -> int:
-        return int(self.last) - int(self.first) + 1
-
-    def __str__(self) -> str:
-        return f"{self.first}-{self.last}"
-
-
-def parse_range(value: object) -> object:
-    """Turn `10.0.0.10-10.0.0.99` (or one address) into an `AddressRange`.
-
-    Raises `ValueError` if an end is no address or the last one comes before the first.
-    """
-    if not isinstance(value, str):
-        return value
-    first_text, _, last_text = value.partition("-")
-    try:
-        first = IPv4Address(first_text.strip())
-        last = IPv4Address((last_text or first_text).strip())
-    except ValueError:
-        raise ValueError("is not a range; write it as 10.0.0.10-10.0.0.99") from None
-    if last < first:
-        raise ValueError(f"ends at {last}, before it begins at {first}")
-    return AddressRange(first=first, last=last)
-
-
-Range = Annotated[AddressRange, BeforeValidator(parse_range, json_schema_input_type=str)]
-Prefix = Annotated[IPv4Network, Field(description="A network such as 10.28.0.0/16.")]
-
-
-class Route(Setting):
-    """One classless static route (DHCP option 121, RFC 3442)."""
-
-    to: IPv4Network
-    """The destination; 0.0.0.0/0 is the default route."""
-    via: IPv4Address
-    """The router that leads there."""
-
-
-class DhcpOptions(Setting):
-    """DHCP options by their RFC 2132 names. What is left out is decided one level up."""
-
-    routers: tuple[IPv4Address, ...] | None = None
-    """Option 3: the default gateways, the preferred one first."""
-    domain_name_servers: tuple[IPv4Address, ...] | None = None
-    """Option 6."""
-    log_servers: tuple[IPv4Address, ...] | None = None
-    """Option 7."""
-    domain_name: str | None = None
-    """Option 15."""
-    mtu: Annotated[int, Field(ge=68, le=65535)] | None = None
-    """Option 26, in bytes."""
-    broadcast_address: IPv4Address | None = None
-    """Option 28; the network's own unless given."""
-    ntp_servers: tuple[IPv4Address, ...] | None = None
-    """Option 42."""
-    domain_search: tuple[str, ...] | None = None
-    """Option 119."""
-    static_routes: tuple[Route, ...] | None = None
-    """Option 121."""
-    options: dict[Annotated[int, Field(ge=1, le=254)], str] = {}
-    """Any other option: its number, and its bytes in hex."""
-
-
-class Subnet(DhcpOptions):
-    """One network that machines boot on, and the options they all get."""
-
-    subnet: Prefix
-    """The network, as address/prefix length."""
-    pool: Range | None = None
-    """Addresses for machines that are not in `pools`. Left out: those machines get no answer."""
-    unknown: str | None = None
-    """The pool (of `pools`) whose image and tags a machine that is not listed gets. Left out: it gets an address,
-    and nothing to boot."""
-    next_server: IPv4Address | None = None
-    """Where this subnet's machines find our TFTP, HTTP and NBD; the answering interface's address unless given.
-    Needed behind a relay when routing does not lead to that address."""
-
-
-class Dhcp(Setting):
-    """The DHCP server."""
-
-    subnets: tuple[Subnet, ...] = ()
-    """The networks we answer on."""
-    lease_s: Annotated[int, Field(ge=60, le=4294967294)] = 86400
-    """How long a lease lasts, in seconds."""
-    authoritative: bool = True
-    """Whether a client that asks for an address of another network is told so (DHCPNAK). Turn it off beside
-    another DHCP server."""
+__all__ = [
+    "AddressPool",
+    "AddressRange",
+    "Cluster",
+    "Dhcp",
+    "DhcpOptions",
+    "Farm",
+    "Image",
+    "Limits",
+    "Mac",
+    "Node",
+    "NodeFile",
+    "NodeSettings",
+    "Pool",
+    "Prefix",
+    "Range",
+    "Route",
+    "Server",
+    "Setting",
+    "Subnet",
+    "Tag",
+    "Taint",
+    "parse_mac",
+    "parse_range",
+]
 
 
 class Server(Setting):
@@ -203,17 +111,59 @@ class Tag(Setting):
     """systemd units to enable."""
 
 
+def parse_identifier(value: object) -> str:
+    """Return bytes that a machine or its switch names itself by, as hex pairs with colons.
+
+    Hex pairs with colons are taken as they are, any other text as its UTF-8 bytes.
+    Raises `ValueError` for what is no text, or empty.
+
+    >>> parse_identifier("eth0"), parse_identifier("01:52:54:00:12:34:56")
+    ('65:74:68:30', '01:52:54:00:12:34:56')
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError("is no identifier; write text, or hex pairs with colons such as 01:52:54:00:12:34:56")
+    if _HEX_PAIRS.fullmatch(value):
+        return value.lower()
+    return value.encode().hex(":")
+
+
+_HEX_PAIRS = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2})+")
+
+Identifier = Annotated[str, BeforeValidator(parse_identifier)]
+
+
 class Node(Setting):
-    """One machine that we know."""
+    """One machine that we know, by any of: its cards, client identifier, UUID, serial number, or switch port."""
 
     name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")]
     """Its host name (and the name of its Kubernetes Node)."""
-    macs: Annotated[tuple[Mac, ...], Field(min_length=1)]
+    macs: tuple[Mac, ...] = ()
     """Its network cards; it is the same machine whichever one boots."""
+    client_id: Identifier | None = None
+    """Its client identifier (option 61): text, or hex pairs with colons."""
+    uuid: UUID | None = None
+    """Its SMBIOS UUID (option 97), in either byte order."""
+    serial: Annotated[str, Field(min_length=1)] | None = None
+    """Its serial number, as a client identifier of type 0 tells it."""
+    circuit_id: Identifier | None = None
+    """The switch port that it is at (option 82.1, from a relay): text, or hex pairs with colons."""
+    remote_id: Identifier | None = None
+    """The switch that it is at (option 82.2); with `circuit_id`, both must be right."""
     ip: IPv4Address
     """Its address, for good."""
     tags: tuple[str, ...] = ()
     """Tags of its own, besides those of its pool."""
+    dhcp: DhcpOptions = DhcpOptions()
+    """What DHCP tells it; wins over everything else."""
+    boot: Literal["netboot", "local", "refuse", "once"] = "netboot"
+    """netboot: from the network, always. local: from its own disk. refuse: not at all, and it is told so. once: from
+    the network this time, and from its own disk from then on. `pxeboot node NAME boot=...` changes it at run time."""
+
+    @model_validator(mode="after")
+    def _is_told_apart(self) -> Self:
+        if not (self.macs or self.client_id or self.uuid or self.serial or self.circuit_id or self.remote_id):
+            raise ValueError("says not how to know it; give `macs`, or client_id, uuid, serial, circuit_id, remote_id")
+        return self
 
 
 class Pool(Setting):

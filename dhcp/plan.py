@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from config.dhcp import INFINITE_S
 from config.model import DhcpOptions, Farm, Subnet
 from dhcp import options
 from dhcp.options import Option
@@ -149,7 +150,7 @@ def plan(farm: Farm) -> Plan:
         networks=tuple(networks),
         by_mac={mac: host for host in hosts for mac in host.macs},
         by_address={host.address: host for host in hosts},
-        lease_s=farm.dhcp.lease_s,
+        lease_s=INFINITE_S if farm.dhcp.lease_s == "infinite" else farm.dhcp.lease_s,
         authoritative=farm.dhcp.authoritative,
         server_address=farm.server.address,
         http_port=farm.server.http_port,
@@ -191,7 +192,10 @@ def option_bytes(settings: DhcpOptions) -> OptionBytes:
         out[Option.CLASSLESS_STATIC_ROUTE] = options.encode_static_routes(
             (route.to, route.via) for route in settings.static_routes
         )
-    for number, text in settings.options.items():
+    for key, text in settings.options.items():
+        number = int(key)
+        if not isinstance(text, str):
+            raise ValueError(f"option {number} is {text!r}; write its bytes in hex, such as 0a4d0001")
         if number in OWN_OPTIONS:
             raise ValueError(f"option {number} is the protocol's own; it cannot be set by number")
         try:

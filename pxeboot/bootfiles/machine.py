@@ -52,10 +52,11 @@ class Farmhouse:
 
     def machine(self, mac: str, ip: IPv4Address, unknown_name: str) -> Machine | None:
         """Return the machine with this MAC at this address, or None when the farm gives it nothing to boot."""
-        known = self._by_mac.get(mac)
+        known = self._by_mac.get(mac) or self._by_ip.get(ip)  # a machine need not be known by its cards
         if known is not None:
             pool, node = known
-            return self._assemble(pool, node.name, mac, node.macs, ip, (*pool.tags, *node.tags))
+            macs = node.macs if mac in node.macs or not mac else (*node.macs, mac)
+            return self._assemble(pool, node.name, mac, macs, ip, (*pool.tags, *node.tags))
         for subnet in self.farm.dhcp.subnets:
             if ip in subnet.subnet and subnet.unknown is not None:
                 pool = self._pools[subnet.unknown]

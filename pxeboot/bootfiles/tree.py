@@ -118,10 +118,10 @@ class Tree:
         asker = self._who(peer)
         node = self.house.node_at(peer)
         if asker is None and node is not None:
-            return self.house.machine(node.macs[0], peer, node.name)
+            return self.house.machine(node.macs[0], peer, node.name) if node.macs else None
         if asker is None:
             return None
-        return self.house.machine(asker.mac or (node.macs[0] if node else ""), peer, asker.name)
+        return self.house.machine(asker.mac or (node.macs[0] if node and node.macs else ""), peer, asker.name)
 
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
         """Return what `name` is for `peer`, or None. Disk is read in a thread. Raises `OSError` for a broken disk."""
