@@ -25,6 +25,24 @@ class ConfigErrors(Exception):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
+def shown(value: object) -> str:
+    """Return a value as it stands in a message: short, and a list or a mapping only by that word.
+
+    >>> shown("10.0.0.256"), shown(["a"]), shown(None)
+    ("'10.0.0.256'", 'a list', 'an empty value')
+    """
+    match value:
+        case None:
+            return "an empty value"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str() if len(value) > 60:
+            return f"{value[:57]!r}..."
+    return repr(value)
+
+
 def suggestion(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return "; did you mean 'x'?" for the known word that is nearest to `word`, or nothing if none is near.
 

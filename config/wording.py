@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from config import mistakes
 from config.mistakes import suggestion
 from config.model import AddressRange, Farm
 from config.yamltree import Place
@@ -61,16 +62,7 @@ def shown(value: object, place: Place = ()) -> str:
     """
     if SECRETS.intersection(place):
         return "this value"
-    match value:
-        case None:
-            return "an empty value"
-        case dict():
-            return "a mapping"
-        case list() | tuple():
-            return "a list"
-        case str() if len(value) > 60:
-            return f"{value[:57]!r}..."
-    return repr(value)
+    return mistakes.shown(value)
 
 
 def sentence(error: ErrorDetails) -> str:
