@@ -1,0 +1,214 @@
+"""DHCP options as people write them: by name or number, with values of their type ⇄ number and bytes. Pure.
+
+A name takes a value of its type. So does a number, but there text is hex when it can be, as it always was:
+`66: 31302e30`. It can be if the bytes make sense for that option, so `67: cafe` is a file's name. What might be a
+number or hex is refused: `26: 1500` is 1500, or the bytes 15 00? A mapping with the name of a type says which, in
+every place: `{hex: 05dc}`, `{text: cafe}`, `{ip: 10.28.0.1}`, `{uint16: 1500}`. Sub-options have types by name only;
+under a number they are hex or say their type. An empty value takes away what a less specific place said.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from config import optiontext, optiontypes
+from config.mistakes import shown, suggestion
+from config.optiontable import CATALOGUE, OPTIONS, SPACES, Definition
+from config.optiontypes import ADDRESSES, NUMBERS, WORDS, Kind
+
+OWN_OPTIONS = frozenset((1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 80, 82, 118))
+"""Options that the protocol itself decides for each answer; a configuration cannot set them.
+
+80 (RFC 4039) and 118 (RFC 3011) belong here since a server sends them only to a client that did."""
+
+MOST_BYTES = 1024
+"""The longest option that still leaves room for what a client needs in a reply of 1,472 bytes."""
+
+PXE_SPACE, END = 43, 255
+
+_EMPTY: tuple[object, ...] = (None, "", [], (), {})
+_UNLISTED = "option-"
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF: ")
+
+
+def _names(rows: Iterable[Definition]) -> Mapping[str, int]:
+    return {name: row.code for row in rows for name in (row.name, *row.also)}
+
+
+_CODES = _names(OPTIONS)
+
+
+def name_of(code: int) -> str:
+    """Return an option's name, and `option-224` for one that has none.
+
+    >>> name_of(6), name_of(224)
+    ('domain-name-servers', 'option-224')
+    """
+    definition = CATALOGUE.get(code)
+    return definition.name if definition else f"{_UNLISTED}{code}"
+
+
+def code_of(name: str | int) -> int | None:
+    """Return the number of an option that is given by name or number, None if there is no such option.
+
+    >>> code_of("domain_name_servers"), code_of("150"), code_of("nonsense")
+    (6, 150, None)
+    """
+    word = str(name).strip().lower().replace("_", "-")
+    digits = word.removeprefix(_UNLISTED)
+    if digits.isdecimal() and digits.isascii():
+        return int(digits) if len(digits) <= 3 and 1 <= int(digits) <= 254 else None
+    return _CODES.get(word)
+
+
+def number_of(name: str | int) -> int:
+    """Return the number of an option that a configuration names.
+
+    Raises `ValueError` with the nearest known name if there is none.
+    """
+    code = code_of(name)
+    if code is None:
+        word = str(name).strip().lower().replace("_", "-")
+        if word.removeprefix("-").isdecimal():
+            raise ValueError(f"{word} is not the number of an option; allowed: 1 to 254")
+        raise ValueError(
+            f"there is no option {shown(str(name))}; write a name such as routers, or a number"
+            f"{suggestion(word, _CODES)}"
+        )
+    return code
+
+
+def encode(key: str | int, value: object) -> tuple[int, bytes]:
+    """Return the number and the bytes of an option; no bytes for an empty value.
+
+    Raises `ValueError` with what is wrong, what is allowed and perhaps what was meant.
+
+    >>> encode("ntp-servers", ["10.28.0.1"]), encode(150, "0a1c0002"), encode("mtu", "")
+    ((42, b'\\n\\x1c\\x00\\x01'), (150, b'\\n\\x1c\\x00\\x02'), (26, b''))
+    """
+    code = number_of(key)
+    label = f"option {code} ({name_of(code)})" if code in CATALOGUE else f"option {code}"
+    if code in OWN_OPTIONS:
+        reserved = ", ".join(map(str, sorted(OWN_OPTIONS - {code})))
+        raise ValueError(f"{label} is decided by the server for each answer, as are {reserved}")
+    if value in _EMPTY or (isinstance(value, str) and not value.strip()):
+        return code, b""
+    definition = CATALOGUE.get(code) or Definition(code, name_of(code), Kind.BINARY)
+    try:
+        by_number = str(key).strip().isdecimal() and isinstance(value, str)
+        data = _by_number(definition, str(value)) if by_number else _encode(definition, value)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{label} has {len(data)} bytes; at most {MOST_BYTES} are possible")
+    return code, data
+
+
+def decode_value(code: int, data: bytes) -> str:
+    """Return an option's value on one line, for people. It takes any bytes, and escapes what is not printable.
+
+    >>> decode_value(3, bytes((10, 28, 0, 1))), decode_value(67, b"core.efi\\0"), decode_value(3, b"\\n\\x1c")
+    ('10.28.0.1', "'core.efi\\\\x00'", '0a 1c')
+    """
+    definition = CATALOGUE.get(code)
+    found = None
+    if definition is not None and definition.kind is Kind.CODES:
+        found = ", ".join(map(name_of, data))
+    elif definition is not None:
+        found = optiontext.text_of(definition, data)
+    return optiontext.printable(optiontext.plain(data) if found is None else found)
+
+
+def _by_number(definition: Definition, text: str) -> bytes:
+    """Encode text that stands under a number: hex, or a value of the option's type.
+
+    It is hex when the bytes make sense for that option, and would be for no other reason.
+    """
+    try:
+        raw = optiontypes.raw(text)
+    except ValueError as no_hex:
+        try:
+            return _encode(definition, text)
+        except ValueError:
+            if definition.kind in ADDRESSES and set(text) <= _HEX_DIGITS:
+                raise no_hex from None
+            raise
+    sensible = optiontext.text_of(definition, raw) is not None
+    try:
+        typed = _encode(definition, text)
+    except ValueError:
+        if sensible:
+            return raw
+        allowed = f"write {definition.kind.value}, or {{hex: {text}}} if they are meant"
+        raise ValueError(f"the bytes {raw.hex(' ')} are none that it can have; {allowed}") from None
+    if not sensible:
+        return typed
+    if typed != raw and definition.kind in NUMBERS:
+        ways = f"{definition.name}: {text}, or {{hex: {text}}}"
+        raise ValueError(f"{text!r} may be {definition.kind.value}, or bytes in hex; write {ways}")
+    return raw
+
+
+def _encode(definition: Definition, value: object) -> bytes:
+    """Encode a value of the option's type, or one that says its type itself."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        word, inner = next(iter(value.items()))
+        if word in WORDS:
+            return optiontypes.encode(WORDS[word], inner)
+    match definition.kind:
+        case Kind.SPACE:
+            return _space(definition.code, value)
+        case Kind.VENDOR_SPACES:
+            return _vendor_spaces(value)
+        case kind:
+            return optiontypes.encode(kind, value, definition.least)
+
+
+def _space(code: int, value: object) -> bytes:
+    """Encode sub-options, in the order in which they are written, or the hex of all of them.
+
+    END (255) ends them if `end: true` or one of PXE's names stands there: PXE asks for it, other vendors do not.
+    """
+    if isinstance(value, str):
+        return optiontypes.raw(value)
+    known = SPACES.get(code, {})
+    names = _names(known.values())
+    out, end = b"", False
+    for key, inner in optiontypes.mapping(value, Kind.SPACE).items():
+        word = str(key).strip().lower().replace("_", "-")
+        if word in ("end", str(END)):
+            end = inner in _EMPTY or optiontypes.encode(Kind.FLAG, inner) == b"\1"
+            continue
+        sub = names.get(word)
+        end = end or (sub is not None and code == PXE_SPACE)
+        data = _sub_option(known[sub] if sub is not None else None, key, inner)
+        out += bytes((_sub_code(key, names) if sub is None else sub,)) + optiontypes.framed(data, f"sub-option {key}")
+    return out + bytes((END,)) * end
+
+
+def _sub_code(key: object, names: Mapping[str, int]) -> int:
+    word = str(key).strip()
+    if word.isdecimal() and word.isascii() and len(word) <= 3 and 1 <= int(word) <= 254:
+        return int(word)
+    listed = f", or one of {', '.join(names)}" if names else ""
+    raise ValueError(
+        f"{shown(key)} is not a sub-option; write a number from 1 to 254{listed}{suggestion(word, names)}"
+    )
+
+
+def _sub_option(definition: Definition | None, key: object, value: object) -> bytes:
+    """Encode one sub-option: of its type under its name; under a number, hex or a value that says its type."""
+    try:
+        if value in _EMPTY:
+            return b""
+        return _encode(definition or Definition(0, "", Kind.BINARY), value)
+    except ValueError as error:
+        raise ValueError(f"sub-option {key}: {error}") from None
+
+
+def _vendor_spaces(value: object) -> bytes:
+    """Option 125 (RFC 3925 section 4): for each enterprise, the length of its sub-options, and those."""
+    out = b""
+    for number, inner in optiontypes.mapping(value, Kind.VENDOR_SPACES).items():
+        packed = optiontypes.enterprise(number)
+        inside = inner if isinstance(inner, str) else optiontypes.mapping(inner, Kind.SPACE)
+        out += packed + optiontypes.framed(_space(0, inside), f"enterprise {number}")
+    return out
