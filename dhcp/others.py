@@ -137,7 +137,7 @@ class Other:
     def name(self) -> str:
         """Who it is, for people."""
         mac = self.mac or "its MAC was not seen"
-        via = f", through the relay {self.relay}" if self.relay else ""
+        via = f" through the relay {self.relay}" if self.relay else ""
         return f"{self.server_id} ({mac}) on {self.interface}{via}"
 
     def words(self) -> str:
@@ -155,11 +155,11 @@ class Other:
             said.append(f"was chosen by {self.taken.who}")
         if self.boot_server and self.boot is None:
             said.append("answers on UDP port 4011")
-        return ", ".join(said) or "answers clients"
+        return " and ".join(said) or "answers clients"
 
 
 class Others:
-    """All servers of others that were noticed lately."""
+    """All servers of others that were noticed lately. `now` is in seconds since 1970; it does little harm if it jumps."""
 
     def __init__(self, ours: Ours) -> None:
         """Start with none."""
@@ -223,14 +223,7 @@ class Others:
     def expire(self, now: float) -> None:
         """Forget servers that were silent for a day, and what was said long ago."""
         self._drop_silent(now, FORGOTTEN_S)
-        self._said = {what: time for what, time in self._said.items() if now - time < SAID_AGAIN_S}
-
-    def shift(self, by_s: float) -> None:
-        """Move every time by `by_s`: the wall clock was set, and `now` with it."""
-        for other in self._servers.values():
-            other.first_seen += by_s
-            other.last_seen += by_s
-        self._said = {what: time + by_s for what, time in self._said.items()}
+        self._said = {what: time for what, time in self._said.items() if _lately(time, now)}
 
     def _server(self, server_id: IPv4Address, mac: str, interface: str, now: float) -> Other | None:
         """Return the record of a server, made if need be; None if there is no room for it."""
@@ -293,14 +286,19 @@ class Others:
         if standing is Standing.EXPECTED:
             return None
         key = (other.server_id, other.mac, other.interface, standing)
-        if key in self._said and now - self._said[key] < SAID_AGAIN_S:
+        if key in self._said and _lately(self._said[key], now):
             return None
         if len(self._said) >= MOST_SAID:
-            self._said = {what: time for what, time in self._said.items() if now - time < SAID_AGAIN_S}
+            self._said = {what: time for what, time in self._said.items() if _lately(time, now)}
             if len(self._said) >= MOST_SAID:
                 return None
         self._said[key] = now
-        return f"another DHCP server, {other.name}: it {other.words()}"
+        return f"another DHCP server, {other.name}, {other.words()}"
+
+
+def _lately(time: float, now: float) -> bool:
+    """Whether something was said within the hour. What was said in the future was said by a clock since set back."""
+    return 0 <= now - time < SAID_AGAIN_S
 
 
 def _is(other: Other, server_id: IPv4Address, interface: str) -> bool:

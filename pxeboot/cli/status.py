@@ -107,6 +107,21 @@ def timeline(machine: dict[str, Any]) -> Any:
     return out
 
 
+def other_servers(others: list[dict[str, Any]], now: float) -> list[Any]:
+    """Return a line for each DHCP server of somebody else: red if it is in our way, yellow if it might be."""
+    from rich.text import Text
+
+    return [
+        Text(
+            f"another DHCP server: {other['server_id']} ({other['mac'] or 'its MAC was not seen'}) on"
+            f" {other['interface']} {other['what']}; seen {ago(now - other['last_seen_s'])} ago",
+            style="bold red" if other["standing"] == "conflict" else "yellow",
+        )
+        for other in others
+        if other["standing"] != "expected"
+    ]
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("--control", type=click.Path(path_type=Path), default=CONTROL, show_default=True,
@@ -120,17 +135,22 @@ def command(name: str | None, control: Path, as_json: bool, watch: bool, report:
         raise click.UsageError("--report needs the NAME of a machine")
     path = f"/v1/machines/{quote(name, safe='')}" if name else "/v1/status"
     if as_json:
-        click.echo(json.dumps(ask(control, path), indent=2))
+        whole = ask(control, path)
+        if not name:
+            whole |= ask(control, "/v1/others")
+        click.echo(json.dumps(whole, indent=2))
         return
     if report:
         click.echo(ask(control, path).get("report", "").rstrip())
         return
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
     def view() -> Any:
-        answer = ask(control, path)
-        return timeline(answer) if name else table(answer["machines"], time.time())
+        answer, now = ask(control, path), time.time()
+        if name:
+            return timeline(answer)
+        return Group(table(answer["machines"], now), *other_servers(ask(control, "/v1/others")["others"], now))
 
     console = Console()
     if not watch:
