@@ -1,12 +1,19 @@
 """DHCP options: their numbers, and their values ⇄ bytes (RFC 2132 unless a line says otherwise).
 
+What a person writes is encoded, and named, by `config.dhcpoptions`; this is about what is in a packet.
+
 A value of the wrong length counts as absent: the functions that read one return None, never raise. Text from a
 client stays bytes; whoever shows it escapes it.
 """
 
-from collections.abc import Iterable
-from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network
+import re
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from ipaddress import IPv4Address
+
+from config.optiontypes import encode_addresses as encode_addresses
+from config.optiontypes import encode_domain_search as encode_domain_search
+from config.optiontypes import encode_static_routes as encode_static_routes
 
 
 class Option(IntEnum):
@@ -107,49 +114,6 @@ def sub_options(value: bytes | None) -> dict[int, bytes]:
     return found
 
 
-def encode_addresses(addresses: Iterable[IPv4Address]) -> bytes:
-    """Encode an option that is a list of addresses (3, 6, 7, 42) or one of them (28, 54)."""
-    return b"".join(address.packed for address in addresses)
-
-
-def encode_domain_search(names: Iterable[str]) -> bytes:
-    """Encode option 119: names in DNS form, where a repeated ending is a pointer to its first place (RFC 3397).
-
-    Raises `ValueError` for a name that DNS cannot carry.
-
-    >>> encode_domain_search(["a.example", "example"])
-    b'\\x01a\\x07example\\x00\\xc0\\x02'
-    """
-    out = bytearray()
-    known: dict[tuple[str, ...], int] = {}
-    for name in names:
-        labels = tuple(name.lower().rstrip(".").split("."))
-        if not name.isascii() or any(not 0 < len(label) < 64 for label in labels) or len(name) > 253:
-            raise ValueError(f"{name!r} is not a domain name")
-        for i in range(len(labels)):
-            ending = labels[i:]
-            if ending in known:
-                out += (0xC000 | known[ending]).to_bytes(2, "big")
-                break
-            if len(out) < 0x4000:
-                known[ending] = len(out)
-            out += bytes((len(labels[i]),)) + labels[i].encode("ascii")
-        else:
-            out.append(0)
-    return bytes(out)
-
-
-def encode_static_routes(routes: Iterable[tuple[IPv4Network, IPv4Address]]) -> bytes:
-    """Encode option 121: (destination, router) pairs, with only the octets that the prefix covers (RFC 3442).
-
-    >>> encode_static_routes([(IPv4Network("10.0.0.0/8"), IPv4Address("192.0.2.1"))]).hex(" ")
-    '08 0a c0 00 02 01'
-    """
-    return b"".join(
-        bytes((to.prefixlen,)) + to.network_address.packed[: -(-to.prefixlen // 8)] + via.packed for to, via in routes
-    )
-
-
 def has_default_route(static_routes: bytes) -> bool:
     """Return whether an option 121 of ours names 0.0.0.0/0; then a client needs no option 3."""
     at = 0
@@ -158,3 +122,88 @@ def has_default_route(static_routes: bytes) -> bool:
             return True
         at += 1 + -(-static_routes[at] // 8) + 4
     return False
+
+
+class FqdnFlags(IntFlag):
+    """The flags of option 81 (RFC 4702 section 2.1)."""
+
+    S = 1  # the server updates the machine's address record
+    O = 2  # noqa: E741 -- the RFC's letter: the server does other than the client wished
+    E = 4  # the name is in DNS form
+    N = 8  # the server updates nothing
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFqdn:
+    """Option 81, once it is safe to use."""
+
+    flags: FqdnFlags
+    name: str
+    """Labels of letters, digits and hyphens with dots between them, in small letters. Empty if the client has no
+    name and asks for one."""
+
+
+_MOST_NAME_BYTES = 255
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.IGNORECASE | re.ASCII)
+
+
+def client_fqdn(value: bytes | None) -> ClientFqdn | None:
+    """Return a client's option 81 (RFC 4702), None if it is absent or its name is none that DNS takes.
+
+    The name is the client's own choice, so nothing but letters, digits, hyphens and dots is let through. In DNS
+    form its last zero may be missing, then it is part of a name; in the old form it is text.
+
+    >>> client_fqdn(bytes.fromhex("050000 03 4e4231 04 6661726d 00"))
+    ClientFqdn(flags=<FqdnFlags.S|E: 5>, name='nb1.farm')
+    """
+    if value is None or len(value) < 3:
+        return None
+    flags, rest = FqdnFlags(value[0] & 15), value[3:]
+    if not rest or rest == b"\0":
+        return ClientFqdn(flags, "")
+    labels = _labels(rest) if flags & FqdnFlags.E else rest.split(b".")
+    name = None if labels is None else _host_name(labels)
+    return None if name is None else ClientFqdn(flags, name)
+
+
+def encode_client_fqdn(asked: FqdnFlags, name: str) -> bytes:
+    """Encode the option 81 of an answer to a client that sent `asked`; `name` is what it is called.
+
+    We update no DNS (N), whatever the client wished of us (O tells it so), and the name is in the form that the
+    client used (E). The two result codes are always 255 (RFC 4702 section 2.2).
+
+    >>> encode_client_fqdn(FqdnFlags.S | FqdnFlags.E, "nb1.farm").hex(" ")
+    '0e ff ff 03 6e 62 31 04 66 61 72 6d 00'
+    """
+    flags = FqdnFlags.N | asked & FqdnFlags.E | (FqdnFlags.O if asked & FqdnFlags.S else 0)
+    encoded = encode_domain_search([name]) if asked & FqdnFlags.E else name.encode("ascii")
+    return bytes((flags, 255, 255)) + encoded
+
+
+def host_name(value: bytes | None) -> str | None:
+    """Return a client's option 12 in small letters, None if it is absent or no host name. A last NUL is let go.
+
+    >>> host_name(b"NB-1\\0"), host_name(b"nb1;reboot")
+    ('nb-1', None)
+    """
+    return _host_name(value.removesuffix(b"\0").split(b".")) if value else None
+
+
+def _labels(data: bytes) -> list[bytes] | None:
+    """The labels of one name in DNS form without pointers, None if that is not what it is."""
+    labels: list[bytes] = []
+    while data and data != b"\0":
+        if not 0 < data[0] < 64 or len(data) < 1 + data[0]:
+            return None
+        labels.append(data[1 : 1 + data[0]])
+        data = data[1 + data[0] :]
+    return labels
+
+
+def _host_name(labels: list[bytes]) -> str | None:
+    if labels[-1:] == [b""]:
+        labels = labels[:-1]
+    texts = [label.decode("latin-1") for label in labels]
+    name = ".".join(texts).lower()
+    good = texts and len(name) <= _MOST_NAME_BYTES - 2 and all(map(_LABEL.fullmatch, texts))
+    return name if good else None
