@@ -1,139 +1,178 @@
-"""What a client is, and which boot file it gets (options 60, 77, 93 and 175; RFC 4578 section 2.1)."""
+"""What a client is, and which boot file it gets (options 60, 77, 93 and 175; RFC 4578 section 2.1).
+
+What is odd about a client is in `dhcp.quirks`; which architectures there are, in `config.architectures`.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from ipaddress import IPv4Address
+from urllib.parse import quote
 
+from config.architectures import BY_CODE, BY_NAME, IPXE, Architecture
+from config.quirks import Kind, Quirk
+from dhcp import quirks
 from dhcp.options import Option
+from dhcp.quirks import Traits
+
+__all__ = ["BIOS_FILE", "BUILT_IN", "X64_FILE", "Client", "Clients", "Kind", "boot_file", "client", "is_ipxe"]
 
 BIOS_FILE = "grub/i386-pc/core.0"
 X64_FILE = "grub/x86_64-efi/core.efi"
+BUILT_IN: Mapping[str, str] = {"bios": BIOS_FILE, "uefi-x64": X64_FILE}
+"""The boot files that we make ourselves, by architecture."""
 
-ARCHITECTURES: Mapping[int, str] = {
-    0x00: "BIOS",
-    0x02: "UEFI Itanium",
-    0x06: "UEFI IA32",
-    0x07: "UEFI x64",
-    0x08: "UEFI x64",  # officially Xscale; x64 firmware sends it
-    0x09: "UEFI x64",  # officially EFI byte code; x64 firmware sends it (errata of RFC 4578)
-    0x0A: "UEFI ARM 32",
-    0x0B: "UEFI ARM 64",
-    0x0C: "PowerPC Open Firmware",
-    0x0E: "POWER OPAL",
-    0x0F: "UEFI IA32 HTTP",
-    0x10: "UEFI x64 HTTP",
-    0x11: "EFI byte code HTTP",
-    0x12: "UEFI ARM 32 HTTP",
-    0x13: "UEFI ARM 64 HTTP",
-    0x14: "BIOS HTTP",
-    0x15: "U-Boot ARM 32",
-    0x16: "U-Boot ARM 64",
-    0x17: "U-Boot ARM 32 HTTP",
-    0x18: "U-Boot ARM 64 HTTP",
-    0x19: "RISC-V 32",
-    0x1A: "RISC-V 32 HTTP",
-    0x1B: "RISC-V 64",
-    0x1C: "RISC-V 64 HTTP",
-    0x1F: "s390x",
-    0x20: "s390x extended",
-    0x25: "LoongArch 32",
-    0x26: "LoongArch 32 HTTP",
-    0x27: "LoongArch 64",
-    0x28: "LoongArch 64 HTTP",
-    0x29: "Raspberry Pi",
-}
-"""What option 93's codes mean, in words."""
-_TFTP_FILES = {0x00: BIOS_FILE, 0x07: X64_FILE, 0x08: X64_FILE, 0x09: X64_FILE}
-_HTTP_FILES = {0x10: X64_FILE}
-_UNSET = 0xFFFF
 _ARCH_IN_CLASS = re.compile(rb"Arch:([0-9]{5})")
-
-
-class Kind(Enum):
-    """How a client wants to boot; it decides the option 60 and 43 that it is answered with."""
-
-    PLAIN = auto()
-    """It only wants an address: an operating system, an initramfs."""
-    PXE = auto()
-    HTTP = auto()
-    OTHER_LOADER = auto()
-    """It wants a boot file, and is no PXE client: U-Boot, firmware of another class, plain BOOTP."""
+_IPXE_STEM = re.compile("ipxe|gpxe|^undionly|^snponly|^snp$")
+_IPXE_SUFFIXES = ("efi", "pxe", "lkrn", "0", "bin", "dsk", "usb", "iso")
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client, as far as its boot file depends on it."""
+    """A client, as far as its boot file and its replies depend on it."""
 
-    kind: Kind
-    architecture: int | None
-    """Option 93's first code that we know, else its first; None if nothing told it."""
-    ipxe: bool
     vendor_class: bytes
+    architecture: int | None
+    """What it is, as a code of option 93: what it says, or what a quirk knows better; None if nothing told it."""
+    traits: Traits
+
+    @property
+    def machine(self) -> Architecture | None:
+        """What that code means; None if we do not know."""
+        return None if self.architecture is None else BY_CODE.get(self.architecture)
+
+    @property
+    def kind(self) -> Kind:
+        """How it wants to boot."""
+        return self.traits.kind
+
+    @property
+    def ipxe(self) -> bool:
+        """Whether it is iPXE, in a ROM or loaded."""
+        return self.traits.ipxe
 
     @property
     def boots(self) -> bool:
         """Whether it wants a boot file at all."""
-        return self.kind is not Kind.PLAIN
+        return self.traits.kind is not Kind.PLAIN
+
+    @property
+    def over_http(self) -> bool:
+        """Whether its boot file is named by a URL. Its class decides it if it has one, else its architecture."""
+        machine = self.machine
+        return self.kind is Kind.HTTP or (self.kind is Kind.OTHER_LOADER and machine is not None and machine.http)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names in `dhcp.architectures` whose settings hold for it, the most specific first."""
+        own = self.machine.settings if self.machine else ()
+        return (IPXE, *own) if self.ipxe else own
 
     def __str__(self) -> str:
         name = self.vendor_class.split(b":")[0][:32]
         words = "an unnamed client" if not name else repr(name.decode("latin-1"))
-        if self.kind in (Kind.PXE, Kind.HTTP):
-            words = "PXEClient" if self.kind is Kind.PXE else "HTTPClient"
+        if name in (b"PXEClient", b"HTTPClient"):
+            words = name.decode()
         if self.ipxe:
             words = f"iPXE, {words}"
         if not self.boots:
             return words
         if self.architecture is None:
             return f"unknown architecture ({words})"
-        return f"{ARCHITECTURES.get(self.architecture, f'architecture {self.architecture}')} ({words})"
+        return f"{self.machine.words if self.machine else f'architecture {self.architecture}'} ({words})"
 
 
-def client(options: Mapping[int, bytes], *, bootp: bool = False) -> Client:
-    """Return what the options of a request say about its sender. `bootp`: it has no message type.
+def client(
+    options: Mapping[int, bytes],
+    mac: str = "",
+    user: Sequence[Quirk] = (),
+    served: Collection[str] = BUILT_IN,
+    *,
+    bootp: bool = False,
+) -> Client:
+    """Return what the options of a request say about its sender.
 
-    Option 93 is a list, and the first code that we have a file for counts. If it is absent, unset (FF FF, U-Boot)
-    or of odd length, the class text decides: `Arch:00007` in decimal. A PXE or BOOTP client that says nothing
-    is taken for a BIOS, the only kind older than these options.
+    Option 93 is a list, and the first code counts that we have a boot file for: `served` names those architectures.
+    If it is absent, unset (FF FF, U-Boot) or of odd length, the class text decides: `Arch:00007` in decimal. `mac`
+    is lower-case hex pairs with colons, `user` are the configuration's quirks, and `bootp` says that the request has
+    no message type that counts.
     """
+    if bootp:
+        options = {code: value for code, value in options.items() if code != Option.DHCP_MESSAGE_TYPE}
     vendor_class = options.get(Option.VENDOR_CLASS_IDENTIFIER, b"")
-    codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
-    ipxe = Option.IPXE in options or options.get(Option.USER_CLASS) in (b"iPXE", b"\x04iPXE")
-    if vendor_class.startswith(b"HTTPClient"):
-        kind = Kind.HTTP
-    elif vendor_class.startswith(b"PXEClient") or ipxe:
-        kind = Kind.PXE
-    elif bootp or codes or vendor_class.startswith((b"U-Boot", b"HW-Client")):
-        kind = Kind.OTHER_LOADER
-    else:
-        kind = Kind.PLAIN
+    traits = quirks.combine(quirks.match(options, mac, user))
+    codes = quirks.architecture_codes(options)
     if not codes and (text := _ARCH_IN_CLASS.search(vendor_class)):
         codes = [int(text[1])]
-    files = _HTTP_FILES if kind is Kind.HTTP else _TFTP_FILES
-    architecture = next((code for code in codes if code in files), codes[0] if codes else None)
-    if architecture is None and (bootp or kind is Kind.PXE):
-        architecture = 0
-    return Client(kind, architecture, ipxe, vendor_class)
+    if traits.architecture is not None:
+        codes = [BY_NAME[traits.architecture].code]
+    elif not codes and traits.architecture_unless_told is not None:
+        codes = [BY_NAME[traits.architecture_unless_told].code]
+    known = [code for code in codes if code in BY_CODE]
+    with_file = [code for code in known if any(name in served for name in BY_CODE[code].settings)]
+    return Client(vendor_class, next(iter((*with_file, *known, *codes)), None), traits)
 
 
-def boot_file(client: Client, server: IPv4Address, http_port: int) -> str | None:
-    """Return the boot file's name for TFTP, or its URL for a client that boots over HTTP; None: we have none.
+class Clients:
+    """Says what clients are, as `client` does, and remembers it by what they sent: one farm has few kinds of them."""
 
-    iPXE gets the same file as any client of its architecture. We serve no iPXE, so it cannot meet itself again.
+    def __init__(self, user: Sequence[Quirk] = (), served: Collection[str] = BUILT_IN) -> None:
+        self._user = tuple(user)
+        self._served = frozenset(served)
+        table = quirks.effective(user)
+        looked_at = {code for quirk in table for code in (*quirk.match.has_options, *quirk.match.lacks_options)}
+        self._looked_at = tuple(sorted(looked_at))
+        self._macs = tuple({prefix for quirk in table for prefix in quirk.match.macs})
+        self._machine_ids = tuple({prefix for quirk in table for prefix in quirk.match.machine_ids})
+        self._known: dict[tuple[object, ...], Client] = {}
+
+    def client(self, options: Mapping[int, bytes], mac: str) -> Client:
+        """Return what `client` returns for this farm."""
+        machine_id = options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"").hex(":")
+        key = (
+            options.get(Option.VENDOR_CLASS_IDENTIFIER),
+            options.get(Option.USER_CLASS),
+            options.get(Option.CLIENT_SYSTEM_ARCHITECTURE),
+            tuple(code in options for code in self._looked_at),
+            mac.startswith(self._macs) and tuple(prefix for prefix in self._macs if mac.startswith(prefix)),
+            machine_id.startswith(self._machine_ids)
+            and tuple(prefix for prefix in self._machine_ids if machine_id.startswith(prefix)),
+        )
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()  # clients that are made up; real ones are back at once
+            found = self._known[key] = client(options, mac, self._user, self._served)
+        return found
+
+
+def boot_file(client: Client, server: IPv4Address, http_port: int, configured: Sequence[str] = ()) -> str | None:
+    """Return the boot file's name for TFTP, or its URL for a client that boots over HTTP; None: there is none.
+
+    `configured` is what the configuration names for this client, the most specific first; an empty one says that he
+    gets none. iPXE is never given iPXE again, which would load itself for ever: such a file is passed over for it.
+    What nobody configures is our own GRUB, which iPXE starts as well as any ROM does.
     """
-    if client.architecture is None or not client.boots:
+    if not client.boots:
         return None
-    if client.kind is Kind.HTTP:
-        name = _HTTP_FILES.get(client.architecture)
-        port = "" if http_port == 80 else f":{http_port}"
-        return None if name is None else f"http://{server}{port}/{name}"
-    return _TFTP_FILES.get(client.architecture)
+    name = next((name for name in configured if not (client.ipxe and is_ipxe(name))), None)
+    if name is None and client.machine is not None:
+        name = next((BUILT_IN[name] for name in client.machine.settings if name in BUILT_IN), None)
+    if not name or not client.over_http or "://" in name:
+        return name or None
+    port = "" if http_port == 80 else f":{http_port}"
+    path = "/".join(part for part in name.split("/") if part)  # some firmware refuses // in a URL's path
+    return f"http://{server}{port}/{quote(path, safe='/:@!$&+,;=~%?')}"
 
 
-def _architectures(value: bytes) -> list[int]:
-    if len(value) % 2:
-        return []
-    codes = [int.from_bytes(value[i : i + 2], "big") for i in range(0, len(value), 2)]
-    return [code for code in codes if code != _UNSET]
+def is_ipxe(name: str) -> bool:
+    """Return whether a boot file's name is that of an iPXE program, and not of a script or of something else.
+
+    >>> is_ipxe("undionly.kpxe"), is_ipxe("http://192.0.2.1/ipxe-x64.efi?v=2"), is_ipxe("boot/menu.ipxe")
+    (True, True, False)
+    """
+    stem, _, suffix = name.partition("?")[0].rpartition("/")[2].lower().rpartition(".")
+    if suffix in ("kpxe", "kkpxe", "kkkpxe"):
+        return True
+    return suffix in _IPXE_SUFFIXES and _IPXE_STEM.search(stem) is not None

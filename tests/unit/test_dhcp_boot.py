@@ -42,8 +42,8 @@ def test_a_recorded_client_gets_its_file(name: str, kind: Kind, file: str | None
         pytest.param(b"\0\x0b", PXE % 11, None, id="arm64"),
         pytest.param(b"\0\x10", HTTP % 16, f"http://10.77.0.1/{X64_FILE}", id="http"),
         pytest.param(b"\0\x13", HTTP % 19, None, id="http-arm64"),
-        pytest.param(b"\0\7", HTTP % 7, None, id="http-of-a-tftp-architecture"),
-        pytest.param(b"\0\x10", PXE % 7, None, id="tftp-of-an-http-architecture"),
+        pytest.param(b"\0\7", HTTP % 7, f"http://10.77.0.1/{X64_FILE}", id="http-of-a-tftp-architecture"),
+        pytest.param(b"\0\x10", PXE % 7, X64_FILE, id="tftp-of-an-http-architecture"),
         pytest.param(b"\0\x0b\0\7", PXE % 11, X64_FILE, id="the-one-we-have-of-several"),
         pytest.param(b"\xff\xff", PXE % 7, X64_FILE, id="unset-so-the-text"),
         pytest.param(b"", PXE % 7, X64_FILE, id="missing-so-the-text"),
@@ -58,7 +58,7 @@ def test_a_recorded_client_gets_its_file(name: str, kind: Kind, file: str | None
     ],
 )
 def test_the_architecture_decides(architecture: bytes, vendor_class: bytes, file: str | None) -> None:
-    options = {93: architecture, 60: vendor_class}
+    options = {53: b"\1", 93: architecture, 60: vendor_class}
     assert boot_file(client({k: v for k, v in options.items() if v}), SERVER, 80) == file
 
 
