@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
+from config.quirks import Quirk
 from config.setting import Prefix, Range, Setting
 
 INFINITE_S = 0xFFFFFFFF
@@ -116,6 +117,8 @@ class Dhcp(DhcpOptions):
     """Options by the name of a shared network."""
     architectures: dict[str, DhcpOptions] = {}
     """Options by the client's architecture (bios, uefi-x64, uefi-arm64 ...), or `ipxe` for iPXE on any of them."""
+    quirks: tuple[Quirk, ...] = ()
+    """What firmware needs that our own table does not know of; wins over that."""
     lease_s: LeaseSeconds = 86400
     """How long a lease lasts, in seconds, or `infinite`."""
     shortest_lease_s: Annotated[int, Field(ge=60, lt=INFINITE_S)] = 60

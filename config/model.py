@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
+from config.quirks import Quirk
 from config.setting import AddressRange, Mac, Prefix, Range, Setting, parse_mac, parse_range
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NodeSettings",
     "Pool",
     "Prefix",
+    "Quirk",
     "Range",
     "Route",
     "Server",

@@ -3,12 +3,12 @@
 It differs from the RFC where a farm of machines that boot needs it:
 
 - A client is its MAC; option 61 is echoed and otherwise ignored, since a ROM, a boot loader and a system that run
-  one after the other on one machine each send another one.
+  one after the other on one machine each send another one. `match_client_id` turns that round.
 - A client that renews an address of our pool which nobody holds gets it, although we have no record of him: we may
   have lost it, and to refuse him would take a running machine off the network.
 - A known machine's address is a function of the configuration: it needs no record, and no disk.
 - A machine that declines its static address is reported, and offered it again: there is no other for it.
-- Options 118 (subnet selection) and client identifiers without a hardware address (InfiniBand) are not read.
+- Where addresses are somebody else's affair (`proxy`), those that boot are told what, and others hear nothing.
 """
 
 from collections import Counter
@@ -16,54 +16,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from config.dhcp import INFINITE_S
 from config.events import Stage
-from dhcp import options, replies
-from dhcp.leases import Lease, Leases
+from dhcp import options, proxy, replies
+from dhcp.actions import Action, Happened, Probe, Store
+from dhcp.leases import NEVER, Lease, Leases
 from dhcp.options import MessageType, Option
-from dhcp.plan import Host, Plan
-from dhcp.replies import Send
-from dhcp.request import Arrival, Ignored, Reason, Request, understand
+from dhcp.plan import Plan
+from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
+from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
 
-SHORTEST_LEASE_S = 60
-"""A client that asks for less time than this gets this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Have this lease on disk before carrying out the actions after it; if that fails, drop those.
-
-    A lease that was stored before comes again when a client repeats itself, so that the answer waits for a write
-    that is still under way.
-    """
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """Tell people what happened to a machine."""
-
-    mac: str
-    stage: Stage
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Find out by ARP whether somebody on the link uses `address`, then carry out `then`.
-
-    If somebody does, carry out what `Server.in_use` returns instead. Nobody else waits meanwhile; the answer is to
-    come in a third of a second.
-    """
-
-    address: IPv4Address
-    then: "tuple[Action, ...]"
-    request: Request
-    """Whose address it is to be."""
-
-
-Action = Send | Store | Happened | Ignored | Probe
+MOST_PROBED = 3
+"""Addresses that are looked for on the network for one DHCPDISCOVER; the client repeats itself after that."""
+__all__ = ["Action", "Happened", "Holder", "Ignored", "Probe", "Server", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +56,20 @@ class Server:
 
     def __init__(self, plan: Plan, records: Iterable[Lease], now: float) -> None:
         self.plan = plan
-        self.leases = Leases(records, now, plan.lease_s)
+        self.leases = Leases(records, now, plan.longest_lease_s, plan.offer_hold_s, plan.quarantine_s)
+        self.intents: dict[str, str] = {}
+        """Boot intents by machine name, over the configured ones (`config.model.Node.boot`)."""
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
         self._own: frozenset[IPv4Address] = frozenset()
         self._granted: dict[IPv4Address, _Grant] = {}
+        self._heard = proxy.Heard()
 
     def receive(self, message: Message, received: Arrival, now: float) -> list[Action]:
         """Return what to do about one message."""
         if received.address not in self._own:
             self._own |= {received.address}
-        request = understand(message, received, self.plan)
+        request = understand(message, received, self.plan, self.intents)
         actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
         for action in actions:
             if isinstance(action, Ignored):
@@ -123,7 +92,14 @@ class Server:
 
     def in_use(self, probe: Probe, now: float) -> list[Action]:
         """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
-        return self._answer(probe.request, now)
+        request = probe.request
+        declined = self.leases.found_in_use(request.identity, probe.address, now)
+        detail = f"another machine uses {probe.address}, so it is offered another address"
+        actions: list[Action] = [Happened(request.mac, Stage.FAILED, detail)] if probe.tries == 1 else []
+        if declined is None or probe.tries >= MOST_PROBED:
+            return [*actions, *([] if declined is None else [Store(declined)])]
+        # The record is stored beside the offer, not before it: nothing is promised by it.
+        return [*actions, *self._discover(request, now, probe.tries + 1), Store(declined)]
 
     def reload(self, plan: Plan) -> None:
         """Take a new configuration. Leases stay; what changed for a machine counts from its next request.
@@ -135,28 +111,34 @@ class Server:
                 del self._granted[address]
                 self.leases.remember(Lease(address, grant.mac, grant.expires))
         self.plan = plan
+        self.leases.offer_hold_s, self.leases.quarantine_s = plan.offer_hold_s, plan.quarantine_s
         self.leases.pools_changed()
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""
         self.leases.shift(by_s)
         for grant in self._granted.values():
-            grant.expires += by_s
+            grant.expires += by_s if grant.expires != NEVER else 0
 
     def who(self, address: IPv4Address, now: float) -> Holder | None:
         """Return whose address this is now. A static one is always its machine's, another while its lease lasts."""
         host = self.plan.by_address.get(address)
         lease = self.leases.bound(address, now)
-        if lease is not None and (host is None or lease.mac not in host.macs):
-            known = self.plan.by_mac.get(lease.mac)
-            return Holder(lease.mac, known.name if known else None, address)
+        mac = lease.mac if lease is not None else self._heard.at(address)
+        if mac is not None and (host is None or mac not in host.macs):
+            known = self.plan.by_mac.get(mac)
+            return Holder(mac, known.name if known else None, address)
         if host is None:
             return None
         grant = self._granted.get(address)
         only = host.macs[0] if len(host.macs) == 1 else None
-        return Holder(grant.mac if grant and grant.mac in host.macs else only, host.name, address)
+        return Holder(grant.mac if grant else mac or only, host.name, address)
 
     def _answer(self, request: Request, now: float) -> list[Action]:
+        if request.relayed and request.message.giaddr in self._own:
+            return _ignore(request, Reason.BAD_RELAY, f"giaddr is {request.message.giaddr}, ours")
+        if request.network.proxy or request.arrival.port == BOOT_SERVER_PORT:
+            return proxy.answer(request, self.plan, self._heard)
         match request.message_type:
             case None:
                 return self._bootp(request)
@@ -173,30 +155,32 @@ class Server:
             case MessageType.DHCPOFFER | MessageType.DHCPACK | MessageType.DHCPNAK:
                 return _ignore(request, Reason.NOT_A_REQUEST, f"{request.message_type.name} is a server's")
 
-    def _discover(self, request: Request, now: float) -> list[Action]:
-        address = self._static(request, now)
+    def _discover(self, request: Request, now: float, tries: int = 1) -> list[Action]:
+        static = address = self._static(request, now)
         if address is None:
-            pool = request.network.pool
-            if pool is None:
+            if not request.pools:
                 detail = _without_address(request)
-                return [
-                    *_begins(request, f"; {detail}"),
-                    Ignored(request.mac, Reason.NO_ADDRESS, detail),
-                ]
-            address = self.leases.choose(request.mac, pool, request.requested, self._own, now)
+                return [*_begins(request, f"; {detail}"), Ignored(request.mac, Reason.NO_ADDRESS, detail)]
+            address = self.leases.choose(request.identity, request.pools, request.requested, self._own, now)
             if address is None:
-                return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pool of {request.network.network}")
-            self.leases.offer(request.mac, address, now)
-        offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self._lease_s(request))
-        if request.host is None and not request.network.unknown_boots:
-            return [offer, *_begins(request, "; it is not configured, so it gets one and nothing to boot")]
-        return [offer, *_begins(request), *self._without_file(request)]
+                wire = ", ".join(str(network.network) for network in request.link)
+                return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
+            is_known = self.leases.offered(request.identity, now) == address or self.leases.bound(address, now)
+            self.leases.offer(request.identity, address, now)
+        offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self._lease_s(request, address))
+        if request.host is None and not (request.network_of(address) or request.network).unknown_boots:
+            then = [offer, *_begins(request, "; it is not configured, so it gets one and nothing to boot")]
+        else:
+            then = [offer, *_begins(request), *self._without_file(request, address)]
+        if static is None and self.plan.probe and not request.relayed and not is_known:
+            return [Probe(address, tuple(then), request, tries)]
+        return then
 
     def _request(self, request: Request, now: float) -> list[Action]:
         """A DHCPREQUEST, by the state that its sender is in (RFC 2131 section 4.3.2, table 4)."""
         ciaddr = request.message.ciaddr
         if request.chosen_server is not None and not request.is_for_us:
-            self.leases.withdraw(request.mac)
+            self.leases.withdraw(request.identity)
             return _ignore(request, Reason.OTHER_SERVER, f"it chose {request.chosen_server}")
         if request.requested is None:
             if ciaddr == NO_ADDRESS:
@@ -215,20 +199,19 @@ class Server:
         """A client that was restarted asks whether it may keep its address."""
         static = self._static(request, now)
         record = self.leases.record(address)
-        pool = request.network.pool
-        known = static is not None or (pool is not None and self.leases.bound_to(request.mac, pool, now) is not None)
-        remembered = static is not None or (record is not None and record.mac == request.mac)
+        known = static is not None or self.leases.bound_to(request.identity, request.pools, now) is not None
+        remembered = static is not None or (record is not None and record.client == request.identity)
         if remembered and self._may_have(request, address, now):
             return self._acknowledge(request, address, now)
-        return self._refuse(request, address, known=known and request.network.is_host(address))
+        return self._refuse(request, address, known=known and request.network_of(address) is not None)
 
     def _renewing(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
         """RENEWING (sent to us) or REBINDING (to everybody): the client has the address in use."""
         if self._may_have(request, address, now):
             return self._acknowledge(request, address, now, renewal=True)
-        taken = address in self.plan.by_address or not self.leases.is_free(address, request.mac, now)
+        taken = address in self.plan.by_address or not self.leases.is_free(address, request.identity, now)
         known = taken or self._static(request, now) is not None
-        return self._refuse(request, address, known=known and request.network.is_host(address))
+        return self._refuse(request, address, known=known and request.network_of(address) is not None)
 
     def _refuse(self, request: Request, address: IPv4Address, *, known: bool) -> list[Action]:
         """Tell a client that its address is wrong, if we are the one to know: it is ours, or we are authoritative."""
@@ -239,14 +222,15 @@ class Server:
     def _acknowledge(
         self, request: Request, address: IPv4Address, now: float, *, renewal: bool = False
     ) -> list[Action]:
-        lease_s = self._lease_s(request)
+        lease_s = self._lease_s(request, address)
         actions: list[Action] = []
         if address == request.static_address:
-            self._granted[address] = _Grant(request.mac, int(now) + lease_s)
-            self.leases.withdraw(request.mac)
+            expires = NEVER if lease_s == INFINITE_S else int(now) + lease_s
+            self._granted[address] = _Grant(request.mac, expires)
+            self.leases.withdraw(request.identity)
         else:
-            lease = self.leases.bind(request.mac, address, lease_s, now)
-            lease_s = max(1, int(lease.expires - now))
+            lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
+            lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
             actions.append(Store(lease))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
@@ -271,7 +255,7 @@ class Server:
         ciaddr = request.message.ciaddr
         if ciaddr == NO_ADDRESS and not request.relayed:
             return _ignore(request, Reason.INCOMPLETE, "DHCPINFORM without ciaddr")
-        if ciaddr != NO_ADDRESS and (not request.network.is_host(ciaddr) or ciaddr in self._own):
+        if ciaddr != NO_ADDRESS and (request.network_of(ciaddr) is None or ciaddr in self._own):
             return _ignore(request, Reason.NOT_OURS, f"DHCPINFORM for {ciaddr}")
         return [replies.grant(request, self.plan, MessageType.DHCPACK, NO_ADDRESS, None)]
 
@@ -283,14 +267,14 @@ class Server:
         if address == request.static_address:
             detail = f"another machine uses {address}, which is configured for this one"
             return [Happened(request.mac, Stage.FAILED, detail)]
-        held = self.leases.offered(request.mac, now) == address
+        held = self.leases.offered(request.identity, now) == address
         bound = self.leases.bound(address, now)
-        if not held and (bound is None or bound.mac != request.mac):
+        if not held and (bound is None or bound.client != request.identity):
             return _ignore(request, Reason.NOT_OURS, f"DHCPDECLINE of {address}, which is not its own")
-        declined = self.leases.decline(request.mac, address, now)
+        declined = self.leases.decline(request.identity, address, now)
         if declined is None:
             return _ignore(request, Reason.TOO_MANY_DECLINED, f"{address} stays in the pool")
-        detail = f"another machine uses {address}; nobody gets it for 24 hours"
+        detail = f"another machine uses {address}; nobody gets it for {_hours(self.plan.quarantine_s)}"
         return [Store(declined), Happened(request.mac, Stage.FAILED, detail)]
 
     def _release(self, request: Request, now: float) -> list[Action]:
@@ -301,7 +285,7 @@ class Server:
         if address == request.static_address:
             self._granted.pop(address, None)
             return []
-        released = self.leases.release(request.mac, address, now)
+        released = self.leases.release(request.identity, address, now)
         if released is None:
             return _ignore(request, Reason.NOT_OURS, f"DHCPRELEASE of {address}, which is not its own")
         return [Store(released)]
@@ -312,7 +296,7 @@ class Server:
         if address is None or host is None:
             return None
         lease = self.leases.bound(address, now)
-        return address if lease is None or lease.mac in host.macs else None
+        return address if lease is None or lease.mac in host.macs or lease.mac == request.mac else None
 
     def _may_have(self, request: Request, address: IPv4Address, now: float) -> bool:
         """Return whether an ACK for `address` would take it from nobody.
@@ -323,27 +307,32 @@ class Server:
         static = self._static(request, now)
         if static is not None:
             return address == static
-        pool = request.network.pool
-        if pool is None or address not in pool or address in self._own:
+        if request.pool_of(address) is None or address in self._own:
             return False
-        if not self.leases.is_free(address, request.mac, now):
+        if not self.leases.is_free(address, request.identity, now):
             return False
-        bound = self.leases.bound_to(request.mac, pool, now)
-        entitled = {self.leases.offered(request.mac, now), bound.address if bound else None} - {None}
+        bound = self.leases.bound_to(request.identity, request.pools, now)
+        entitled = {self.leases.offered(request.identity, now), bound.address if bound else None} - {None}
         return not entitled or address in entitled
 
-    def _lease_s(self, request: Request) -> int:
-        """The client's wish (option 51), within limits; ours if it has none."""
-        wish = options.number(request.message.options.get(Option.IP_ADDRESS_LEASE_TIME), 4) or self.plan.lease_s
-        return min(max(wish, SHORTEST_LEASE_S), self.plan.lease_s)
+    def _lease_s(self, request: Request, address: IPv4Address) -> int:
+        """The client's wish (option 51), within limits; what is configured for it if it has none."""
+        plan = self.plan
+        default = told(request, plan, address).lease_s
+        wish = options.number(request.message.options.get(Option.IP_ADDRESS_LEASE_TIME), 4) or default
+        return min(max(wish, plan.shortest_lease_s), max(plan.longest_lease_s, default))
 
     def _has(self, request: Request, address: IPv4Address) -> str:
-        file = replies.boot_file(request, self.plan)
+        file = replies.boot_file(request, self.plan, address)
         return f"{address}, boots {file!r}" if file else f"{address}"
 
-    def _without_file(self, request: Request) -> list[Action]:
+    def _without_file(self, request: Request, address: IPv4Address) -> list[Action]:
         """Report a machine that is to boot and cannot."""
-        if not request.client.boots or replies.boot_file(request, self.plan) is not None:
+        if (
+            not request.client.boots
+            or request.client.traits.own_file_names
+            or replies.boot_file(request, self.plan, address)
+        ):
             return []
         detail = f"there is no boot file for {request.client}"
         return [Happened(request.mac, Stage.FAILED, detail)]
@@ -362,7 +351,11 @@ def _ignore(request: Request, reason: Reason, detail: str) -> list[Action]:
 
 def _without_address(request: Request) -> str:
     """Why a machine gets no address where there is no pool."""
-    host: Host | None = request.host
+    host = request.host
     if host is None:
         return f"it is not configured, and {request.network.network} has no pool"
     return f"its address {host.address} cannot be used in {request.network.network}, which has no pool"
+
+
+def _hours(seconds: int) -> str:
+    return f"{seconds // 3600} hours" if seconds % 3600 == 0 else f"{seconds} s"

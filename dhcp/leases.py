@@ -6,21 +6,24 @@ are not here: they are a function of the configuration, and their addresses are 
 
 import math
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address
 from zlib import crc32
 
+from config.dhcp import INFINITE_S
 from dhcp.plan import DynamicPool
 from dhcp.search import Search
 
-OFFER_HOLD_S = 60.0
-"""How long an offered address waits for its REQUEST; clients repeat for up to 32 s."""
+OFFER_HOLD_S = 60
+"""How long an offered address waits for its REQUEST unless told otherwise; clients repeat for up to 32 s."""
 QUARANTINE_S = 86400
-"""How long an address that a client found in use (DHCPDECLINE) is given to nobody."""
+"""How long an address that is in use already (DHCPDECLINE, ARP) is given to nobody unless told otherwise."""
 MOST_QUARANTINES_A_MINUTE = 10
 """A client that declines everything must not be able to empty the pool."""
+SOMEBODY = "somebody"
+"""The client of an address that was found in use, we do not know by whom."""
 MOST_RECORDS = 131072
 """Addresses remembered in all pools together. A pool may be larger; it then counts as empty at this point."""
 NEVER = 1 << 48
@@ -61,21 +64,31 @@ class Lease:
 
 @dataclass(slots=True)
 class _Offer:
-    mac: str
+    client: str
     until: float
 
 
 class Leases:
     """All dynamic leases, and the offers that wait for a REQUEST."""
 
-    def __init__(self, records: Iterable[Lease], now: float, longest_s: int) -> None:
-        """Take what was stored. No record holds for more than `longest_s` (or a quarantine) from `now`.
+    def __init__(
+        self,
+        records: Iterable[Lease],
+        now: float,
+        longest_s: int,
+        offer_hold_s: int = OFFER_HOLD_S,
+        quarantine_s: int = QUARANTINE_S,
+    ) -> None:
+        """Take what was stored. No record holds for more than `longest_s` (or a quarantine) from `now`, but for one
+        that never ends.
 
         A clock that was wrong when a record was written can then neither keep its address for ever, nor, since
         addresses never used are given out first, hand it to somebody else at once.
         """
+        self.offer_hold_s = offer_hold_s
+        self.quarantine_s = quarantine_s
         self._records: dict[int, Lease] = {}
-        self._of_mac: dict[str, set[int]] = {}
+        self._of_client: dict[str, set[int]] = {}
         self._offers: dict[int, _Offer] = {}
         self._offered_to: dict[str, int] = {}
         self._searches: dict[DynamicPool, Search] = {}
@@ -83,9 +96,9 @@ class Leases:
         for lease in records:
             match lease.state:
                 case State.BOUND:
-                    latest = math.ceil(now) + longest_s
+                    latest = NEVER if lease.expires == NEVER else math.ceil(now) + longest_s
                 case State.DECLINED:
-                    latest = math.ceil(now) + QUARANTINE_S
+                    latest = math.ceil(now) + quarantine_s
                 case State.RELEASED:
                     latest = math.floor(now)
             self.remember(replace(lease, expires=latest) if lease.expires > latest else lease)
@@ -106,100 +119,122 @@ class Leases:
         lease = self._records.get(int(address))
         return lease if lease is not None and lease.state is State.BOUND and lease.expires > now else None
 
-    def bound_to(self, mac: str, pool: DynamicPool, now: float) -> Lease | None:
-        """Return the lease that `mac` holds in `pool` now; of several, the one that lasts longest."""
+    def bound_to(self, client: str, pools: Sequence[DynamicPool], now: float) -> Lease | None:
+        """Return the lease that `client` holds in one of `pools` now; of several, the one that lasts longest."""
         held = [
             lease
-            for lease in (self._records[address] for address in self._of_mac.get(mac, ()))
-            if lease.state is State.BOUND and lease.expires > now and lease.address in pool
+            for lease in (self._records[address] for address in self._of_client.get(client, ()))
+            if lease.state is State.BOUND and lease.expires > now and any(lease.address in pool for pool in pools)
         ]
         return max(held, key=lambda lease: lease.expires, default=None)
 
-    def is_free(self, address: IPv4Address, mac: str, now: float) -> bool:
-        """Return whether `mac` could have `address` now, as far as leases and offers go."""
-        return self._free_at(int(address), mac, now) <= now
+    def is_free(self, address: IPv4Address, client: str, now: float) -> bool:
+        """Return whether `client` could have `address` now, as far as leases and offers go."""
+        return self._free_at(int(address), client, now) <= now
 
-    def offered(self, mac: str, now: float) -> IPv4Address | None:
-        """Return the address that is on offer to `mac`."""
-        address = self._offered_to.get(mac)
+    def offered(self, client: str, now: float) -> IPv4Address | None:
+        """Return the address that is on offer to `client`."""
+        address = self._offered_to.get(client)
         if address is None or self._offers[address].until <= now:
             return None
         return IPv4Address(address)
 
     def choose(
-        self, mac: str, pool: DynamicPool, wanted: IPv4Address | None, own: Container[IPv4Address], now: float
+        self,
+        client: str,
+        pools: Sequence[DynamicPool],
+        wanted: IPv4Address | None,
+        own: Container[IPv4Address],
+        now: float,
     ) -> IPv4Address | None:
-        """Return the address that `mac` should get, or None if the pool has none left (RFC 2131 section 4.3.1).
+        """Return the address that `client` should get, or None if `pools` have none left (RFC 2131 section 4.3.1).
 
         In this order: the address it has; the one on offer to it; the one it had; the one it asks for; one that
         nobody ever had; one whose lease is over. `own` are our addresses, given to nobody.
         """
         candidates: list[IPv4Address] = []
-        if (current := self.bound_to(mac, pool, now)) is not None:
+        if (current := self.bound_to(client, pools, now)) is not None:
             candidates.append(current.address)
-        if (offered := self.offered(mac, now)) is not None:
+        if (offered := self.offered(client, now)) is not None:
             candidates.append(offered)
-        before = [self._records[address] for address in self._of_mac.get(mac, ())]
+        before = [self._records[address] for address in self._of_client.get(client, ())]
         candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
         if wanted is not None:
             candidates.append(wanted)
         for address in candidates:
-            if address in pool and address not in own and self.is_free(address, mac, now):
+            if any(address in pool for pool in pools) and address not in own and self.is_free(address, client, now):
                 return address
-        return self._search(mac, pool, own, now)
+        found = (self._search(client, pool, own, now) for pool in pools)
+        return next((address for address in found if address is not None), None)
 
-    def offer(self, mac: str, address: IPv4Address, now: float) -> None:
-        """Keep `address` for `mac` for `OFFER_HOLD_S`; an earlier offer to it ends."""
-        self.withdraw(mac)
-        self._offers[int(address)] = _Offer(mac, now + OFFER_HOLD_S)
-        self._offered_to[mac] = int(address)
+    def offer(self, client: str, address: IPv4Address, now: float) -> None:
+        """Keep `address` for `client` for `offer_hold_s`; an earlier offer to it ends."""
+        self.withdraw(client)
+        self._offers[int(address)] = _Offer(client, now + self.offer_hold_s)
+        self._offered_to[client] = int(address)
 
-    def withdraw(self, mac: str) -> None:
-        """End the offer to `mac`, if there is one: it chose another server, or has its lease."""
-        if (address := self._offered_to.pop(mac, None)) is not None:
+    def withdraw(self, client: str) -> None:
+        """End the offer to `client`, if there is one: it chose another server, or has its lease."""
+        if (address := self._offered_to.pop(client, None)) is not None:
             del self._offers[address]
             for search in self._searches.values():
                 search.freed(address)
 
-    def bind(self, mac: str, address: IPv4Address, lease_s: int, now: float) -> Lease:
-        """Give `address` to `mac` for `lease_s`, and return the record that must be on disk before the ACK leaves.
+    def bind(self, client: str, address: IPv4Address, lease_s: int, now: float, mac: str = "") -> Lease:
+        """Give `address` to `client` for `lease_s`, and return the record that must be on disk before the ACK leaves.
 
         In the first quarter of a lease of this length, the record is the one there is (so is its expiry).
         """
         lease = self._records.get(int(address))
-        self.withdraw(mac)
+        self.withdraw(client)
         if (
             lease is None
-            or lease.client != mac
+            or lease.client != client
             or lease.state is not State.BOUND
-            or not _FULL_LEASE_SHARE * lease_s <= lease.expires - now < lease_s + 1
+            or not (lease.expires == NEVER if lease_s == INFINITE_S else _is_fresh(lease, lease_s, now))
         ):
-            lease = Lease(address, mac, math.ceil(now) + lease_s)
+            expires = NEVER if lease_s == INFINITE_S else math.ceil(now) + lease_s
+            lease = Lease(address, client, expires, mac=mac)
             self.remember(lease)
         return lease
 
-    def release(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
-        """End the lease of `address` if it is `mac`'s, and return its record, which still remembers whose it was."""
+    def release(self, client: str, address: IPv4Address, now: float) -> Lease | None:
+        """End the lease of `address` if it is `client`'s, and return its record, which remembers whose it was."""
         lease = self.bound(address, now)
-        if lease is None or lease.client != mac:
+        if lease is None or lease.client != client:
             return None
         self.remember(released := replace(lease, state=State.RELEASED, expires=math.floor(now)))
         return released
 
-    def decline(self, mac: str, address: IPv4Address, now: float) -> Lease | None:
-        """Put `address` in quarantine if it is leased or on offer to `mac`, and return the record.
+    def decline(self, client: str, address: IPv4Address, now: float) -> Lease | None:
+        """Put `address` in quarantine if it is leased or on offer to `client`, and return the record.
 
         None if it is not, or after `MOST_QUARANTINES_A_MINUTE`.
         """
         lease = self.bound(address, now)
-        if self.offered(mac, now) != address and (lease is None or lease.client != mac):
+        if self.offered(client, now) != address and (lease is None or lease.client != client):
             return None
         recent = self._quarantined
         if len(recent) == recent.maxlen and recent[0] > now - 60:
             return None
         recent.append(now)
-        self.withdraw(mac)
-        self.remember(declined := Lease(address, mac, math.floor(now) + QUARANTINE_S, State.DECLINED))
+        self.withdraw(client)
+        return self._quarantine(client, address, now)
+
+    def found_in_use(self, client: str, address: IPv4Address, now: float) -> Lease | None:
+        """Put `address` in quarantine because somebody answered for it, and return the record.
+
+        None after `MOST_QUARANTINES_A_MINUTE`; it is then given to nobody but `client` for as long as an offer.
+        """
+        recent = self._quarantined
+        if len(recent) == recent.maxlen and recent[0] > now - 60:
+            return None
+        recent.append(now)
+        self.withdraw(client)
+        return self._quarantine(SOMEBODY, address, now)
+
+    def _quarantine(self, client: str, address: IPv4Address, now: float) -> Lease:
+        self.remember(declined := Lease(address, client, math.floor(now) + self.quarantine_s, State.DECLINED))
         return declined
 
     def remember(self, lease: Lease) -> None:
@@ -209,13 +244,13 @@ class Leases:
         if before is not None and before.client != lease.client:
             self._forget_owner(before)
         self._records[address] = lease
-        self._of_mac.setdefault(lease.client, set()).add(address)
+        self._of_client.setdefault(lease.client, set()).add(address)
         for search in self._searches.values():
             search.remember(address, lease.expires)
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""
-        self._records = {key: replace(lease, expires=lease.expires + by_s) for key, lease in self._records.items()}
+        self._records = {key: _moved(lease, by_s) for key, lease in self._records.items()}
         for offer in self._offers.values():
             offer.until += by_s
         self._quarantined = deque((time + by_s for time in self._quarantined), MOST_QUARANTINES_A_MINUTE)
@@ -237,22 +272,22 @@ class Leases:
             if offer.until > now:
                 return
             del self._offers[address]
-            del self._offered_to[offer.mac]
+            del self._offered_to[offer.client]
 
-    def _free_at(self, address: int, mac: str, now: float) -> float:
-        """When `mac` could have the address: never later than `now` if it is free."""
+    def _free_at(self, address: int, client: str, now: float) -> float:
+        """When `client` could have the address: never later than `now` if it is free."""
         free_at = -math.inf
         lease = self._records.get(address)
         if lease is None and len(self._records) >= MOST_RECORDS:
             return math.inf
-        if lease is not None and lease.holds(now) and (lease.client != mac or lease.state is State.DECLINED):
+        if lease is not None and lease.holds(now) and (lease.client != client or lease.state is State.DECLINED):
             free_at = lease.expires
         offer = self._offers.get(address)
-        if offer is not None and offer.mac != mac and offer.until > now:
+        if offer is not None and offer.client != client and offer.until > now:
             free_at = max(free_at, offer.until)
         return free_at
 
-    def _search(self, mac: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:
+    def _search(self, client: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:
         """Return an address for a stranger: from a place that depends on the MAC, so that two servers mostly agree,
         or the one that is free for the longest time."""
         search = self._searches.get(pool)
@@ -260,10 +295,10 @@ class Leases:
             search = self._searches[pool] = Search(pool)
             for address, lease in self._records.items():
                 search.remember(address, lease.expires)
-        free_at = lambda address: self._free_at(address, mac, now)  # noqa: E731
+        free_at = lambda address: self._free_at(address, client, now)  # noqa: E731
         found = None
         if len(self._records) < MOST_RECORDS:
-            start = pool.first + crc32(mac.encode()) % len(pool)
+            start = pool.first + crc32(client.encode()) % len(pool)
             found = search.never_used(start, self._records, free_at, own, now)
         if found is None:
             found = search.used.first(free_at, own, now)
@@ -275,7 +310,16 @@ class Leases:
         return sum(search.steps for search in self._searches.values())
 
     def _forget_owner(self, lease: Lease) -> None:
-        addresses = self._of_mac[lease.client]
+        addresses = self._of_client[lease.client]
         addresses.discard(int(lease.address))
         if not addresses:
-            del self._of_mac[lease.client]
+            del self._of_client[lease.client]
+
+
+def _is_fresh(lease: Lease, lease_s: int, now: float) -> bool:
+    """Whether a lease of this length is so new that a renewal changes nothing."""
+    return _FULL_LEASE_SHARE * lease_s <= lease.expires - now < lease_s + 1
+
+
+def _moved(lease: Lease, by_s: int) -> Lease:
+    return lease if lease.expires == NEVER else replace(lease, expires=lease.expires + by_s)

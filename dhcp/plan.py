@@ -1,6 +1,6 @@
 """What the DHCP engine needs to know of a farm, ready to be put into packets.
 
-A `Plan` is made anew at each reload and swapped whole. It knows every machine by MAC and by address, and every
+A `Plan` is made anew at each reload and swapped whole. It knows every machine by what it may be known by, and every
 option as bytes, so that answering needs no more than a look-up and a merge.
 """
 
@@ -9,45 +9,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from config.dhcp import INFINITE_S
-from config.model import DhcpOptions, Farm, Subnet
-from dhcp import options
+from config.model import DhcpOptions, Farm, Node, Subnet
+from dhcp import boot
+from dhcp.layers import Layer, option_bytes, seconds
 from dhcp.options import Option
 
-OWN_OPTIONS = frozenset(
-    {
-        Option.SUBNET_MASK,
-        Option.REQUESTED_IP_ADDRESS,
-        Option.IP_ADDRESS_LEASE_TIME,
-        Option.OPTION_OVERLOAD,
-        Option.DHCP_MESSAGE_TYPE,
-        Option.SERVER_IDENTIFIER,
-        Option.PARAMETER_REQUEST_LIST,
-        Option.MAXIMUM_DHCP_MESSAGE_SIZE,
-        Option.RENEWAL_TIME,
-        Option.REBINDING_TIME,
-        Option.CLIENT_IDENTIFIER,
-        Option.RELAY_AGENT_INFORMATION,
-    }
-)
-"""Options that the protocol itself decides; a configuration cannot set them by number."""
 
-OptionBytes = Mapping[int, bytes]
-"""Options by number. An empty value says "none", and takes away what a less specific place said."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Host:
     """A machine that we know. It is the same one whichever of its MACs boots."""
 
     name: str
     address: IPv4Address
     macs: tuple[str, ...]
-    options: OptionBytes
+    tags: tuple[Layer, ...]
     """What its tags say; over its network's options."""
+    own: Layer
+    """What it says itself."""
+    boot: str = "netboot"
+    """The configured boot intent (`config.model.Node.boot`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DynamicPool:
     """Addresses `first` to `last`, as integers, for machines that we do not know."""
 
@@ -55,6 +38,8 @@ class DynamicPool:
     last: int
     excluded: frozenset[int]
     """Never given out: static leases, routers, servers, the network's own and its broadcast address."""
+    layers: tuple[Layer, ...] = ()
+    """What the pool says itself."""
 
     def __contains__(self, address: IPv4Address) -> bool:
         return self.first <= int(address) <= self.last and int(address) not in self.excluded
@@ -63,19 +48,20 @@ class DynamicPool:
         return self.last - self.first + 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """One subnet that we answer on."""
 
     network: IPv4Network
-    pool: DynamicPool | None
-    options: OptionBytes
+    pools: tuple[DynamicPool, ...]
+    layers: tuple[Layer, ...]
     """What everybody there gets."""
-    unknown_options: OptionBytes
-    """What the tags of machines that we do not know say; over `options`."""
+    unknown_tags: tuple[Layer, ...]
+    """What the tags of machines that we do not know say; over `layers`."""
     unknown_boots: bool
     """Whether a machine that we do not know gets a boot file."""
-    next_server: IPv4Address | None
+    proxy: bool
+    """Whether somebody else gives the addresses."""
 
     def is_host(self, address: IPv4Address) -> bool:
         """Return whether `address` can be a machine's: in the network, and neither its first nor its last."""
@@ -84,22 +70,59 @@ class Network:
         edges = (self.network.network_address, self.network.broadcast_address)
         return self.network.prefixlen > 30 or address not in edges
 
+    def pool_of(self, address: IPv4Address) -> DynamicPool | None:
+        """Return the pool that an address is of."""
+        return next((pool for pool in self.pools if address in pool), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything the engine is told."""
 
     networks: tuple[Network, ...]
+    links: Mapping[Network, tuple[Network, ...]] = field(repr=False)
+    """The networks of a shared network, by each of them; the one that was asked for comes first."""
     by_mac: Mapping[str, Host] = field(repr=False)
     by_address: Mapping[IPv4Address, Host] = field(repr=False)
-    lease_s: int
+    by_client_id: Mapping[bytes, Host] = field(repr=False)
+    by_uuid: Mapping[bytes, Host] = field(repr=False)
+    by_port: Mapping[tuple[bytes | None, bytes | None], Host] = field(repr=False)
+    """By (circuit-id, remote-id) of relay option 82; None matches any."""
+    architectures: Mapping[str, Layer] = field(repr=False)
+    clients: boot.Clients
+    """Says what a client is; with the quirks of the configuration and our own."""
     authoritative: bool
+    match_client_id: bool
+    probe: bool
+    lease_s: int
+    shortest_lease_s: int
+    longest_lease_s: int
+    offer_hold_s: int
+    quarantine_s: int
     server_address: IPv4Address | None
     http_port: int
 
     def network_of(self, address: IPv4Address) -> Network | None:
         """Return the smallest network that `address` lies in."""
         return next((network for network in self.networks if address in network.network), None)
+
+    def link_of(self, network: Network) -> tuple[Network, ...]:
+        """Return the networks on one wire with `network`, itself first."""
+        return self.links.get(network, (network,))
+
+    def host_of(
+        self, mac: str, client_id: bytes | None, uuid: bytes | None, circuit: bytes | None, remote: bytes | None
+    ) -> Host | None:
+        """Return the machine that is known by any of these, the first of them that is."""
+        host = self.by_mac.get(mac)
+        if host is None and client_id is not None and self.by_client_id:
+            host = self.by_client_id.get(client_id)
+        if host is None and uuid is not None and self.by_uuid:
+            host = self.by_uuid.get(uuid)
+        if host is None and self.by_port and (circuit is not None or remote is not None):
+            keys = ((circuit, remote), (circuit, None), (None, remote))
+            host = next((self.by_port[key] for key in keys if key in self.by_port), None)
+        return host
 
 
 def machine_name(mac: str) -> str:
@@ -114,126 +137,145 @@ def machine_name(mac: str) -> str:
 def plan(farm: Farm) -> Plan:
     """Return what `farm` means for DHCP.
 
-    The most specific place wins: subnet < tag `all` < the pool's tags in order < the machine's own tags.
     Raises `ValueError` for an option that cannot be encoded, or that the protocol reserves for itself.
     """
-    tag_options = {name: option_bytes(tag.dhcp) for name, tag in farm.tags.items()}
-    merged: dict[tuple[str, ...], OptionBytes] = {}
+    tags = {name: Layer(("tags", name, "dhcp"), option_bytes(tag.dhcp)) for name, tag in farm.tags.items()}
+    carried: dict[tuple[str, ...], tuple[Layer, ...]] = {}
 
-    def carried(tags: tuple[str, ...]) -> OptionBytes:
-        """The options of machines with these tags: one value for all that share them."""
-        if tags not in merged:
-            merged[tags] = overlay(*(tag_options.get(tag, {}) for tag in ("all", *tags)))
-        return merged[tags]
+    def layers_of(names: tuple[str, ...]) -> tuple[Layer, ...]:
+        """What tags say: one value for all machines that share them."""
+        if names not in carried:
+            carried[names] = tuple(tags[name] for name in ("all", *names) if name in tags and tags[name].options)
+        return carried[names]
 
-    hosts = [
-        Host(node.name, node.ip, node.macs, carried((*pool.tags, *node.tags)))
-        for pool in farm.pools
-        for node in pool.nodes
-    ]
-    pools = {pool.name: pool for pool in farm.pools}
+    hosts, nodes = [], []
+    for p, pool in enumerate(farm.pools):
+        for n, node in enumerate(pool.nodes):
+            own = Layer(("pools", p, "nodes", n, "dhcp"), option_bytes(node.dhcp))
+            hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own, node.boot))
+            nodes.append(node)
     taken = sorted({int(host.address) for host in hosts} | {int(address) for address in _infrastructure(farm)})
-    networks = []
-    for subnet in sorted(farm.dhcp.subnets, key=lambda subnet: subnet.subnet.prefixlen, reverse=True):
-        unknown = pools.get(subnet.unknown or "")
-        networks.append(
-            Network(
-                network=subnet.subnet,
-                pool=_pool(subnet, taken),
-                options=_subnet_options(subnet),
-                unknown_options=carried(unknown.tags if unknown else ()),
-                unknown_boots=unknown is not None,
-                next_server=subnet.next_server,
-            )
+    unknown_tags = {pool.name: layers_of(pool.tags) for pool in farm.pools}
+    made: list[tuple[Subnet, Network]] = []
+    for s, subnet in enumerate(farm.dhcp.subnets):
+        network = Network(
+            network=subnet.subnet,
+            pools=tuple(_pools(subnet, s, taken, edges=farm.dhcp.exclude_first_last)),
+            layers=tuple(_network_layers(farm, subnet, s)),
+            unknown_tags=unknown_tags.get(subnet.unknown or "", layers_of(())),
+            unknown_boots=subnet.unknown in unknown_tags,
+            proxy=subnet.proxy,
         )
+        made.append((subnet, network))
+    dhcp = farm.dhcp
+    lease_s = seconds(dhcp.lease_s)
     return Plan(
-        networks=tuple(networks),
+        networks=tuple(sorted((n for _, n in made), key=lambda n: n.network.prefixlen, reverse=True)),
+        links=_links(made),
         by_mac={mac: host for host in hosts for mac in host.macs},
         by_address={host.address: host for host in hosts},
-        lease_s=INFINITE_S if farm.dhcp.lease_s == "infinite" else farm.dhcp.lease_s,
-        authoritative=farm.dhcp.authoritative,
+        by_client_id={key: host for host, node in zip(hosts, nodes, strict=True) for key in _client_ids(node)},
+        by_uuid={
+            key: host
+            for host, node in zip(hosts, nodes, strict=True)
+            if node.uuid is not None
+            for key in (node.uuid.bytes, node.uuid.bytes_le)
+        },
+        by_port={
+            (_raw(node.circuit_id), _raw(node.remote_id)): host
+            for host, node in zip(hosts, nodes, strict=True)
+            if node.circuit_id or node.remote_id
+        },
+        architectures={
+            name: Layer(("dhcp", "architectures", name), option_bytes(settings))
+            for name, settings in dhcp.architectures.items()
+        },
+        clients=boot.Clients(dhcp.quirks, {*boot.BUILT_IN, *dhcp.architectures}),
+        authoritative=dhcp.authoritative,
+        match_client_id=dhcp.match_client_id,
+        probe=dhcp.probe,
+        lease_s=lease_s,
+        shortest_lease_s=dhcp.shortest_lease_s,
+        longest_lease_s=lease_s if dhcp.longest_lease_s is None else seconds(dhcp.longest_lease_s),
+        offer_hold_s=dhcp.offer_hold_s,
+        quarantine_s=dhcp.quarantine_s,
         server_address=farm.server.address,
         http_port=farm.server.http_port,
     )
 
 
-def overlay(*layers: OptionBytes) -> OptionBytes:
-    """Return the options of all layers; a later layer wins."""
-    out: dict[int, bytes] = {}
-    for layer in layers:
-        out |= layer
-    return out
-
-
-def option_bytes(settings: DhcpOptions) -> OptionBytes:
-    """Encode what `settings` sets, and only that.
-
-    Raises `ValueError` for a name that DNS cannot carry, for hex that is none, and for a number in `OWN_OPTIONS`.
-    """
-    out: dict[int, bytes] = {}
-    lists = (
-        (Option.ROUTER, settings.routers),
-        (Option.DOMAIN_NAME_SERVER, settings.domain_name_servers),
-        (Option.LOG_SERVER, settings.log_servers),
-        (Option.NTP_SERVERS, settings.ntp_servers),
-    )
-    for code, addresses in lists:
-        if addresses is not None:
-            out[code] = options.encode_addresses(addresses)
-    if settings.domain_name is not None:
-        out[Option.DOMAIN_NAME] = settings.domain_name.encode()
-    if settings.mtu is not None:
-        out[Option.INTERFACE_MTU] = settings.mtu.to_bytes(2, "big")
-    if settings.broadcast_address is not None:
-        out[Option.BROADCAST_ADDRESS] = settings.broadcast_address.packed
-    if settings.domain_search is not None:
-        out[Option.DOMAIN_SEARCH] = options.encode_domain_search(settings.domain_search)
-    if settings.static_routes is not None:
-        out[Option.CLASSLESS_STATIC_ROUTE] = options.encode_static_routes(
-            (route.to, route.via) for route in settings.static_routes
-        )
-    for key, text in settings.options.items():
-        number = int(key)
-        if not isinstance(text, str):
-            raise ValueError(f"option {number} is {text!r}; write its bytes in hex, such as 0a4d0001")
-        if number in OWN_OPTIONS:
-            raise ValueError(f"option {number} is the protocol's own; it cannot be set by number")
-        try:
-            out[number] = bytes.fromhex(text.replace(":", " "))
-        except ValueError:
-            raise ValueError(f"option {number} is {text!r}; write its bytes in hex, such as 0a4d0001") from None
-    return out
-
-
-def _subnet_options(subnet: Subnet) -> OptionBytes:
+def _network_layers(farm: Farm, subnet: Subnet, index: int) -> Iterable[Layer]:
     network = subnet.subnet
-    own: dict[int, bytes] = {
-        Option.SUBNET_MASK: network.netmask.packed,
-        Option.BROADCAST_ADDRESS: network.broadcast_address.packed,
+    own = {
+        int(Option.SUBNET_MASK): network.netmask.packed,
+        int(Option.BROADCAST_ADDRESS): network.broadcast_address.packed,
     }
-    return overlay(own, option_bytes(subnet))
+    yield Layer(("dhcp",), option_bytes(farm.dhcp))
+    shared = subnet.shared_network
+    if shared in farm.dhcp.shared_networks:
+        yield Layer(("dhcp", "shared_networks", shared), option_bytes(farm.dhcp.shared_networks[shared]))
+    yield Layer(("dhcp", "subnets", index, "subnet"), own)
+    yield Layer(("dhcp", "subnets", index), option_bytes(subnet))
 
 
-def _pool(subnet: Subnet, taken: list[int]) -> DynamicPool | None:
-    """The subnet's pool without what is taken, which is sorted."""
-    if subnet.pool is None:
-        return None
-    first, last = int(subnet.pool.first), int(subnet.pool.last)
-    excluded = set(taken[bisect_left(taken, first) : bisect_left(taken, last + 1)])
-    if subnet.subnet.prefixlen <= 30:
-        excluded |= {int(subnet.subnet.network_address), int(subnet.subnet.broadcast_address)}
-    return DynamicPool(first, last, frozenset(excluded))
+def _links(made: list[tuple[Subnet, Network]]) -> Mapping[Network, tuple[Network, ...]]:
+    shared: dict[str, list[Network]] = {}
+    for subnet, network in made:
+        if subnet.shared_network is not None:
+            shared.setdefault(subnet.shared_network, []).append(network)
+    return {
+        network: (network, *(other for other in together if other is not network))
+        for together in shared.values()
+        for network in together
+    }
+
+
+def _pools(subnet: Subnet, index: int, taken: list[int], *, edges: bool) -> Iterable[DynamicPool]:
+    """The subnet's pools without what is taken, which is sorted. `edges`: without addresses in .0 and .255."""
+    at = ("dhcp", "subnets", index)
+    ranges = [(subnet.pool, ())] if subnet.pool is not None else []
+    pools = [(pool.range, (Layer((*at, "pools", p), option_bytes(pool)),)) for p, pool in enumerate(subnet.pools)]
+    for span, layers in (*ranges, *pools):
+        first, last = int(span.first), int(span.last)
+        excluded = set(taken[bisect_left(taken, first) : bisect_left(taken, last + 1)])
+        if subnet.subnet.prefixlen <= 30:
+            excluded |= {int(subnet.subnet.network_address), int(subnet.subnet.broadcast_address)}
+        if edges:
+            begin = first & ~0xFF
+            excluded |= {n for block in range(begin, last + 1, 256) for n in (block, block + 255)}
+        yield DynamicPool(first, last, frozenset(n for n in excluded if first <= n <= last), layers)
+
+
+def _client_ids(node: Node) -> Iterable[bytes]:
+    """The client identifiers that a machine may send: as configured; text is often headed by its type, 0."""
+    for raw in (_raw(node.client_id), node.serial.encode() if node.serial else None):
+        if raw is not None:
+            yield raw
+            yield b"\0" + raw
+
+
+def _raw(identifier: str | None) -> bytes | None:
+    return None if identifier is None else bytes.fromhex(identifier.replace(":", ""))
 
 
 def _infrastructure(farm: Farm) -> Iterable[IPv4Address]:
     """Addresses that the configuration names as somebody else's than a machine's."""
-    places: list[DhcpOptions] = [*farm.dhcp.subnets, *(tag.dhcp for tag in farm.tags.values())]
+    dhcp = farm.dhcp
+    places: list[DhcpOptions] = [
+        dhcp,
+        *dhcp.shared_networks.values(),
+        *dhcp.architectures.values(),
+        *dhcp.subnets,
+        *(pool for subnet in dhcp.subnets for pool in subnet.pools),
+        *(tag.dhcp for tag in farm.tags.values()),
+        *(node.dhcp for pool in farm.pools for node in pool.nodes if node.dhcp.model_fields_set),
+    ]
     for place in places:
         for addresses in (place.routers, place.domain_name_servers, place.log_servers, place.ntp_servers):
             yield from addresses or ()
         yield from (route.via for route in place.static_routes or ())
-        if place.broadcast_address is not None:
-            yield place.broadcast_address
-    for server in (farm.server.address, *(subnet.next_server for subnet in farm.dhcp.subnets)):
-        if server is not None:
-            yield server
+        for address in (place.broadcast_address, place.next_server):
+            if address is not None:
+                yield address
+    if farm.server.address is not None:
+        yield farm.server.address

@@ -1,19 +1,21 @@
 """What a reply says and where it goes (RFC 2131 section 4.1 and table 3; PXE; what firmware really reads)."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import TypedDict
 
-from dhcp import boot, options, wire
-from dhcp.boot import Kind
+from config.dhcp import INFINITE_S
+from dhcp import options, wire
+from dhcp.layers import ALWAYS, NEVER, SEND
 from dhcp.options import MessageType, Option, RelaySubOption
-from dhcp.plan import Plan, machine_name, overlay
-from dhcp.request import SERVER_PORT, Request
+from dhcp.plan import Plan
+from dhcp.request import BOOT_SERVER_PORT, ETHERNET, SERVER_PORT, Request
+from dhcp.told import Told, told
 from dhcp.wire import NO_ADDRESS, Flags, Message, Op
 
 CLIENT_PORT = 68
 EVERYBODY = IPv4Address("255.255.255.255")
-_ANYWHERE = IPv4Network("0.0.0.0/0")
 
 IP_AND_UDP_HEADERS = 28
 SMALLEST_MAXIMUM = 576
@@ -56,14 +58,11 @@ _ON_REQUEST = frozenset(
         Option.BOOTFILE_NAME,
         Option.DOMAIN_SEARCH,
         Option.CLASSLESS_STATIC_ROUTE,
+        Option.VENDOR_CLASS,
+        Option.VENDOR_INFORMATION,
     }
 )
 """Sent to those that ask for them. An option configured by any other number is sent to everybody."""
-
-PXE_USE_THIS_FILE = bytes((6, 1, 8, 255))
-"""Option 43: PXE_DISCOVERY_CONTROL = 8, use the file of this packet; EDK2 otherwise asks UDP 4011 for it."""
-IPXE_NO_PROXY = bytes((176, 1, 1))
-"""Option 175: do not wait for another DHCP server's boot file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +85,17 @@ class Send:
     """Wait so long before: some firmware misses an instant reply."""
     source_port: int = SERVER_PORT
     """Ours: 67, or 4011 for what came there."""
+    smallest: int = wire.SMALLEST
+    """The bytes that it is padded to."""
+    overload: bool = True
+    """Whether options may move into `file` and `sname` when there is no room (option 52)."""
 
     def pack(self) -> wire.Packed:
         """Return the datagram's payload."""
-        bootp = Option.DHCP_MESSAGE_TYPE not in self.message.options
-        return self.message.pack(self.size_limit, NEEDED, overload=not bootp)
+        packed = self.message.pack(self.size_limit, NEEDED, overload=self.overload)
+        if len(packed.data) >= self.smallest:
+            return packed
+        return wire.Packed(packed.data.ljust(self.smallest, b"\0"), packed.left_out)
 
 
 def renewal_times(lease_s: int) -> tuple[int, int]:
@@ -105,11 +110,9 @@ def renewal_times(lease_s: int) -> tuple[int, int]:
     return lease_s // 2, lease_s * 7 // 8
 
 
-def boot_file(request: Request, plan: Plan) -> str | None:
-    """Return the boot file that this client gets, None if it wants or gets none."""
-    if request.host is None and not request.network.unknown_boots:
-        return None
-    return boot.boot_file(request.client, _next_server(request, plan), plan.http_port)
+def boot_file(request: Request, plan: Plan, address: IPv4Address) -> str:
+    """Return the boot file that this client gets at `address`, empty if it wants or gets none."""
+    return told(request, plan, address).file.decode("utf-8", "replace")
 
 
 def grant(
@@ -117,35 +120,50 @@ def grant(
 ) -> Send:
     """Return the OFFER, ACK or BOOTP reply that gives `yiaddr`. `lease_s` is None for BOOTP and for an INFORM."""
     message = request.message
+    what = told(request, plan, yiaddr if yiaddr != NO_ADDRESS else message.ciaddr)
+    if request.client.traits.boot_server:
+        what = sent_to_boot_server(what)
     said: dict[int, bytes] = {}
     if message_type is not None:
         said[Option.DHCP_MESSAGE_TYPE] = bytes((message_type,))
         said[Option.SERVER_IDENTIFIER] = request.server_identifier.packed
     if lease_s is not None:
-        t1, t2 = renewal_times(lease_s)
-        said[Option.IP_ADDRESS_LEASE_TIME] = lease_s.to_bytes(4, "big")
-        said[Option.RENEWAL_TIME] = t1.to_bytes(4, "big")
-        said[Option.REBINDING_TIME] = t2.to_bytes(4, "big")
-    configured = _configured(request)
-    boot_options, file = _boot(request, plan, configured)
-    available = overlay(boot_options, configured)
-    said[Option.SUBNET_MASK] = available[Option.SUBNET_MASK]
-    for code in (*_asked(request, available), *boot_options, *(code for code in available if code not in _ON_REQUEST)):
-        if available.get(code):
-            said.setdefault(code, available[code])
+        said |= _lease_times(lease_s)
+    said[Option.SUBNET_MASK] = what.settings[Option.SUBNET_MASK]
+    for code in _chosen(request, what):
+        if code not in said:
+            said[code] = what.settings.get(code) or what.boot[code]
     said |= _echoed(request)
     ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
-    server = _next_server(request, plan)
-    reply = _reply(
-        request,
-        said,
-        ciaddr=ciaddr,
-        yiaddr=yiaddr,
-        siaddr=server,
-        sname=str(server).encode() if file else b"",
-        file=file if len(file) < 128 else b"",
-    )
-    return Send(reply, _destination(request, yiaddr, ciaddr), _size_limit(request))
+    reply = _reply(request, said, ciaddr=ciaddr, yiaddr=yiaddr, **_fields(what))
+    return _send(request, reply, _destination(request, yiaddr, ciaddr))
+
+
+def boot_server(request: Request, plan: Plan, message_type: MessageType) -> Send:
+    """Return the answer of a boot server beside somebody else's DHCP server: a boot file and no lease.
+
+    An OFFER as proxyDHCP, whose yiaddr is 0, by which EDK2 knows it; or an ACK, to who asks on port 4011 and to a
+    DHCPINFORM. Neither carries 51, 1, 3 or 6 (PXE 2.1).
+    """
+    message, arrival = request.message, request.arrival
+    what = told(request, plan, message.ciaddr)
+    said: dict[int, bytes] = {
+        Option.DHCP_MESSAGE_TYPE: bytes((message_type,)),
+        Option.SERVER_IDENTIFIER: request.server_identifier.packed,
+    }
+    said |= what.boot
+    said |= _echoed(request)
+    ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
+    if arrival.port == BOOT_SERVER_PORT:
+        destination = Destination(arrival.source, arrival.source_port)
+    elif request.relayed:
+        destination = _relay(request)
+    elif ciaddr != NO_ADDRESS:
+        destination = Destination(ciaddr, CLIENT_PORT)
+    else:
+        destination = Destination(EVERYBODY, CLIENT_PORT)
+    reply = _reply(request, said, ciaddr=ciaddr, **_fields(what))
+    return _send(request, reply, destination)
 
 
 def nak(request: Request, why: str) -> Send:
@@ -158,12 +176,75 @@ def nak(request: Request, why: str) -> Send:
     flags = request.message.flags | (Flags.BROADCAST if request.relayed else 0)
     reply = _reply(request, dict(said) | _echoed(request), flags=flags)
     destination = _relay(request) if request.relayed else Destination(EVERYBODY, CLIENT_PORT)
-    return Send(reply, destination, _size_limit(request))
+    return _send(request, reply, destination)
+
+
+def _send(request: Request, reply: Message, destination: Destination) -> Send:
+    traits = request.client.traits
+    return Send(
+        reply,
+        destination,
+        min(_size_limit(request), traits.largest_bytes),
+        delay_s=traits.reply_delay_s,
+        source_port=request.arrival.port,
+        smallest=traits.smallest_bytes,
+        overload=traits.overload,
+    )
+
+
+def _lease_times(lease_s: int) -> dict[int, bytes]:
+    """Options 51, 58 and 59; a lease that never ends is never renewed."""
+    said = {int(Option.IP_ADDRESS_LEASE_TIME): lease_s.to_bytes(4, "big")}
+    if lease_s != INFINITE_S:
+        t1, t2 = renewal_times(lease_s)
+        said[Option.RENEWAL_TIME] = t1.to_bytes(4, "big")
+        said[Option.REBINDING_TIME] = t2.to_bytes(4, "big")
+    return said
+
+
+def _chosen(request: Request, what: Told) -> Iterator[int]:
+    """The options to send, in their order: those asked for, those that lead to the boot file, and those that are
+    configured by number or to be sent always. What is never to be sent is left out."""
+    settings = what.settings
+    asked = request.message.options.get(Option.PARAMETER_REQUEST_LIST)
+    if asked is None:  # a client that says nothing is given all there is
+        unasked = (Option.VENDOR_CLASS_IDENTIFIER, Option.VENDOR_SPECIFIC_INFORMATION)
+        asked = bytes(sorted(code for code in settings if code < 255 and code not in unasked))
+    forced = (
+        code for code in settings if code < 255 and (code not in _ON_REQUEST or settings.get(SEND + code) == ALWAYS)
+    )
+    for code in (*asked, *what.boot, *forced):
+        configured = settings.get(code)
+        there = configured if configured is not None else what.boot.get(code)
+        if there and settings.get(SEND + code) != NEVER:
+            yield code
+
+
+def sent_to_boot_server(what: Told) -> Told:
+    """Return what a client is told that fetches its boot file's name from port 4011: that it is to ask there."""
+    left = {Option.VENDOR_CLASS_IDENTIFIER, Option.CLIENT_MACHINE_IDENTIFIER}
+    return replace(what, file=b"", boot={code: value for code, value in what.boot.items() if code in left})
+
+
+def _fields(what: Told) -> "_Fields":
+    """The fields of the header that lead to the boot file."""
+    name = what.server_name if what.file else b""
+    return {
+        "siaddr": what.server,
+        "sname": name if len(name) < 64 else b"",
+        "file": what.file if len(what.file) < 128 else b"",
+    }
+
+
+class _Fields(TypedDict):
+    siaddr: IPv4Address
+    sname: bytes
+    file: bytes
 
 
 def _reply(
     request: Request,
-    said: dict[int, bytes],
+    said: Mapping[int, bytes],
     *,
     flags: int | None = None,
     ciaddr: IPv4Address = NO_ADDRESS,
@@ -190,62 +271,10 @@ def _reply(
 
 
 def _echoed(request: Request) -> dict[int, bytes]:
-    """What a client or its relay gets back as it came: 61 (RFC 6842), and 82, which stays last (RFC 3046)."""
-    echoed = (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION)
+    """What a client or its relay gets back as it came: 61 (RFC 6842), 118 (RFC 3011), and 82, which stays last
+    (RFC 3046)."""
+    echoed = (Option.CLIENT_IDENTIFIER, Option.SUBNET_SELECTION, Option.RELAY_AGENT_INFORMATION)
     return {code: request.message.options[code] for code in echoed if code in request.message.options}
-
-
-def _asked(request: Request, available: Iterable[int]) -> Iterable[int]:
-    """The options that the client asks for, in its order; one that says nothing is given all there are."""
-    asked = request.message.options.get(Option.PARAMETER_REQUEST_LIST)
-    boots = (Option.VENDOR_CLASS_IDENTIFIER, Option.VENDOR_SPECIFIC_INFORMATION)
-    return asked if asked is not None else sorted(code for code in available if code not in boots)
-
-
-def _configured(request: Request) -> dict[int, bytes]:
-    """The options that the configuration gives to this machine, by number."""
-    host = request.host
-    own = {int(Option.HOST_NAME): (host.name if host else machine_name(request.mac)).encode()}
-    tags = host.options if host else request.network.unknown_options
-    configured = dict(overlay(own, request.network.options, tags))
-    routes, routers = configured.get(Option.CLASSLESS_STATIC_ROUTE), configured.get(Option.ROUTER)
-    if routes and routers and not options.has_default_route(routes):
-        # A client that takes option 121 ignores option 3 (RFC 3442).
-        default = options.encode_static_routes([(_ANYWHERE, IPv4Address(routers[:4]))])
-        configured[Option.CLASSLESS_STATIC_ROUTE] = routes + default
-    return configured
-
-
-def _boot(request: Request, plan: Plan, configured: dict[int, bytes]) -> tuple[dict[int, bytes], bytes]:
-    """Return (options, `file`) that lead a client to its boot file.
-
-    Each field tells the same, since each is the only one that some firmware reads. Options 66 and 67 end with a
-    NUL, as old ROMs need it; so does option 60 of an HTTP answer, which GRUB compares as a C string.
-    """
-    client, said = request.client, {}
-    identifier = request.message.options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
-    if client.boots and len(identifier) == 17 and identifier[0] == 0:
-        said[int(Option.CLIENT_MACHINE_IDENTIFIER)] = identifier
-    file = (boot_file(request, plan) or "").encode()
-    if client.boots and configured.get(Option.BOOTFILE_NAME):
-        file = configured[Option.BOOTFILE_NAME].rstrip(b"\0")
-    if not file:
-        return said, b""
-    if client.kind is Kind.PXE:
-        said[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
-        said[Option.VENDOR_SPECIFIC_INFORMATION] = PXE_USE_THIS_FILE
-    elif client.kind is Kind.HTTP:
-        said[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient\0"
-    if client.kind is not Kind.HTTP:
-        said[Option.TFTP_SERVER_NAME] = str(_next_server(request, plan)).encode() + b"\0"
-    said[Option.BOOTFILE_NAME] = file + b"\0"
-    if client.ipxe:
-        said[Option.IPXE] = IPXE_NO_PROXY
-    return said, file
-
-
-def _next_server(request: Request, plan: Plan) -> IPv4Address:
-    return request.network.next_server or plan.server_address or request.arrival.address
 
 
 def _size_limit(request: Request) -> int:
@@ -257,8 +286,7 @@ def _size_limit(request: Request) -> int:
 
 def _relay(request: Request) -> Destination:
     """The relay, at its own source port if it says that it listens there (RFC 8357)."""
-    inside = options.sub_options(request.message.options.get(Option.RELAY_AGENT_INFORMATION))
-    by_source_port = RelaySubOption.RELAY_SOURCE_PORT in inside
+    by_source_port = RelaySubOption.RELAY_SOURCE_PORT in request.relay
     return Destination(request.message.giaddr, request.arrival.source_port if by_source_port else SERVER_PORT)
 
 
@@ -269,6 +297,7 @@ def _destination(request: Request, yiaddr: IPv4Address, ciaddr: IPv4Address) -> 
         return _relay(request)
     if ciaddr != NO_ADDRESS:
         return Destination(ciaddr, CLIENT_PORT)
-    if message.flags & Flags.BROADCAST or len(message.chaddr) != 6:
+    broadcast = message.flags & Flags.BROADCAST or request.client.traits.force_broadcast
+    if broadcast or message.htype != ETHERNET or len(message.chaddr) != 6:
         return Destination(EVERYBODY, CLIENT_PORT)
     return Destination(yiaddr, CLIENT_PORT, message.chaddr)

@@ -1,17 +1,22 @@
 """A message understood: who sent it, from which network, what it is about. Or why it gets no answer."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 
 from dhcp import boot, options
 from dhcp.options import MessageType, Option, RelaySubOption
-from dhcp.plan import Host, Network, Plan
+from dhcp.plan import DynamicPool, Host, Network, Plan
 from dhcp.wire import NO_ADDRESS, Message, Op
 
 SERVER_PORT = 67
 BOOT_SERVER_PORT = 4011
 """Where PXE clients look for a boot server that gave them no file (PXE 2.1)."""
+
+ETHERNET = 1
+INFINIBAND = 32
+"""`htype`; a client behind it has no hardware address in `chaddr` (RFC 4390)."""
 
 
 class Reason(StrEnum):
@@ -27,6 +32,8 @@ class Reason(StrEnum):
     NOT_OURS = "it names an address or a lease that we know nothing of"
     INCOMPLETE = "it lacks an option or an address that it needs"
     TOO_MANY_DECLINED = "too many addresses were declined in this minute"
+    TOO_MANY = "more machines that are not configured ask than the limits allow"
+    NO_BOOT = "it wants to boot nothing, and its network's addresses are somebody else's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +71,26 @@ class Request:
     message_type: MessageType | None
     """Option 53; None for a BOOTP client, which has none (RFC 1534)."""
     mac: str
-    """Who asks. Option 61 is not looked at: it changes between a machine's ROM, boot loader and system, and all of
-    them are to have one address."""
+    """Its hardware address."""
+    identity: str
+    """Who it is to leases: its MAC, since option 61 changes between a machine's ROM, boot loader and system, and all
+    of them are to have one address. `id:` and option 61 in hex where the configuration wants that, or where there is
+    no hardware address."""
     network: Network
+    link: tuple[Network, ...]
+    """The networks on its wire: `network`, and those that share it."""
     host: Host | None
     client: boot.Client
+    intent: str
+    """What a machine that we know is to boot: netboot, local, refuse or once."""
     server_identifier: IPv4Address
     """What this client calls us (option 54)."""
     requested: IPv4Address | None
     """Option 50."""
     chosen_server: IPv4Address | None
     """Option 54."""
+    relay: Mapping[int, bytes] = field(default_factory=dict)
+    """What is in option 82, if a relay put it there (RFC 3046 section 2.1)."""
 
     @property
     def relayed(self) -> bool:
@@ -88,18 +104,38 @@ class Request:
 
     @property
     def static_address(self) -> IPv4Address | None:
-        """The machine's own address, if it is one of this network."""
-        if self.host is None or not self.network.is_host(self.host.address):
+        """The machine's own address, if it is one of its wire."""
+        if self.host is None or self.network_of(self.host.address) is None:
             return None
         return self.host.address
 
+    @property
+    def pools(self) -> tuple[DynamicPool, ...]:
+        """The pools that it can have an address of; those of the network it came from first."""
+        return tuple(pool for network in self.link for pool in network.pools)
 
-def understand(message: Message, arrival: Arrival, plan: Plan) -> Request | Ignored:
-    """Return the request that a message is, or why it is none that we answer."""
+    def network_of(self, address: IPv4Address) -> Network | None:
+        """Return the network of its wire in which `address` can be a machine's."""
+        return next((network for network in self.link if network.is_host(address)), None)
+
+    def pool_of(self, address: IPv4Address) -> DynamicPool | None:
+        """Return the pool of its wire that has `address`."""
+        return next((pool for pool in self.pools if address in pool), None)
+
+
+def understand(message: Message, arrival: Arrival, plan: Plan, intents: Mapping[str, str]) -> Request | Ignored:
+    """Return the request that a message is, or why it is none that we answer.
+
+    `intents` are boot intents by machine name, over the configured ones.
+    """
     mac = message.chaddr.hex(":")
     if message.op is not Op.BOOTREQUEST:
         return Ignored(mac, Reason.NOT_A_REQUEST, "a reply of another server")
-    if not any(message.chaddr) or (len(message.chaddr) == 6 and message.chaddr[0] & 1):
+    client_id = message.options.get(Option.CLIENT_IDENTIFIER) or None
+    nameless = message.htype == INFINIBAND and not any(message.chaddr)
+    if nameless and client_id is not None:
+        mac = f"id:{client_id.hex()}"
+    elif not any(message.chaddr) or (len(message.chaddr) == 6 and message.chaddr[0] & 1):
         return Ignored(mac, Reason.NO_MACHINE, f"chaddr is {mac or 'empty'}")
     kind = message.options.get(Option.DHCP_MESSAGE_TYPE)
     message_type = None
@@ -118,29 +154,51 @@ def understand(message: Message, arrival: Arrival, plan: Plan) -> Request | Igno
     network = plan.network_of(link)
     if network is None:
         return Ignored(mac, Reason.NO_NETWORK, f"no subnet has {link}")
+    host = plan.host_of(
+        mac,
+        client_id,
+        uuid_of(message.options),
+        relay.get(RelaySubOption.CIRCUIT_ID),
+        relay.get(RelaySubOption.REMOTE_ID),
+    )
     override = options.address(relay.get(RelaySubOption.SERVER_IDENTIFIER_OVERRIDE))
     return Request(
         message=message,
         arrival=arrival,
         message_type=message_type,
         mac=mac,
+        identity=f"id:{client_id.hex()}" if plan.match_client_id and client_id is not None else mac,
         network=network,
-        host=plan.by_mac.get(mac),
-        client=boot.client(message.options, bootp=message_type is None),
+        link=plan.link_of(network),
+        host=host,
+        client=plan.clients.client(message.options, mac),
+        intent="netboot" if host is None else intents.get(host.name, host.boot),
         server_identifier=override or arrival.address,
         requested=options.address(message.options.get(Option.REQUESTED_IP_ADDRESS)),
         chosen_server=options.address(message.options.get(Option.SERVER_IDENTIFIER)),
+        relay=relay,
     )
 
 
-def _link(message: Message, arrival: Arrival, link_selection: IPv4Address | None) -> IPv4Address:
-    """Return an address of the network that the client is on (RFC 3527; RFC 2131 section 4.3.1).
+def uuid_of(sent: Mapping[int, bytes]) -> bytes | None:
+    """Return the UUID in option 97, None if there is none, or one of nothing but zeros as QEMU sends."""
+    value = sent.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
+    return value[1:] if len(value) == 17 and value[0] == 0 and any(value[1:]) else None
 
-    `ciaddr` is believed only of a message sent to us alone, which may have come by a router. A broadcast with an
-    old `ciaddr` comes from where we heard it.
+
+def _link(message: Message, arrival: Arrival, link_selection: IPv4Address | None) -> IPv4Address:
+    """Return an address of the network that the client is on (RFC 3527, 3011; RFC 2131 section 4.3.1).
+
+    A relay's word counts before the client's (option 118). `ciaddr` is believed only of a message sent to us alone,
+    which may have come by a router. A broadcast with an old `ciaddr` comes from where we heard it.
     """
+    if link_selection is not None:
+        return link_selection
+    selected = options.address(message.options.get(Option.SUBNET_SELECTION))
+    if selected is not None:
+        return selected
     if message.giaddr != NO_ADDRESS:
-        return link_selection or message.giaddr
+        return message.giaddr
     if arrival.unicast and message.ciaddr != NO_ADDRESS:
         return message.ciaddr
     return arrival.address

@@ -28,6 +28,7 @@ OWN_ADDRESS = IPv4Address("10.77.0.10")
 
 FARM: dict[str, Any] = {
     "dhcp": {
+        "probe": False,
         "subnets": [
             {
                 "subnet": "10.77.0.0/24",

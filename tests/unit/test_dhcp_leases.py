@@ -27,7 +27,7 @@ def fill(known: Leases, now: float = NOW) -> dict[str, IPv4Address]:
     """Lease all three addresses, to A, B and C."""
     out = {}
     for mac in (A, B, C):
-        address = known.choose(mac, POOL, None, (), now)
+        address = known.choose(mac, (POOL,), None, (), now)
         assert address is not None
         known.bind(mac, address, LEASE_S, now)
         out[mac] = address
@@ -37,43 +37,43 @@ def fill(known: Leases, now: float = NOW) -> dict[str, IPv4Address]:
 def test_a_machine_gets_the_address_it_has() -> None:
     known = empty()
     held = fill(known)
-    assert known.choose(B, POOL, held[A], (), NOW + 5) == held[B]
+    assert known.choose(B, (POOL,), held[A], (), NOW + 5) == held[B]
 
 
 def test_a_machine_gets_the_address_it_asks_for() -> None:
     for wanted in (ADDRESSES[0], ADDRESSES[2], ADDRESSES[3]):
-        assert empty().choose(A, POOL, wanted, (), NOW) == wanted
+        assert empty().choose(A, (POOL,), wanted, (), NOW) == wanted
 
 
 def test_an_excluded_or_foreign_or_own_address_is_not_given_when_asked_for() -> None:
     own = {ADDRESSES[0], ADDRESSES[2]}
     for wanted in (ADDRESSES[1], IPv4Address("192.0.2.1"), ADDRESSES[0]):
-        assert empty().choose(A, POOL, wanted, own, NOW) == ADDRESSES[3]
+        assert empty().choose(A, (POOL,), wanted, own, NOW) == ADDRESSES[3]
 
 
 def test_a_full_pool_has_nothing_until_a_lease_ends() -> None:
     known = empty()
     held = fill(known)
-    assert known.choose(D, POOL, None, (), NOW) is None
-    assert known.choose(D, POOL, None, (), NOW + LEASE_S - 1) is None
-    assert known.choose(D, POOL, None, (), NOW + LEASE_S + 1) in held.values()
+    assert known.choose(D, (POOL,), None, (), NOW) is None
+    assert known.choose(D, (POOL,), None, (), NOW + LEASE_S - 1) is None
+    assert known.choose(D, (POOL,), None, (), NOW + LEASE_S + 1) in held.values()
 
 
 def test_a_released_address_is_free_at_once_and_remembers_whose_it_was() -> None:
     known = empty()
     held = fill(known)
-    assert known.choose(D, POOL, None, (), NOW) is None
+    assert known.choose(D, (POOL,), None, (), NOW) is None
     assert known.release(A, held[B], NOW) is None
     released = known.release(A, held[A], NOW + 1)
     assert released == Lease(held[A], A, int(NOW) + 1, State.RELEASED)
-    assert known.choose(A, POOL, None, (), NOW + 2) == held[A]
-    assert known.choose(D, POOL, None, (), NOW + 2) == held[A]
+    assert known.choose(A, (POOL,), None, (), NOW + 2) == held[A]
+    assert known.choose(D, (POOL,), None, (), NOW + 2) == held[A]
 
 
 def test_an_address_never_used_goes_before_one_whose_lease_is_over() -> None:
     for mac in (A, B, C, D):
         known = empty(Lease(ADDRESSES[0], "02:00:00:00:00:ff", int(NOW) - 5), Lease(ADDRESSES[2], C, int(NOW) - 5))
-        assert known.choose(mac, POOL, None, (), NOW) == (ADDRESSES[2] if mac == C else ADDRESSES[3])
+        assert known.choose(mac, (POOL,), None, (), NOW) == (ADDRESSES[2] if mac == C else ADDRESSES[3])
 
 
 def test_an_offer_is_kept_for_its_time() -> None:
@@ -94,9 +94,9 @@ def test_a_withdrawn_offer_frees_its_address() -> None:
     known = empty()
     for mac, address in zip((A, B, C), (ADDRESSES[0], *ADDRESSES[2:]), strict=True):
         known.offer(mac, address, NOW)
-    assert known.choose(D, POOL, None, (), NOW) is None
+    assert known.choose(D, (POOL,), None, (), NOW) is None
     known.withdraw(B)
-    assert known.choose(D, POOL, None, (), NOW) == ADDRESSES[2]
+    assert known.choose(D, (POOL,), None, (), NOW) == ADDRESSES[2]
 
 
 def test_a_renewal_in_the_first_quarter_changes_nothing() -> None:
@@ -128,7 +128,7 @@ def test_only_so_many_addresses_are_declined_in_a_minute() -> None:
     known = empty()
 
     def decline(now: float) -> bool:
-        address = known.choose(A, pool, None, (), now)
+        address = known.choose(A, (pool,), None, (), now)
         assert address is not None
         known.offer(A, address, now)
         return known.decline(A, address, now) is not None
@@ -158,7 +158,7 @@ def test_the_wall_clock_moves_every_time_alike() -> None:
 def test_the_number_of_records_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "MOST_RECORDS", 2)
     known = empty(Lease(ADDRESSES[0], A, int(NOW) - 9), Lease(ADDRESSES[2], B, int(NOW) + 9))
-    assert known.choose(C, POOL, ADDRESSES[3], (), NOW) == ADDRESSES[0]
+    assert known.choose(C, (POOL,), ADDRESSES[3], (), NOW) == ADDRESSES[0]
     assert len(known) == len(list(known)) == 2
 
 
@@ -172,14 +172,14 @@ def test_a_nearly_full_pool_costs_a_made_up_machine_few_steps() -> None:
         if i % (size // free)
     ]
     known = empty(*held)
-    known.choose("02:ff:00:00:00:00", pool, None, (), NOW)
+    known.choose("02:ff:00:00:00:00", (pool,), None, (), NOW)
     assert known.steps <= 2 * size
     before, worst, given = known.steps, 0, 0
     for n in range(15_000):
         now, mac = NOW + n / 50, f"02:ee:00:00:{n >> 8:02x}:{n & 255:02x}"
         known.expire(now)
         at = known.steps
-        address = known.choose(mac, pool, None, (), now)
+        address = known.choose(mac, (pool,), None, (), now)
         if n > 200:
             worst = max(worst, known.steps - at)
         if address is not None:
@@ -199,20 +199,20 @@ def test_a_full_pool_gives_out_each_address_that_becomes_free() -> None:
     known, own = empty(), {IPv4Address(FIRST + 7)}
     seen = set()
     for n in range(8):
-        address = known.choose(f"02:00:00:00:01:0{n}", pool, None, own, NOW)
+        address = known.choose(f"02:00:00:00:01:0{n}", (pool,), None, own, NOW)
         assert address is not None
         known.offer(f"02:00:00:00:01:0{n}", address, NOW)
         seen.add(int(address))
     assert seen == {FIRST + i for i in range(10)} - {FIRST + 4, FIRST + 7}
-    assert known.choose(A, pool, None, own, NOW) is None
+    assert known.choose(A, (pool,), None, own, NOW) is None
     known.expire(NOW + OFFER_HOLD_S)
-    assert {known.choose(f"{n}", pool, None, own, NOW + OFFER_HOLD_S) for n in range(30)} <= {
+    assert {known.choose(f"{n}", (pool,), None, own, NOW + OFFER_HOLD_S) for n in range(30)} <= {
         IPv4Address(one) for one in seen
     }
     for n in range(8):
         known.bind(f"02:00:00:00:01:0{n}", IPv4Address(sorted(seen)[n]), 60 + n, NOW)
-    assert known.choose(A, pool, None, own, NOW + 60) is None
-    assert known.choose(A, pool, None, own, NOW + 62) == IPv4Address(FIRST)
+    assert known.choose(A, (pool,), None, own, NOW + 60) is None
+    assert known.choose(A, (pool,), None, own, NOW + 62) == IPv4Address(FIRST)
 
 
 class TwoMachinesNeverShare(RuleBasedStateMachine):
@@ -231,7 +231,7 @@ class TwoMachinesNeverShare(RuleBasedStateMachine):
 
     @rule(mac=st.sampled_from([A, B, C, D]), wanted=st.sampled_from([None, *ADDRESSES]))
     def discover(self, mac: str, wanted: IPv4Address | None) -> None:
-        address = self.known.choose(mac, POOL, wanted, (), self.now)
+        address = self.known.choose(mac, (POOL,), wanted, (), self.now)
         if address is None:
             assert not any(a in POOL and self.known.is_free(a, mac, self.now) for a in ADDRESSES)
             return

@@ -1,0 +1,48 @@
+"""What the engine wants done."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from config.events import Stage
+from dhcp.leases import Lease
+from dhcp.replies import Send
+from dhcp.request import Ignored, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Have this lease on disk before carrying out the actions after it; if that fails, drop those.
+
+    A lease that was stored before comes again when a client repeats itself, so that the answer waits for a write
+    that is still under way.
+    """
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Tell people what happened to a machine."""
+
+    mac: str
+    stage: Stage
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find out by ARP whether somebody on the link uses `address`, then carry out `then`.
+
+    If somebody does, carry out what `Server.in_use` returns instead. Nobody else waits meanwhile; the answer is to
+    come in a third of a second.
+    """
+
+    address: IPv4Address
+    then: "tuple[Action, ...]"
+    request: Request
+    """Whose address it is to be."""
+    tries: int = 1
+    """The how manieth address this is."""
+
+
+Action = Send | Store | Happened | Ignored | Probe

@@ -1,0 +1,123 @@
+"""What a client is told: the options of every place that speaks of it, and its boot file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from config.quirks import Option43
+from dhcp import boot, options
+from dhcp.layers import FILE, LEASE_TIME, SIADDR, SNAME, Layer, overlay
+from dhcp.options import Option
+from dhcp.plan import Network, Plan, machine_name
+from dhcp.request import Request
+
+_ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+def _menu(line: bytes) -> bytes:
+    """A PXE menu of one line: discovery control 3, a prompt that says PXE, and the line (PXE 2.1)."""
+    return bytes((6, 1, 3, 10, 4, 0)) + b"PXE" + bytes((9, 3 + len(line), 0, 0, len(line))) + line + b"\xff"
+
+
+OPTION_43: Mapping[Option43, bytes] = {
+    Option43.USE_THIS_FILE: bytes((6, 1, 8, 255)),
+    Option43.RASPBERRY_PI: _menu(b"Raspberry Pi Boot"),
+    Option43.RASPBERRY_PI_SPACES: _menu(b"Raspberry Pi Boot   "),
+}
+"""What the ways to write option 43 come to. PXE_DISCOVERY_CONTROL = 8 says: use the file of this packet."""
+IPXE_NO_PROXY = bytes((176, 1, 1))
+"""Option 175: do not wait for another DHCP server's boot file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one client is told when it has an address of one network."""
+
+    layers: tuple[Layer, ...]
+    """Every place that says something, the most specific last."""
+    settings: Mapping[int, bytes]
+    """What they say together."""
+    server: IPv4Address
+    """siaddr: where it finds our TFTP."""
+    server_name: bytes
+    """sname."""
+    file: bytes
+    """The boot file, empty if it gets none."""
+    boot: Mapping[int, bytes]
+    """The options that lead to it; sent whether the client asks for them or not."""
+
+    @property
+    def lease_s(self) -> int:
+        """How long its lease lasts unless it asks for another time."""
+        return int.from_bytes(self.settings[LEASE_TIME], "big")
+
+
+def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
+    """Return what the client is told when `address` is (to be) its own; 0.0.0.0 if that is somebody else's affair."""
+    network = request.network_of(address) or request.network
+    layers = tuple(_layers(request, plan, network, address))
+    settings = overlay(layers)
+    routes, routers = settings.get(Option.CLASSLESS_STATIC_ROUTE), settings.get(Option.ROUTER)
+    if routes and routers and not options.has_default_route(routes):
+        # A client that takes option 121 ignores option 3 (RFC 3442).
+        default = options.encode_static_routes([(_ANYWHERE, IPv4Address(routers[:4]))])
+        settings[Option.CLASSLESS_STATIC_ROUTE] = routes + default
+    server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.address
+    file = boot_file(request, plan, network, layers, server)
+    server_name = settings.get(SNAME) or str(server).encode()
+    return Told(layers, settings, server, server_name, file, _boot(request, file, server_name))
+
+
+def _layers(request: Request, plan: Plan, network: Network, address: IPv4Address) -> Iterator[Layer]:
+    host = request.host
+    own_name = host.name if host else machine_name(request.mac)
+    yield Layer((), {int(Option.HOST_NAME): own_name.encode(), LEASE_TIME: plan.lease_s.to_bytes(4, "big")})
+    yield from network.layers
+    if (pool := network.pool_of(address)) is not None:
+        yield from pool.layers
+    yield from host.tags if host else network.unknown_tags
+    for name in reversed(request.client.settings):
+        if name in plan.architectures:
+            yield plan.architectures[name]
+    if host is not None:
+        yield host.own
+
+
+def boot_file(request: Request, plan: Plan, network: Network, layers: Sequence[Layer], server: IPv4Address) -> bytes:
+    """Return the boot file that this client gets, empty if it wants or gets none."""
+    said = [layer.options.get(FILE, layer.options.get(Option.BOOTFILE_NAME)) for layer in reversed(layers)]
+    if request.host is None and not network.unknown_boots:
+        # What is configured by the option's number holds for everybody; a boot file does not.
+        said = [layer.options.get(Option.BOOTFILE_NAME) for layer in reversed(layers)]
+        if not any(said):
+            return b""
+    configured = [value.rstrip(b"\0").decode("utf-8", "replace") for value in said if value is not None]
+    return (boot.boot_file(request.client, server, plan.http_port, configured) or "").encode()
+
+
+def _boot(request: Request, file: bytes, server_name: bytes) -> dict[int, bytes]:
+    """Return the options that lead a client to its boot file.
+
+    Each field tells the same, since each is the only one that some firmware reads.
+    """
+    client, traits, said = request.client, request.client.traits, {}
+    identifier = request.message.options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
+    if client.boots and len(identifier) == 17 and identifier[0] == 0:
+        said[int(Option.CLIENT_MACHINE_IDENTIFIER)] = identifier
+    if not file and not traits.own_file_names:
+        return said
+    if traits.vendor_class:
+        said[Option.VENDOR_CLASS_IDENTIFIER] = _text(traits.vendor_class.encode(), traits.nul_after_vendor_class)
+    if traits.option_43 is not Option43.NONE:
+        said[Option.VENDOR_SPECIFIC_INFORMATION] = OPTION_43[traits.option_43]
+    if not client.over_http:
+        said[Option.TFTP_SERVER_NAME] = _text(server_name, traits.nul_after_server_name)
+    if file:
+        said[Option.BOOTFILE_NAME] = _text(file, traits.nul_after_boot_file)
+    if client.ipxe and not request.network.proxy:
+        said[Option.IPXE] = IPXE_NO_PROXY
+    return said
+
+
+def _text(value: bytes, nul: bool) -> bytes:
+    return value + b"\0" if nul else value
