@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from config import optiontext, optiontypes
 from config.mistakes import shown, suggestion
 from config.optiontable import CATALOGUE, OPTIONS, SPACES, Definition
-from config.optiontypes import ADDRESSES, NUMBERS, WORDS, Kind
+from config.optiontypes import ADDRESSES, NUMBERS, TEXTS, WORDS, Kind
 
 OWN_OPTIONS = frozenset((1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 80, 82, 118))
 """Options that the protocol itself decides for each answer; a configuration cannot set them.
@@ -86,15 +86,17 @@ def encode(key: str | int, value: object) -> tuple[int, bytes]:
     """
     code = number_of(key)
     label = f"option {code} ({name_of(code)})" if code in CATALOGUE else f"option {code}"
+    by_number = str(key).strip().isdecimal()
     if code in OWN_OPTIONS:
         reserved = ", ".join(map(str, sorted(OWN_OPTIONS - {code})))
-        raise ValueError(f"{label} is decided by the server for each answer, as are {reserved}")
+        own = f"option {code}" if by_number else label
+        raise ValueError(f"{own} is decided by the server for each answer, as are {reserved}")
     if value in _EMPTY or (isinstance(value, str) and not value.strip()):
         return code, b""
     definition = CATALOGUE.get(code) or Definition(code, name_of(code), Kind.BINARY)
     try:
-        by_number = str(key).strip().isdecimal() and isinstance(value, str)
-        data = _by_number(definition, str(value)) if by_number else _encode(definition, value)
+        is_either = by_number and isinstance(value, str)
+        data = _by_number(definition, str(value)) if is_either else _encode(definition, value)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
     if len(data) > MOST_BYTES:
@@ -109,11 +111,13 @@ def decode_value(code: int, data: bytes) -> str:
     ('10.28.0.1', "'core.efi\\\\x00'", '0a 1c')
     """
     definition = CATALOGUE.get(code)
-    found = None
-    if definition is not None and definition.kind is Kind.CODES:
-        found = ", ".join(map(name_of, data))
-    elif definition is not None:
-        found = optiontext.text_of(definition, data)
+    if definition is None or not data:
+        return optiontext.printable(optiontext.plain(data))
+    if definition.kind is Kind.CODES:
+        return optiontext.printable(", ".join(map(name_of, data)))
+    found = optiontext.text_of(definition, data)
+    if found is None and definition.kind in TEXTS:
+        found = repr(data.decode("utf-8", "backslashreplace"))
     return optiontext.printable(optiontext.plain(data) if found is None else found)
 
 
@@ -177,10 +181,10 @@ def _space(code: int, value: object) -> bytes:
         if word in ("end", str(END)):
             end = inner in _EMPTY or optiontypes.encode(Kind.FLAG, inner) == b"\1"
             continue
-        sub = names.get(word)
-        end = end or (sub is not None and code == PXE_SPACE)
-        data = _sub_option(known[sub] if sub is not None else None, key, inner)
-        out += bytes((_sub_code(key, names) if sub is None else sub,)) + optiontypes.framed(data, f"sub-option {key}")
+        by_name = known[names[word]] if word in names else None
+        sub = by_name.code if by_name else _sub_code(key, names)
+        end = end or (by_name is not None and code == PXE_SPACE)
+        out += bytes((sub,)) + optiontypes.framed(_sub_option(by_name, key, inner), f"sub-option {key}")
     return out + bytes((END,)) * end
 
 

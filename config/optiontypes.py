@@ -65,6 +65,7 @@ WORDS: Mapping[str, Kind] = {
 NUMBERS = frozenset((Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.INT8, Kind.INT32, Kind.SECONDS, Kind.UINT16S))
 """Values whose digits might as well be hex."""
 ADDRESSES = frozenset((Kind.IP, Kind.IPS, Kind.IP_PAIRS))
+TEXTS = frozenset((Kind.TEXT, Kind.DOMAIN))
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on", "1")), frozenset(("false", "no", "off", "0"))
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,10})|0x[0-9a-f]{1,8}", re.IGNORECASE)
