@@ -1,33 +1,20 @@
 """What must hold between the parts of a farm, once each part is right by itself. Pure."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Collection, Iterator
 
 from config import places
-from config.mistakes import suggestion
-from config.model import AddressRange, DhcpOptions, Farm, Node, Subnet, Tag
-from config.wording import shown
+from config.check_dhcp import dhcp
+from config.check_machines import machines, nodes_of
+from config.finding import Finding, Names
+from config.mistakes import shown, suggestion
+from config.model import Farm, Tag
 from config.yamltree import Place
+
+__all__ = ["Finding", "Names", "check", "names_of"]
 
 EVERY_MACHINE = "all"
 """The tag that every machine carries; it need not be defined."""
-
-OWN_OPTIONS = frozenset((1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 82))
-"""DHCP options that the protocol itself decides for each answer; a configuration cannot set them."""
-
-NAMED_OPTIONS = {
-    3: "routers",
-    6: "domain_name_servers",
-    7: "log_servers",
-    15: "domain_name",
-    26: "mtu",
-    28: "broadcast_address",
-    42: "ntp_servers",
-    119: "domain_search",
-    121: "static_routes",
-}
 
 KUBELET_LABELS = frozenset(
     (
@@ -49,28 +36,6 @@ _NAME = re.compile(r"[^\s/\x00-\x1f\x7f]+")
 _SYSCTL = re.compile(r"[^\s=#;\x00-\x1f\x7f]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that does not hold. `other` is the place that it conflicts with; `key`: the key is wrong."""
-
-    place: Place
-    message: str
-    other: Place | None = None
-    key: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names that may be referred to; None where they could not be read, and then anything may."""
-
-    images: Collection[str] | None
-    clusters: Collection[str] | None
-    pools: Collection[str] | None
-    tags: Collection[str] | None
-    subnets_known: bool = True
-    """False if a subnet could not be read: an address that lies in none may lie in that one."""
-
-
 def names_of(farm: Farm) -> Names:
     """The names that a complete farm defines."""
     return Names(farm.images, farm.clusters, [pool.name for pool in farm.pools], farm.tags)
@@ -84,22 +49,14 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     names = names or names_of(farm)
     yield from _duplicates(farm)
     yield from _references(farm, names)
-    yield from _subnets(farm)
-    yield from _addresses(farm, names.subnets_known)
-    for place, options in _all_options(farm):
-        yield from _options(place, options)
+    yield from machines(farm, names.subnets_known)
+    yield from dhcp(farm, names.subnets_known)
     for name, tag in farm.tags.items():
         yield from _tag(("tags", name), tag)
     yield from _words(farm)
     yield from _files(farm)
     if farm.server.http_port == farm.server.nbd_port:
         yield Finding(("server", "nbd_port"), f"server.nbd_port is {farm.server.nbd_port}, as is server.http_port")
-
-
-def _nodes(farm: Farm) -> Iterator[tuple[Place, Node]]:
-    for p, pool in enumerate(farm.pools):
-        for n, node in enumerate(pool.nodes):
-            yield ("pools", p, "nodes", n), node
 
 
 def _duplicates(farm: Farm) -> Iterator[Finding]:
@@ -109,25 +66,6 @@ def _duplicates(farm: Farm) -> Iterator[Finding]:
         if pool.name in pools:
             yield Finding(place, f"there is already a pool named {pool.name!r}", pools[pool.name])
         pools.setdefault(pool.name, place)
-    by_name: dict[str, Place] = {}
-    by_ip: dict[IPv4Address, tuple[str, Place]] = {}
-    by_mac: dict[str, tuple[str, Place]] = {}
-    for at, node in _nodes(farm):
-        place = (*at, "name")
-        if node.name in by_name:
-            yield Finding(place, f"there is already a machine named {node.name!r}", by_name[node.name])
-        by_name.setdefault(node.name, place)
-        place = (*at, "ip")
-        if node.ip in by_ip:
-            owner, other = by_ip[node.ip]
-            yield Finding(place, f"{node.name}: the address {node.ip} already belongs to {owner}", other)
-        by_ip.setdefault(node.ip, (node.name, place))
-        for m, mac in enumerate(node.macs):
-            place = (*at, "macs", m)
-            if mac in by_mac:
-                owner, other = by_mac[mac]
-                yield Finding(place, f"{node.name}: the MAC {mac} already belongs to {owner}", other)
-            by_mac.setdefault(mac, (node.name, place))
 
 
 def _references(farm: Farm, names: Names) -> Iterator[Finding]:
@@ -144,112 +82,11 @@ def _references(farm: Farm, names: Names) -> Iterator[Finding]:
         yield from unknown(("pools", p, "cluster"), pool.cluster, names.clusters, "cluster")
         for t, tag in enumerate(pool.tags):
             yield from unknown(("pools", p, "tags", t), tag, tags, "tag")
-    for at, node in _nodes(farm):
+    for at, node in nodes_of(farm):
         for t, tag in enumerate(node.tags):
             yield from unknown((*at, "tags", t), tag, tags, "tag")
     for s, subnet in enumerate(farm.dhcp.subnets):
         yield from unknown(("dhcp", "subnets", s, "unknown"), subnet.unknown, names.pools, "pool")
-
-
-def _subnets(farm: Farm) -> Iterator[Finding]:
-    for s, subnet in enumerate(farm.dhcp.subnets):
-        at: Place = ("dhcp", "subnets", s)
-        for o, other in enumerate(farm.dhcp.subnets[:s]):
-            if subnet.subnet.overlaps(other.subnet):
-                text = f"the subnet {subnet.subnet} overlaps with {other.subnet}"
-                yield Finding((*at, "subnet"), text, ("dhcp", "subnets", o, "subnet"))
-        if subnet.pool is not None:
-            yield from _pool((*at, "pool"), subnet.pool, subnet, farm.server.address)
-
-
-def _pool(place: Place, pool: AddressRange, subnet: Subnet, own: IPv4Address | None) -> Iterator[Finding]:
-    network = subnet.subnet
-    if pool.first not in network or pool.last not in network:
-        usable = _usable(network)
-        yield Finding(place, f"the pool {pool} leaves its subnet {network}, whose machines are {usable}")
-        return
-    for edge, what in _edges(network).items():
-        if edge in pool:
-            yield Finding(place, f"the pool {pool} holds {edge}, {what} of {network}; allowed: {_usable(network)}")
-    for router in dict.fromkeys(subnet.routers or ()):
-        if router in pool:
-            yield Finding(place, f"the pool {pool} holds {router}, which is a router of this subnet")
-    if own is not None and own in pool:
-        yield Finding(place, f"the pool {pool} holds {own}, which is our own address")
-
-
-def _addresses(farm: Farm, subnets_known: bool) -> Iterator[Finding]:
-    subnets = [
-        (int(s.subnet.network_address), int(s.subnet.broadcast_address), _edges(s.subnet), s)
-        for s in farm.dhcp.subnets
-    ]
-    all_subnets = ", ".join(str(s.subnet) for s in farm.dhcp.subnets)
-    for at, node in _nodes(farm):
-        place, number = (*at, "ip"), int(node.ip)
-        if node.ip == farm.server.address:
-            yield Finding(place, f"{node.name}: {node.ip} is our own address (server.address)", ("server", "address"))
-        homes = [(edges, subnet) for first, last, edges, subnet in subnets if first <= number <= last]
-        if subnets and not homes and subnets_known:
-            yield Finding(place, f"{node.name}: {node.ip} is in none of the subnets: {all_subnets}")
-        for edges, subnet in homes:
-            if node.ip in edges:
-                what, usable = edges[node.ip], _usable(subnet.subnet)
-                yield Finding(place, f"{node.name}: {node.ip} is {what} of {subnet.subnet}; allowed: {usable}")
-            if node.ip in (subnet.routers or ()):
-                yield Finding(place, f"{node.name}: {node.ip} is a router of {subnet.subnet}")
-
-
-def _edges(network: IPv4Network) -> Mapping[IPv4Address, str]:
-    """The addresses of a network that no machine can have."""
-    if network.prefixlen > 30:
-        return {}
-    return {network.network_address: "the network address", network.broadcast_address: "the broadcast address"}
-
-
-def _usable(network: IPv4Network) -> str:
-    inner = 0 if network.prefixlen > 30 else 1
-    return f"{network.network_address + inner}-{network.broadcast_address - inner}"
-
-
-def _all_options(farm: Farm) -> Iterator[tuple[Place, DhcpOptions]]:
-    for s, subnet in enumerate(farm.dhcp.subnets):
-        yield ("dhcp", "subnets", s), subnet
-    for name, tag in farm.tags.items():
-        yield ("tags", name, "dhcp"), tag.dhcp
-
-
-def _options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
-    for key, text in settings.options.items():
-        place: Place = (*at, "options", key)
-        if not key.isdecimal() or not isinstance(text, str):
-            yield Finding(place, f"option {key} is {text!r}; write a number, and its bytes in hex", key=True)
-            continue
-        number = int(key)
-        if number in OWN_OPTIONS:
-            reserved = ", ".join(map(str, sorted(OWN_OPTIONS)))
-            yield Finding(
-                place, f"option {number} is decided by the server for each answer, as are {reserved}", key=True
-            )
-        name = NAMED_OPTIONS.get(number)
-        if name is not None and getattr(settings, name) is not None:
-            yield Finding(place, f"option {number} is already given as {name}", (*at, name), key=True)
-        try:
-            size = len(bytes.fromhex(text.replace(":", " ")))
-        except ValueError:
-            yield Finding(place, f"option {number}: {shown(text)} is not hex; write its bytes such as 0a4d0001")
-        else:
-            if size > 255:
-                yield Finding(place, f"option {number} has {size} bytes; at most 255 are possible")
-    if settings.domain_name is not None:
-        yield from _domain((*at, "domain_name"), settings.domain_name)
-    for d, domain in enumerate(settings.domain_search or ()):
-        yield from _domain((*at, "domain_search", d), domain)
-
-
-def _domain(place: Place, name: str) -> Iterator[Finding]:
-    labels = name.removesuffix(".").split(".")
-    if len(name) > 253 or not all(map(_DNS_LABEL.fullmatch, labels)):
-        yield Finding(place, f"{shown(name)} is not a domain; write words of letters, digits and hyphens, with dots")
 
 
 def _tag(at: Place, tag: Tag) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from config.check import Finding, Names, check
 from config.mistakes import ConfigErrors, Mistake
 from config.model import Farm
-from config.wording import sentence
+from config.wording import sentence, united
 from config.yamltree import (
     Mapping,
     Mark,
@@ -118,7 +118,7 @@ class _Reading:
             try:
                 farm = Farm.model_validate(values)
             except ValidationError as refused:
-                errors = refused.errors(include_url=False)
+                errors = united(refused.errors(include_url=False))
                 if rounds == 0:
                     for error in errors:
                         self._complain_of(root, error)
@@ -201,14 +201,21 @@ def _repair(root: Node, error: ErrorDetails) -> tuple[Place, Node | None]:
     else is left out: the value, or what holds it.
     """
     place = tuple(part for part in error["loc"] if part != "[key]")
-    filler = _FILLERS.get(tuple("*" if isinstance(part, int) else part for part in place))
+    filler = _FILLERS.get(_starred(place))
     if filler is not None:
         return place, filler
+    if error["type"] == "value_error" and (machine := (*place, "macs")) and _starred(machine) in _FILLERS:
+        return machine, _FILLERS[_starred(machine)]  # nothing says which machine it is
     if error["type"] == "missing":
         place = place[:-1]
     while place and find(root, place) is None:
         place = place[:-1]
     return place, None
+
+
+def _starred(place: Place) -> Place:
+    """The place with * for every index."""
+    return tuple("*" if isinstance(part, int) else part for part in place)
 
 
 def _is_filler(root: Node, place: Place) -> bool:

@@ -1,9 +1,10 @@
 """What pydantic found, in words for the person who wrote the file."""
 
 from collections.abc import Iterable
+from enum import Enum
 from ipaddress import IPv4Interface
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -22,6 +23,8 @@ PATTERNS = {
     "^[A-Z][A-Z0-9_]*$": "is not an lts.conf key; write capitals, digits and underscores, a letter first",
     "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$": "is not a host name; write at most 63 small letters, digits, "
     "hyphens and dots, with a letter or digit at both ends",
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "is not such a name; write small letters, digits and hyphens, with a letter or "
+    "digit at both ends",
     "^[!-9;-~]+$": "is not a password's hash; write what `openssl passwd -6` prints",
     "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$": "is not a name of the tz database, such as Europe/Prague",
     "^0?[0-7]{3}$": "is not a file mode; write three octal digits, such as 0644",
@@ -35,6 +38,11 @@ _PLAIN = {
     "int_type": "is not a whole number",
     "int_from_float": "is not a whole number",
     "int_parsing_size": "is far too large a number",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "string_too_short": "is too short",
+    "uuid_parsing": "is not a UUID, such as 4c4c4544-0042-3510-8054-b4c04f4a4d32",
+    "uuid_type": "is not a UUID, such as 4c4c4544-0042-3510-8054-b4c04f4a4d32",
     "bool_parsing": "is neither true nor false",
     "bool_type": "is neither true nor false",
     "ip_v4_address": "is not an IPv4 address, such as 10.28.0.1",
@@ -83,13 +91,17 @@ def sentence(error: ErrorDetails) -> str:
             return f"{text}: {what} is not a range; write it as 10.0.0.10-10.0.0.99"
         case "string_pattern_mismatch":
             return f"{text}: {what} {PATTERNS[ctx['pattern']]}"
+        case "int_parsing" | "int_type" if others := words_at(place):
+            return f"{text}: {what} is neither a whole number nor {_either(others)}{suggestion(str(value), others)}"
         case "greater_than_equal":
             return f"{text}: {value} is too little; the least allowed is {ctx['ge']}"
         case "less_than_equal":
             return f"{text}: {value} is too much; the most allowed is {ctx['le']}"
-        case "literal_error":
-            allowed = get_args(annotation_at(place))
-            return f"{text}: {what} is not allowed; write {' or '.join(allowed)}{suggestion(str(value), allowed)}"
+        case "less_than":
+            return f"{text}: {value} is too much; the most allowed is {ctx['lt'] - 1}"
+        case "literal_error" | "enum":
+            allowed = _words(annotation_at(place))
+            return f"{text}: {what} is not allowed; write {_either(allowed)}{suggestion(str(value), allowed)}"
         case "too_short":
             return f"{text} is empty; at least {ctx['min_length']} is needed"
         case "tuple_type":
@@ -100,6 +112,45 @@ def sentence(error: ErrorDetails) -> str:
         case _:
             words = error["msg"][:1].lower() + error["msg"][1:]
             return f"{text}: {what} {_PLAIN.get(kind) or 'is wrong: ' + words}"
+
+
+def united(errors: Iterable[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors with one for each value that may be of several types, where pydantic has one for each type.
+
+    It is the first type's, and at the value's place: pydantic adds the type to it.
+    """
+    out: dict[tuple[int | str, ...] | int, ErrorDetails] = {}
+    for number, error in enumerate(errors):
+        place = error["loc"][:-1]
+        if words_at(place):
+            out.setdefault(place, {**error, "loc": place})
+        else:
+            out[number] = error
+    return [*out.values()]
+
+
+def words_at(place: Place) -> tuple[str, ...]:
+    """Return the words that may stand at `place` instead of a value of its type, such as `infinite`."""
+    holder = settings_at(place[:-1])
+    if holder is None or not place:
+        return ()
+    members = get_args(holder.model_fields[str(place[-1])].annotation) if place[-1] in holder.model_fields else ()
+    return tuple(word for member in members if get_origin(member) is Literal for word in get_args(member))
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """The words that a value must be one of."""
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return tuple(str(member.value) for member in annotation)
+    return get_args(annotation)
+
+
+def _either(words: tuple[str, ...]) -> str:
+    """
+    >>> _either(("a", "b", "c"))
+    'a, b or c'
+    """
+    return " or ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
 
 
 def fields(model: type[BaseModel] | None) -> list[str]:

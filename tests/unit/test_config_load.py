@@ -87,7 +87,8 @@ def test_all_mistakes_come_in_one_run(tmp_path: Path) -> None:
         "15:9: pools[0].nodes[1].ip is missing",
         "15:16: there is already a machine named 'm1' (line 14)",
         "15:27: m1: the MAC 52:54:00:12:34:56 already belongs to m1 (line 14)",
-        "15:47: pools[0].nodes[1].adress is not known; here are allowed: name, macs, ip, tags",
+        "15:47: pools[0].nodes[1].adress is not known; here are allowed: name, macs, "
+        "client_id, uuid, serial, circuit_id, remote_id, ip, tags, dhcp, boot",
         "15:75: there is no tag 'gpuu'; defined: all, gpu; did you mean 'gpu'?",
     ]
 
@@ -126,7 +127,7 @@ WRONG = [
         "52:54:00:12:34]",
         "is not a MAC address; write six hex pairs",
     ),
-    ("macs: [52:54:00:12:34:56]", "macs: []", "[]", "macs is empty; at least 1"),
+    ("macs: [52:54:00:12:34:56]", "macs: []", "{name: m1", "it says not how to know it; give `macs`, or client_id"),
     ("10.28.0.0/16", "10.28.0.0/33", "10.28.0.0/33", "is not a network, such as 10.28.0.0/16$"),
     ("10.28.0.0/16", "10.28.0.9/16", "10.28.0.9/16", "did you mean 10.28.0.0/16"),
     ("pool: 10.28.72.10-10.28.72.250", "pool: 10.28.72.10", "", ""),
@@ -169,14 +170,24 @@ WRONG = [
     ),
     ("routers: [10.28.0.1]", "options: {53: '05'}", "53: '", "option 53 is decided by the server"),
     ("routers: [10.28.0.1]", "options: {82: '05'}", "82: '", "option 82 is decided by the server"),
-    ("routers: [10.28.0.1]", "options: {255: '05'}", "255: '", "255 is too much; the most allowed is 254"),
-    ("routers: [10.28.0.1]", "options: {x: '05'}", "x: '", "'x' is not a whole number"),
+    (
+        "routers: [10.28.0.1]",
+        "options: {255: '05'}",
+        "255: '",
+        "255 is not the number of an option; allowed: 1 to 254",
+    ),
+    (
+        "routers: [10.28.0.1]",
+        "options: {x: '05'}",
+        "x: '",
+        "there is no option 'x'; write a name such as routers, or a number",
+    ),
     ("routers: [10.28.0.1]", "options: {150: 0a1}", "0a1}", "'0a1' is not hex; write its bytes"),
     (
         "routers: [10.28.0.1]",
-        "options: {150: " + "00" * 256 + "}",
+        "options: {224: " + "00" * 1025 + "}",
         "00000",
-        "256 bytes; at most 255",
+        "1025 bytes; at most 1024",
     ),
     ("routers: [10.28.0.1]", "options: {150: '0a:1c 00:01', 43: ''}", "", ""),
     (
@@ -187,7 +198,7 @@ WRONG = [
     ),
     ("routers: [10.28.0.1]", "domain_name: 'a b'", "'a b'", "'a b' is not a domain"),
     ("routers: [10.28.0.1]", "domain_search: [a.example.org, a..b]", "a..b", "'a..b' is not a domain"),
-    ("dhcp:\n", "dhcp:\n  lease_s: 1e3\n", "1e3\n", "'1e3' is not a whole number"),
+    ("dhcp:\n", "dhcp:\n  lease_s: 1e3\n", "1e3\n", "'1e3' is neither a whole number nor infinite"),
     ("dhcp:\n", "dhcp:\n  lease_s: 5\n", "5\n", "5 is too little; the least allowed is 60"),
     ("dhcp:\n", "dhcp:\n  authoritative: nope\n", "nope", "'nope' is neither true nor false"),
     ("dhcp:\n", "dhcp:\n  authoritative: no\n", "", ""),

@@ -1,0 +1,104 @@
+"""Whether the options that one place of the configuration says can be sent. Pure."""
+
+import re
+from collections.abc import Iterator
+
+from config import dhcpoptions
+from config.dhcp import DhcpOptions
+from config.finding import Finding
+from config.mistakes import shown
+from config.yamltree import Place
+
+MOST_SERVER_NAME_BYTES = 63
+"""The field `sname` has 64 bytes, the last of them NUL (RFC 2131 section 2)."""
+MOST_BOOT_FILE_BYTES = 255
+"""One option 67. The field `file` holds 127 of them; a longer name goes into the option alone."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
+
+
+def options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
+    """Yield what is wrong in the options that are said at `at`."""
+    given = {code: (*at, name) for code, name in _fields(settings)}
+    for key, value in settings.options.items():
+        place: Place = (*at, "options", key)
+        try:
+            code = dhcpoptions.number_of(key)
+        except ValueError as error:
+            yield Finding(place, str(error), key=True)
+            continue
+        if code in given:
+            yield Finding(place, f"option {code} is already given as {given[code][-1]}", given[code], key=True)
+        given.setdefault(code, place)
+        try:
+            dhcpoptions.encode(key, value)
+        except ValueError as error:
+            yield Finding(place, str(error), key=code in dhcpoptions.OWN_OPTIONS)
+    yield from _sending(at, settings)
+    if settings.domain_name:
+        yield from _domain((*at, "domain_name"), settings.domain_name)
+    for d, domain in enumerate(settings.domain_search or ()):
+        yield from _domain((*at, "domain_search", d), domain)
+    yield from _server_and_file(at, settings)
+
+
+def _fields(settings: DhcpOptions) -> Iterator[tuple[int, str]]:
+    """The options that are said by a key of their own, by number and key."""
+    values = (
+        (3, "routers", settings.routers),
+        (6, "domain_name_servers", settings.domain_name_servers),
+        (7, "log_servers", settings.log_servers),
+        (15, "domain_name", settings.domain_name),
+        (26, "mtu", settings.mtu),
+        (28, "broadcast_address", settings.broadcast_address),
+        (42, "ntp_servers", settings.ntp_servers),
+        (66, "server_name", settings.server_name),
+        (67, "boot_file", settings.boot_file),
+        (119, "domain_search", settings.domain_search),
+        (121, "static_routes", settings.static_routes),
+    )
+    for code, name, value in values:
+        if value is not None:
+            yield code, name
+
+
+def _sending(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
+    """`always_send` and `never_send`: options that there are, each once."""
+    named: dict[int, Place] = {}
+    for word, keys in (("always_send", settings.always_send), ("never_send", settings.never_send)):
+        for k, key in enumerate(keys):
+            place: Place = (*at, word, k)
+            try:
+                code = dhcpoptions.number_of(key)
+            except ValueError as error:
+                yield Finding(place, str(error))
+                continue
+            if code in dhcpoptions.OWN_OPTIONS:
+                label = f"option {code} ({dhcpoptions.name_of(code)})"
+                yield Finding(place, f"{label} is sent as the protocol says; no setting changes it")
+            elif code in named:
+                there = named[code][-2]
+                yield Finding(place, f"option {code} ({dhcpoptions.name_of(code)}) is already in {there}", named[code])
+            named.setdefault(code, place)
+
+
+def _domain(place: Place, name: str) -> Iterator[Finding]:
+    labels = name.removesuffix(".").split(".")
+    if len(name) > 253 or not all(map(_DNS_LABEL.fullmatch, labels)):
+        yield Finding(place, f"{shown(name)} is not a domain; write words of letters, digits and hyphens, with dots")
+
+
+def _server_and_file(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
+    name, file = settings.server_name or "", settings.boot_file or ""
+    size = len(name.encode())
+    if size > MOST_SERVER_NAME_BYTES:
+        yield Finding((*at, "server_name"), f"it has {size} bytes; at most {MOST_SERVER_NAME_BYTES} are possible")
+    elif _CONTROL_OR_SPACE.search(name):
+        yield Finding((*at, "server_name"), f"{shown(name)} is not a server; write its name or its address")
+    size = len(file.encode())
+    if size > MOST_BOOT_FILE_BYTES:
+        yield Finding((*at, "boot_file"), f"it has {size} bytes; at most {MOST_BOOT_FILE_BYTES} are possible")
+    elif _CONTROL.search(file):
+        yield Finding((*at, "boot_file"), f"{shown(file)} has control characters; write a path or a URL")
