@@ -9,8 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
+from config.dhcpoptions import OWN_OPTIONS
+from config.optiontable import CATALOGUE
 from dhcp import frame, options, plan, replies
-from dhcp.options import encode_domain_search, encode_static_routes, has_default_route, sub_options
+from dhcp.options import (
+    ClientFqdn,
+    FqdnFlags,
+    Option,
+    client_fqdn,
+    encode_client_fqdn,
+    encode_domain_search,
+    encode_static_routes,
+    has_default_route,
+    host_name,
+    sub_options,
+)
 
 
 @pytest.mark.parametrize("module", [options, frame, plan, replies])
@@ -112,3 +125,96 @@ def test_scapy_finds_our_frames_in_order(data: bytes, ident: int, to: IPv4Addres
     del judge.chksum, judge[UDP].chksum
     again = IP(bytes(judge))
     assert (again.chksum, again[UDP].chksum) == sums
+
+
+def fqdn(flags: int, name: str) -> bytes:
+    return bytes((flags, 0, 0)) + bytes.fromhex(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "name"),
+    [
+        pytest.param(fqdn(5, "036e6231 046661726d 00"), FqdnFlags.S | FqdnFlags.E, "nb1.farm", id="dns-form"),
+        pytest.param(fqdn(4, "034e4231"), FqdnFlags.E, "nb1", id="part-of-a-name"),
+        pytest.param(fqdn(0, b"NB1.farm.".hex()), FqdnFlags(0), "nb1.farm", id="text"),
+        pytest.param(fqdn(0xF8, b"nb1".hex()), FqdnFlags.N, "nb1", id="reserved-flags"),
+        pytest.param(fqdn(4, "00"), FqdnFlags.E, "", id="root"),
+        pytest.param(fqdn(1, ""), FqdnFlags.S, "", id="asks-for-a-name"),
+        pytest.param(fqdn(4, "3f" + b"a".hex() * 63), FqdnFlags.E, "a" * 63, id="longest-label"),
+    ],
+)
+def test_a_clients_name_is_read_in_both_forms(value: bytes, flags: FqdnFlags, name: str) -> None:
+    assert client_fqdn(value) == ClientFqdn(flags, name)
+
+
+HOSTILE = [
+    b"nb\0",
+    b"\0nb",
+    b"nb\n",
+    b"nb\r\nX",
+    b"$(id)",
+    b"`id`",
+    b"../../x",
+    b"a/b",
+    b"a b",
+    b"-nb",
+    b"nb-",
+    b"n\xc3\xa9",
+]
+HOSTILE += [b"\xff\xfe", b"a" * 64, b"a_b", b"a;b", b"a'b", b"..", b".nb", b"a..b", b"%r", b"\x1b[2J", b"b" * 252]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_none(name: bytes) -> None:
+    framed = bytes((len(name),)) + name + b"\0"
+    assert client_fqdn(bytes((0, 0, 0)) + name) is None
+    assert client_fqdn(bytes((4, 0, 0)) + framed) is None
+    assert host_name(b"x" + name + b"\0\0") is None
+    if name != b"nb\0":  # one NUL at the end is a habit of old systems
+        assert host_name(name) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, b"", b"\4", b"\4\0"),
+        pytest.param(fqdn(4, "046e6231"), id="a-label-that-leads-outside"),
+        pytest.param(fqdn(4, "c000"), id="a-pointer"),
+        pytest.param(fqdn(4, "036e6231 00 036e6232 00"), id="two-names"),
+        pytest.param(fqdn(4, "3f" * 256), id="too-long"),
+        pytest.param(fqdn(0, b".".join([b"a" * 60] * 5).hex()), id="too-long-in-all"),
+    ],
+)
+def test_an_option_81_without_a_name_that_dns_takes_is_absent(value: bytes | None) -> None:
+    assert client_fqdn(value) is None
+
+
+@given(st.binary(max_size=300), st.integers(0, 255))
+def test_any_option_81_is_a_safe_name_or_nothing(data: bytes, flags: int) -> None:
+    found = client_fqdn(bytes((flags, 0, 0)) + data)
+    name = found.name if found else host_name(data) or ""
+    assert len(name) <= 253
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+
+
+@given(names.filter(lambda name: "" not in name.split(".") and len(name) < 200), st.integers(0, 15).map(FqdnFlags))
+def test_a_clients_name_is_answered_in_its_own_form(name: str, asked: FqdnFlags) -> None:
+    answer = encode_client_fqdn(asked, name)
+    assert answer[1:3] == b"\xff\xff"
+    flags = FqdnFlags(answer[0])
+    assert flags & FqdnFlags.N
+    assert not flags & FqdnFlags.S, "no DNS update is made, so S is 0 where N is 1"
+    assert bool(flags & FqdnFlags.O) == bool(asked & FqdnFlags.S), "O: the client's S is overridden"
+    assert flags & FqdnFlags.E == asked & FqdnFlags.E
+    read = client_fqdn(answer)
+    assert read is None or read.name == name
+
+
+def test_one_list_names_what_is_the_protocols_own() -> None:
+    named = {Option.REQUESTED_IP_ADDRESS, Option.SUBNET_SELECTION, Option.RAPID_COMMIT, Option.SUBNET_MASK}
+    assert named <= OWN_OPTIONS
+
+
+@pytest.mark.parametrize("option", Option)
+def test_every_option_that_we_use_is_in_the_catalogue(option: Option) -> None:
+    assert option in CATALOGUE
