@@ -11,13 +11,15 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd
+# Other people's servers, which ours is measured against; perfdhcp is in kea-admin. dnsmasq-base has no service.
+BENCH_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base
 
-.PHONY: help demo test lint unit net boot image bench-start clean
+.PHONY: help demo test lint unit net boot image bench-start bench-dhcp clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
-	@echo "make lint | unit | net | boot | bench-start"
+	@echo "make lint | unit | net | boot | bench-start | bench-dhcp"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -47,6 +49,9 @@ boot: $(BIN)/pxeboot .build/node-image .build/test-packages
 bench-start: $(BIN)/pxeboot
 	@$(BIN)/python -m bench.start
 
+bench-dhcp: $(BIN)/pxeboot .build/bench-packages
+	@$(BIN)/python -m bench.dhcp
+
 image: .build/node-image
 
 $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
@@ -61,6 +66,18 @@ $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
 
 .build/test-packages: Makefile
 	@deploy/apt-install $(TEST_PACKAGES)
+	@mkdir -p .build && touch $@
+
+# Nothing may start on this host: Kea's package would start its server now (hence policy-rc.d) and at each boot.
+POLICY := /usr/sbin/policy-rc.d
+.build/bench-packages: Makefile
+	@if command -v kea-dhcp4 && command -v perfdhcp && command -v dnsmasq; then :; else \
+		if [ ! -e $(POLICY) ]; then \
+			trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod 755 $(POLICY); \
+		fi; \
+		deploy/apt-install $(BENCH_PACKAGES) && \
+			{ ! command -v systemctl >/dev/null || systemctl disable --quiet kea-dhcp4-server; }; \
+	fi
 	@mkdir -p .build && touch $@
 
 # The node image of the demonstration and of the boot tests: Debian 12 with the small kernel.

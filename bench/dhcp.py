@@ -1,0 +1,233 @@
+"""Our DHCP server, Kea and dnsmasq, alternately, under the same load on the same machine.
+
+    python -m bench.dhcp [--rounds N | --quick] [--only SCENARIO ...] [--server NAME ...]
+    python -m bench.dhcp --only dynamic --server pxeboot --rate 2000     one rate in place of a search
+    python -m bench.dhcp --profile --rate 1000 [--only static]           where our time goes
+
+Needs root: everything is in network namespaces. Each measurement starts its server afresh with no leases, which are
+kept below --folder, on a real disk, so that a sync costs what it costs. Prints a line for each measurement, then a
+table of the medians; the exit code is 1 if a target of the table was not reached.
+"""
+
+import argparse
+import json
+import os
+import platform
+import pstats
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import dhcp_perfdhcp, dhcp_report
+from bench.dhcp_machines import Outcome
+from bench.dhcp_peers import (
+    PREFIX,
+    RELAY,
+    SERVER,
+    Dnsmasq,
+    Kea,
+    Leases,
+    NotReady,
+    Peer,
+    Pxeboot,
+    Setting,
+    known,
+    running,
+)
+from bench.dhcp_perfdhcp import NOT_ALL_DONE, NoReport, Trial
+from bench.dhcp_report import DELAY_RATE, Result, Scenario
+from bench.dhcp_search import Found, good, highest
+from tests.support.segment import Segment
+
+ROOT = Path(__file__).parent.parent
+CLIENTS = 10_000_000
+"""Strangers that perfdhcp chooses from, so that hardly any asks twice."""
+KNOWN = 2000
+"""Machines with static leases."""
+MACHINES = 1000
+WARM_UP = 200
+"""Exchanges before those that count."""
+FIRST_GUESS = {"pxeboot": 1500, "kea": 3000, "kea-threads": 3000, "dnsmasq": 300}
+STEP_LATER = 1.15
+"""From the second round on, a search begins where the first one ended and takes smaller steps."""
+NO_DISK = frozenset({"tmpfs", "ramfs", "overlay"})
+HOTTEST = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all measurements share."""
+
+    segment: Segment
+    folder: Path
+    checkout: Path
+    period_s: float
+    patience_s: float
+
+    def setting(self, peer: Peer, leases: Leases) -> Setting:
+        """Return what `peer` is started with."""
+        return Setting(self.folder / peer.name, leases, known(KNOWN) if leases is Leases.STATIC else ())
+
+    @contextmanager
+    def load(self, peer: Peer, leases: Leases, seed: int) -> Iterator[Callable[[int], Trial]]:
+        """Start a server and warm it up; yield what asks it for a rate."""
+        setting = self.setting(peer, leases)
+        macs = self.folder / "macs"
+        macs.write_text("".join(f"{machine.mac}\n" for machine in setting.machines))
+
+        def ask(rate: int, warm_up: int | None = None) -> Trial:
+            command = dhcp_perfdhcp.argv(
+                *(SERVER, "eth0", rate),
+                period_s=self.period_s,
+                seed=seed,
+                clients=CLIENTS,
+                macs=str(macs) if setting.machines else None,
+                warm_up=warm_up,
+            )
+            before = server.cpu_s()
+            done = self.segment.client.run(*command, check=False)
+            if done.returncode not in (0, NOT_ALL_DONE):
+                raise NoReport(f"perfdhcp ended with code {done.returncode}: {done.stdout}{done.stderr}")
+            trial = dhcp_perfdhcp.parse(done.stdout, rate, self.period_s)
+            return replace(trial, cpu_us=(server.cpu_s() - before) * 1e6 / max(1, trial.acks.received))
+
+        with running(peer, setting, self.segment.server, self.checkout) as server:
+            ask(WARM_UP * 2, WARM_UP)
+            yield ask
+
+    def probe(self, peer: Peer, leases: Leases, rate: int, seed: int) -> Trial:
+        """Ask a server without leases for `rate` exchanges a second."""
+        with self.load(peer, leases, seed) as ask:
+            trial = ask(rate)
+        print(
+            f"    {peer.name:<12} asked {rate:>6}/s: {trial.done_per_s:>7.0f}/s done, {trial.dropped:>7.2%} dropped, "
+            f"delay {trial.offers.mean_ms:.2f} + {trial.acks.mean_ms:.2f} ms, {trial.cpu_us:.0f} µs of processor each"
+            f"{'' if good(trial) else '   too much'}",
+            flush=True,
+        )
+        return trial
+
+    def machines(self, peer: Peer) -> Outcome:
+        """Switch on machines that no relay speaks for."""
+        with running(peer, self.setting(peer, Leases.DYNAMIC), self.segment.server, self.checkout):
+            done = self.segment.client.run(
+                *(sys.executable, "-m", "bench.dhcp_machines", "eth0"),
+                *("--machines", str(MACHINES), "--patience", str(self.patience_s)),
+                timeout=self.patience_s + 30,
+            )
+        outcome = Outcome(**json.loads(done.stdout))
+        print(
+            f"    {peer.name:<12} {outcome.bound} of {outcome.machines} machines have a lease, the last after "
+            f"{outcome.last_s:.2f} s; {outcome.repeated} messages repeated",
+            flush=True,
+        )
+        return outcome
+
+    def measure(self, scenario: Scenario, peer: Peer, seed: int, earlier: Found | None) -> Result:
+        """Measure one scenario with one server, once."""
+        match scenario:
+            case Scenario.DYNAMIC | Scenario.STATIC:
+                leases = Leases(scenario.value)
+                start, step = (round(earlier.per_s), STEP_LATER) if earlier else (FIRST_GUESS[peer.name], 1.6)
+                return highest(lambda rate: self.probe(peer, leases, rate, seed), start, step=step)
+            case Scenario.DELAY:
+                return self.probe(peer, Leases.DYNAMIC, DELAY_RATE, seed)
+            case Scenario.BROADCAST:
+                return self.machines(peer)
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    options = _options()
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = subprocess.run(
+        ["findmnt", "-no", "FSTYPE", "-T", str(folder)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if disk in NO_DISK:
+        print(f"{folder} is on {disk}, where a sync costs nothing; name another --folder", file=sys.stderr)
+        return 2
+    known_peers: list[Peer] = [Pxeboot(), Kea(), Kea("kea-threads", threads=True), Dnsmasq()]
+    peers = [peer for peer in known_peers if peer.name in options.server]
+    scenarios = [scenario for scenario in Scenario if scenario in options.only]
+    print(
+        f"{os.cpu_count()} processors, shared with perfdhcp; Linux {platform.release()}; leases on {disk} in {folder}"
+    )
+    for peer in peers:
+        print(f"  {peer.title()}")
+    try:
+        with Segment(f"{SERVER}/{PREFIX}", f"{RELAY}/{PREFIX}") as segment:
+            bench = Bench(segment, folder, options.checkout, options.period, 20.0)
+            if options.profile:
+                return _profile(bench, options.rate or 1000, Leases(scenarios[0]), folder)
+            if options.rate:
+                for _ in range(options.rounds):
+                    for scenario in scenarios:
+                        for peer in peers:
+                            bench.probe(peer, Leases(scenario), options.rate, int(time.time()))
+                return 0
+            results = _rounds(bench, options.rounds, scenarios, peers)
+    except (NotReady, NoReport) as error:
+        print(error, file=sys.stderr)
+        return 1
+    table = dhcp_report.rows(results)
+    print(f"\nmedians of {options.rounds} rounds (of the machines without a relay: the worst)\n")
+    print(dhcp_report.render(table, [peer.name for peer in peers]))
+    return 1 if dhcp_report.missed(table) else 0
+
+
+def _rounds(
+    bench: Bench, rounds: int, scenarios: list[Scenario], peers: list[Peer]
+) -> dict[tuple[Scenario, str], list[Result]]:
+    """Measure everything `rounds` times, the servers alternately, every other round in the opposite order."""
+    results: dict[tuple[Scenario, str], list[Result]] = defaultdict(list)
+    began = time.monotonic()
+    for number in range(1, rounds + 1):
+        for scenario in scenarios:
+            print(f"  round {number} of {rounds}, {scenario}, after {time.monotonic() - began:.0f} s", flush=True)
+            for peer in peers if number % 2 else reversed(peers):
+                before = results[scenario, peer.name]
+                first = before[0] if before and isinstance(before[0], Found) and before[0].best else None
+                before.append(bench.measure(scenario, peer, number, first if isinstance(first, Found) else None))
+    return results
+
+
+def _profile(bench: Bench, rate: int, leases: Leases, folder: Path) -> int:
+    """Print the functions that our server's loop spends most of its time in. The profiler itself slows it down."""
+    bare = bench.probe(Pxeboot(), leases, rate, 1)
+    file = folder / "profile"
+    bench.probe(Pxeboot((sys.executable, "-m", "cProfile", "-o", str(file))), leases, rate, 1)
+    stats = pstats.Stats(str(file))
+    stats.sort_stats("tottime").print_stats(HOTTEST)
+    print(f"without the profiler: {bare.cpu_us:.0f} µs of processor for each exchange")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="DHCP exchanges a second: pxeboot, Kea, dnsmasq.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--quick", action="store_true", help="one round with short measurements: a hint, not a verdict"
+    )
+    parser.add_argument("--period", type=float, default=4.0, help="seconds of load in one measurement")
+    parser.add_argument("--only", nargs="+", choices=list(Scenario), default=list(Scenario))
+    parser.add_argument("--server", nargs="+", choices=list(FIRST_GUESS), default=["pxeboot", "kea", "dnsmasq"])
+    parser.add_argument("--rate", type=int, help="measure at this rate, and search none")
+    parser.add_argument("--profile", action="store_true", help="print where our server's time goes at --rate")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".build/bench-dhcp", help="on a real disk")
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="the checkout whose server is measured")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.period = 1, 2.0
+    if (options.profile or options.rate) and options.only == list(Scenario):
+        options.only = [Scenario.DYNAMIC]
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

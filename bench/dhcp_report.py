@@ -1,0 +1,165 @@
+"""What was measured, as a table, and whether it is enough. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isnan
+from statistics import median
+from typing import TypeVar
+
+from bench.dhcp_machines import Outcome
+from bench.dhcp_perfdhcp import Trial
+from bench.dhcp_search import Found
+
+DELAY_RATE = 500
+"""Exchanges a second at which delays are compared."""
+BROADCAST_WITHIN_S = 4.0
+TIMES_KEA_DYNAMIC = 1.5
+TIMES_KEA_STATIC = 2.0
+OURS = "pxeboot"
+YARDSTICKS = ("kea", "kea-threads")
+"""Of these, the one that does best is the one to beat."""
+
+
+class Scenario(StrEnum):
+    """What is measured."""
+
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+    DELAY = "delay"
+    BROADCAST = "broadcast"
+
+
+Result = Found | Trial | Outcome
+Results = Mapping[tuple[Scenario, str], Sequence[Result]]
+"""One value for each round, by scenario and server."""
+
+R = TypeVar("R", Found, Trial, Outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    label: str
+    values: Mapping[str, float]
+    """A figure for each server."""
+    digits: int = 0
+    """How many stand after the point."""
+    ratio: float | None = None
+    """Ours against Kea's."""
+    wanted: str = ""
+    good: bool | None = None
+    """Whether what is wanted was reached; None if nothing is, or it was not measured."""
+
+
+def rows(results: Results) -> list[Row]:
+    """Return the lines that can be made of the results."""
+    return [
+        *_rates(results, Scenario.DYNAMIC, "exchanges a second, dynamic leases", TIMES_KEA_DYNAMIC),
+        *_rates(results, Scenario.STATIC, "exchanges a second, static leases", TIMES_KEA_STATIC),
+        *_delays(_of(results, Scenario.DELAY, Trial)),
+        *_broadcast(_of(results, Scenario.BROADCAST, Outcome)),
+    ]
+
+
+def render(table: Sequence[Row], names: Sequence[str]) -> str:
+    """Return the table as text, with a column for each of `names`."""
+    head = ["", *names, f"{OURS} : Kea", "wanted", ""]
+    lines = [head]
+    for row in table:
+        figures = [_figure(row.values.get(name), row.digits) for name in names]
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        verdict = {True: "reached", False: "MISSED", None: ""}[row.good]
+        lines.append([row.label, *figures, ratio, row.wanted, verdict])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = []
+    for line in lines:
+        first, *middle, wanted, verdict = (
+            cell.ljust(width) if column in (0, len(head) - 2) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        text.append("   ".join((first, *middle, wanted, verdict.strip())).rstrip())
+    text.insert(1, "-" * max(map(len, text)))
+    return "\n".join(text)
+
+
+def missed(table: Sequence[Row]) -> list[Row]:
+    """Return the lines whose target was measured and not reached."""
+    return [row for row in table if row.good is False]
+
+
+def _rates(results: Results, scenario: Scenario, label: str, times: float) -> list[Row]:
+    found = _of(results, scenario, Found)
+    if not found:
+        return []
+    rate = _medians(found, lambda item: item.per_s)
+    kea = max((rate[name] for name in YARDSTICKS if name in rate), default=0.0)
+    ratio = rate[OURS] / kea if OURS in rate and kea else None
+    best = {name: [item.best for item in items if item.best] for name, items in found.items()}
+    measured = {name: trials for name, trials in best.items() if trials}
+    return [
+        Row(label, rate, 0, ratio, f">= {times:g} x Kea", None if ratio is None else ratio >= times),
+        Row("   processor time for each, in µs", _medians(measured, lambda item: item.cpu_us)),
+        Row("   mean delay meanwhile, in ms", _medians(measured, lambda item: item.mean_ms), 1),
+    ]
+
+
+def _delays(trials: Mapping[str, Sequence[Trial]]) -> list[Row]:
+    if not trials:
+        return []
+    delay = _medians(trials, lambda item: item.mean_ms)
+    kea = min((delay[name] for name in YARDSTICKS if name in delay), default=0.0)
+    ratio = delay[OURS] / kea if OURS in delay and kea else None
+    return [
+        Row(
+            f"mean delay of an exchange at {DELAY_RATE} a second, in ms",
+            *(delay, 2, ratio, "<= Kea's", None if ratio is None else ratio <= 1),
+        ),
+        Row("   of it, from DISCOVER to OFFER", _medians(trials, lambda item: item.offers.mean_ms), 2),
+        Row("   and from REQUEST to ACK", _medians(trials, lambda item: item.acks.mean_ms), 2),
+        Row("   dropped, in %", _medians(trials, lambda item: 100 * item.dropped), 2),
+    ]
+
+
+def _broadcast(outcomes: Mapping[str, Sequence[Outcome]]) -> list[Row]:
+    """The machines that are switched on together: the worst round counts, not the median."""
+    if not outcomes:
+        return []
+    machines = max(item.machines for items in outcomes.values() for item in items)
+
+    def worst(figure: Callable[[Outcome], float]) -> dict[str, float]:
+        return {name: max(map(figure, items)) for name, items in outcomes.items()}
+
+    last, twice = worst(lambda item: item.last_s), worst(lambda item: item.given_twice)
+    in_time = last[OURS] <= BROADCAST_WITHIN_S if OURS in last else None
+    once = twice[OURS] == 0 if OURS in twice else None
+    return [
+        Row(
+            f"{machines:,} machines without a relay, on within 1 s: last lease after, in s",
+            *(last, 2, None, f"<= {BROADCAST_WITHIN_S:g} s", in_time),
+        ),
+        Row("   addresses given to two machines", twice, 0, None, "none", once),
+        Row("   addresses offered to two machines", worst(lambda item: item.offered_twice)),
+        Row("   machines that have no lease", worst(lambda item: item.machines - item.bound)),
+        Row("   messages that machines had to repeat", worst(lambda item: item.repeated)),
+    ]
+
+
+def _of(results: Results, scenario: Scenario, kind: type[R]) -> dict[str, list[R]]:
+    """Return the results of one scenario, by server."""
+    return {
+        name: [item for item in items if isinstance(item, kind)]
+        for (which, name), items in results.items()
+        if which is scenario and items
+    }
+
+
+def _medians(items: Mapping[str, Sequence[R]], figure: Callable[[R], float]) -> dict[str, float]:
+    return {name: median(map(figure, of_one)) for name, of_one in items.items()}
+
+
+def _figure(value: float | None, digits: int) -> str:
+    if value is None or isnan(value):
+        return "-"
+    return "never" if value == float("inf") else f"{value:,.{digits}f}"
