@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -19,22 +18,20 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import dhcp.engine
+import dhcp.others
 import dhcp.plan
 import dhcp.store
-import dhcp.transport
-import httpimage.transport
-import nbd.transport
-import tftp.transport
 from config.content import OpenFile
 from config.events import Event, Stage
-from config.interfaces import interface_address
 from config.model import Farm
 from pxeboot import systemd
+from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
 from pxeboot.bootfiles import loader
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.image import store as images
 from pxeboot.seldom import Seldom
+from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -51,6 +48,10 @@ MENU_TAKES_S = 10.0
 NODE_FILES = (
     "mountroot", "prepare", "say", "get", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
 )  # fmt: skip
+
+
+NOWHERE = IPv4Address(0)
+"""Our address while we have none."""
 
 
 class StartError(Exception):
@@ -71,10 +72,10 @@ def node_files() -> dict[str, bytes]:
 class Daemon:
     """What the servers share: the farm, the leases, the tree of names, the timeline."""
 
-    def __init__(self, farm: Farm, interfaces: Sequence[IPv4Interface], leases: dhcp.store.LeaseStore) -> None:
+    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore) -> None:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
-        self._interfaces = interfaces
+        self._interfaces: Sequence[IPv4Interface] = ()
         self._clock = leases.clock
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
         self.tree = Tree(farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report)
@@ -95,8 +96,27 @@ class Daemon:
                 return subnet.next_server
         if self._farm.server.address is not None:
             return self._farm.server.address
-        near = (interface.ip for interface in self._interfaces if client in interface.network)
-        return next(near, self._interfaces[0].ip)
+        near = [interface.ip for interface in self._interfaces if client in interface.network]
+        return (near or [interface.ip for interface in self._interfaces] or [NOWHERE])[0]
+
+    def has_addresses(self, addresses: Sequence[IPv4Interface]) -> None:
+        """Take note of our addresses on the interfaces that are served. The last ones stand while there are none."""
+        self._interfaces = addresses or self._interfaces
+
+    def ours(self) -> dhcp.others.Ours:
+        """Return what tells our own DHCP answers and machines from those of others."""
+
+        def address(of: IPv4Address) -> bool:
+            return of == self._farm.server.address or any(of == interface.ip for interface in self._interfaces)
+
+        def machine(mac: str) -> str | None:
+            host = self.dhcp.plan.by_mac.get(mac)
+            return host.name if host else None
+
+        def proxied(of: IPv4Address) -> bool:
+            return any(subnet.proxy and of in subnet.subnet for subnet in self._farm.dhcp.subnets)
+
+        return dhcp.others.Ours(address, machine, proxied)
 
     def report(self, event: Event) -> None:
         """Take in what one of the servers saw."""
@@ -171,8 +191,8 @@ async def run(farm: Farm) -> None:
             except images.ImageError as error:
                 log.warning("machines of image %s will not boot: %s", name, error)
         try:
-            daemon = Daemon(farm, [interface_address(name) for name in farm.server.interfaces], leases)
-        except (OSError, ValueError) as error:
+            daemon = Daemon(farm, leases)
+        except ValueError as error:
             raise StartError(str(error)) from error
         try:
             await serve(daemon, sockets, leases, farm, began, stop)
@@ -190,33 +210,12 @@ def stop_at_signals() -> asyncio.Event:
     return stop
 
 
-class Sockets:
-    """Every listening socket, bound before anything is served."""
-
-    def __init__(self, farm: Farm, cleanup: ExitStack) -> None:
-        """Bind them all. Raises `OSError` that names the port."""
-        self.dhcp = []
-        self.tftp: list[socket.socket] = []
-        self.http: list[socket.socket] = []
-        self.nbd: list[socket.socket] = []
-        for interface in farm.server.interfaces:
-            pair = dhcp.transport.open_sockets(interface)
-            cleanup.callback(pair.close)
-            self.dhcp.append(pair)
-            self.tftp.append(cleanup.enter_context(tftp.transport.open_socket("0.0.0.0", interface)))
-            address, server = "0.0.0.0", farm.server
-            self.http.append(
-                cleanup.enter_context(httpimage.transport.open_socket(address, server.http_port, interface))
-            )
-            self.nbd.append(cleanup.enter_context(nbd.transport.open_socket(address, server.nbd_port, interface)))
-
-
-def bind(farm: Farm, cleanup: ExitStack) -> Sockets:
-    """Return all sockets. Raises `StartError`."""
+def bind(farm: Farm, cleanup: ExitStack) -> dict[str, Sockets]:
+    """Return the sockets of the interfaces that are there, bound before anything is served. Raises `StartError`."""
     if not farm.server.interfaces:
         raise StartError("server.interfaces is empty; name the interfaces to serve, such as eth1")
     try:
-        return Sockets(farm, cleanup)
+        return open_all(farm.server, cleanup)
     except OSError as error:
         raise StartError(str(error.strerror or error)) from error
 
@@ -241,31 +240,38 @@ def lock(state: Path, cleanup: ExitStack) -> None:
 
 
 async def serve(
-    daemon: Daemon, sockets: Sockets, leases: dhcp.store.LeaseStore, farm: Farm, began: float, stop: asyncio.Event
+    daemon: Daemon,
+    sockets: dict[str, Sockets],
+    leases: dhcp.store.LeaseStore,
+    farm: Farm,
+    began: float,
+    stop: asyncio.Event,
 ) -> None:
     """Run all servers until we are told to stop."""
-    async with ControlSocket(farm.server.control, daemon.timeline), asyncio.TaskGroup() as servers:
-        tasks = []
-        for pair in sockets.dhcp:
-            serving = dhcp.transport.serve(pair, daemon.dhcp, leases, daemon.report)
-            tasks.append(servers.create_task(serving, name="dhcp"))
-        for sock in sockets.tftp:
-            serving = tftp.transport.serve(sock, daemon.tree.lookup, daemon.report, stage_of)
-            tasks.append(servers.create_task(serving, name="tftp"))
-        for sock in sockets.http:
-            app = httpimage.transport.application(daemon.tree.lookup, daemon.report, stage_of, daemon.accept)
-            serving = httpimage.transport.serve(sock, app)
-            tasks.append(servers.create_task(serving, name="http"))
-        for sock in sockets.nbd:
-            serving = nbd.transport.serve(sock, daemon.open_export, daemon.list_exports, daemon.report)
-            tasks.append(servers.create_task(serving, name="nbd"))
+    others = dhcp.others.Others(daemon.ours())
+    parts = Parts(
+        engine=daemon.dhcp,
+        others=others,
+        leases=leases,
+        lookup=daemon.tree.lookup,
+        report=daemon.report,
+        stage_of=stage_of,
+        accept=daemon.accept,
+        open_export=daemon.open_export,
+        list_exports=daemon.list_exports,
+    )
+    serving = Serving(farm.server, parts, sockets, daemon.has_addresses)
+
+    def ready() -> None:
         nodes = sum(len(pool.nodes) for pool in farm.pools)
-        log.info(
-            "ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, ", ".join(farm.server.interfaces)
-        )
+        where = ", ".join(serving.served) or "no interface yet"
+        log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
+
+    routes = [*others_api.routes(others)]
+    async with ControlSocket(farm.server.control, daemon.timeline, routes), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(serving.run(ready), name="interfaces")
         await stop.wait()
         log.info("stopping")
         systemd.notify("STOPPING=1")
-        for task in tasks:
-            task.cancel()
+        task.cancel()

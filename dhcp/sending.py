@@ -1,0 +1,108 @@
+"""Puts answers on the wire of one interface: now or later, from port 67 or 4011, by address or by link address."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from dhcp.complaints import Complaints
+from dhcp.frame import udp_packet
+from dhcp.replies import EVERYBODY, Destination, Send
+from dhcp.request import SERVER_PORT
+from dhcp.sockets import IP_PKTINFO, PKTINFO, Sockets
+
+log = logging.getLogger("dhcp")
+
+MOST_WAITING = 1024
+"""Answers that wait for their time. Beyond it one leaves at once: a late answer to some is no reason for none."""
+RETRY_S = 0.01
+"""When to try again to send what the kernel had no room for."""
+_ETH_P_IP = 0x0800
+_ETHERNET = 1
+_NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """An answer that is bytes already."""
+
+    data: bytes
+    destination: Destination
+    ident: int
+    """16 bits for the IP header, should it be ours to write."""
+    source_port: int = SERVER_PORT
+    htype: int = _ETHERNET
+
+
+class Sender:
+    """Sends through the sockets of one interface. What cannot be sent is counted and dropped: a client repeats."""
+
+    def __init__(self, sockets: Sockets, complain: Complaints) -> None:
+        self.failed: Counter[str] = Counter()
+        """Answers that did not leave, by the name of the error."""
+        self._sockets = sockets
+        self._complain = complain
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.TimerHandle] = set()
+        self._control: dict[IPv4Address, list[tuple[int, int, bytes]]] = {}
+
+    def close(self) -> None:
+        """Drop the answers that wait."""
+        for timer in self._waiting:
+            timer.cancel()
+        self._waiting.clear()
+
+    def send(self, send: Send, own: IPv4Address) -> None:
+        """Pack an answer and send it from our address `own`, after its delay."""
+        packed = send.pack()
+        if packed.left_out:
+            mac = send.message.chaddr.hex(":")
+            self._complain("room", "dhcp had no room for options %s in a reply to %s", packed.left_out, mac)
+        message = send.message
+        datagram = Datagram(packed.data, send.destination, message.xid & 0xFFFF, send.source_port, message.htype)
+        if send.delay_s <= 0 or not self._later(send.delay_s, datagram, own):
+            self.put(datagram, own)
+
+    def put(self, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> None:
+        """Send an answer from our address `own`; once more a moment later if there was no room and `again`."""
+        try:
+            self._put(datagram, own)
+        except OSError as error:
+            if again and error.errno in _NO_ROOM and self._later(RETRY_S, datagram, own, again=False):
+                return
+            self.failed[errno.errorcode.get(error.errno or 0, "unknown")] += 1
+            to = datagram.destination.address
+            self._complain("send", "dhcp could not send to %s: %s", "everybody" if to == EVERYBODY else to, error)
+
+    def _later(self, delay_s: float, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> bool:
+        """Send after `delay_s`; False if too many wait already."""
+        if len(self._waiting) >= MOST_WAITING:
+            return False
+
+        def now() -> None:
+            self._waiting.discard(timer)
+            self.put(datagram, own, again=again)
+
+        timer = self._loop.call_later(delay_s, now)
+        self._waiting.add(timer)
+        return True
+
+    def _put(self, datagram: Datagram, own: IPv4Address) -> None:
+        to = datagram.destination
+        if to.hardware is not None:
+            packet = udp_packet(own, datagram.source_port, to.address, to.port, datagram.data, datagram.ident)
+            link = (self._sockets.interface, _ETH_P_IP, 0, datagram.htype, to.hardware)
+            self._sockets.packets.sendto(packet, link)
+            return
+        sock = self._sockets.udp if datagram.source_port == SERVER_PORT else self._sockets.boot
+        sock.sendmsg([datagram.data], self._from(own), 0, (str(to.address), to.port))
+
+    def _from(self, own: IPv4Address) -> list[tuple[int, int, bytes]]:
+        """The ancillary data that makes a datagram leave from our address `own`, by this interface."""
+        if (control := self._control.get(own)) is None:
+            value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
+            control = self._control[own] = [(socket.IPPROTO_IP, IP_PKTINFO, value)]
+        return control

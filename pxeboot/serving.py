@@ -1,0 +1,248 @@
+"""What we serve on: each interface with its sockets and its four servers, from when it is there until it goes.
+
+An interface is served once it exists, is up and has an IPv4 address. It is served on while it is down or without an
+address, so that what runs goes on when it is back; it is closed when it is gone, or is another one of the same name
+(the kernel's index says so). The others know nothing of it. A port that another program has stops us at the start;
+later, on an interface that came back, it is an error in the log, and tried again.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address, IPv4Interface
+
+import dhcp.engine
+import dhcp.others
+import dhcp.sniff
+import dhcp.store
+import dhcp.transport
+import httpimage.transport
+import nbd.transport
+import tftp.transport
+from config import interfaces
+from config.content import Lookup
+from config.events import Report, Stage
+from config.interfaces import Link
+from config.model import Server
+from pxeboot.links import Links, Watch
+
+log = logging.getLogger("pxeboot")
+
+AGAIN_S = 3.0
+"""When to try once more to open the sockets of an interface."""
+
+
+class Sockets:
+    """The listening sockets of one interface; `link` is what it was when they were opened."""
+
+    def __init__(self, link: Link, server: Server) -> None:
+        """Bind them all. Raises `OSError` that names the port."""
+        self.link = link
+        with ExitStack() as undo:
+            self.dhcp = dhcp.transport.open_sockets(link.name)
+            undo.callback(self.dhcp.close)
+            anywhere = "0.0.0.0"
+            self.tftp: socket.socket = undo.enter_context(tftp.transport.open_socket(anywhere, link.name))
+            self.http: socket.socket = undo.enter_context(
+                httpimage.transport.open_socket(anywhere, server.http_port, link.name)
+            )
+            self.nbd: socket.socket = undo.enter_context(
+                nbd.transport.open_socket(anywhere, server.nbd_port, link.name)
+            )
+            self._close = undo.pop_all()
+
+    def close(self) -> None:
+        """Close them all."""
+        self._close.close()
+
+
+def open_all(server: Server, cleanup: ExitStack) -> dict[str, Sockets]:
+    """Return the sockets of the interfaces that can be served now, by name. Raises `OSError` that names a port."""
+    opened = {}
+    for name, link in interfaces.links(server.interfaces).items():
+        if lacks(link) is None:
+            opened[name] = Sockets(link, server)
+            cleanup.callback(opened[name].close)
+    return opened
+
+
+def lacks(link: Link | None) -> str | None:
+    """Return what an interface lacks to be served; None if nothing."""
+    if link is None:
+        return "there is no such interface"
+    if not link.addresses:
+        return "it has no IPv4 address"
+    return None if link.up else "it is down"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the servers of every interface have in common."""
+
+    engine: dhcp.engine.Server
+    others: dhcp.others.Others
+    leases: dhcp.store.LeaseStore
+    lookup: Lookup
+    report: Report
+    stage_of: Callable[[str], Stage | None]
+    accept: Callable[[IPv4Address, str, str], bool]
+    open_export: nbd.transport.Open
+    list_exports: nbd.transport.List
+
+
+class Group:
+    """The servers of one interface."""
+
+    def __init__(self, sockets: Sockets, parts: Parts) -> None:
+        """Take over `sockets`, which `run` closes."""
+        self.sockets = sockets
+        self._parts = parts
+        self._dhcp = dhcp.transport.Service(sockets.dhcp, parts.engine, parts.leases, parts.report)
+
+    def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:
+        """Go on with other addresses of the interface; `own` are all of this machine."""
+        self._dhcp.follow(addresses, own)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        parts, sockets = self._parts, self.sockets
+        try:
+            app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept)
+            async with asyncio.TaskGroup() as servers:
+                servers.create_task(self._dhcp.run(), name="dhcp")
+                watching = dhcp.sniff.watch(sockets.link.name, parts.others, partial(log.warning, "%s"))
+                servers.create_task(watching, name="others")
+                serving = tftp.transport.serve(sockets.tftp, parts.lookup, parts.report, parts.stage_of)
+                servers.create_task(serving, name="tftp")
+                servers.create_task(httpimage.transport.serve(sockets.http, app), name="http")
+                serving = nbd.transport.serve(sockets.nbd, parts.open_export, parts.list_exports, parts.report)
+                servers.create_task(serving, name="nbd")
+        finally:
+            sockets.close()
+
+
+class Serving:
+    """Serves every interface that the configuration names, as they come and go."""
+
+    def __init__(
+        self,
+        server: Server,
+        parts: Parts,
+        opened: Mapping[str, Sockets],
+        moved: Callable[[Sequence[IPv4Interface]], None],
+    ) -> None:
+        """Begin with the sockets that are `opened`. `moved` is told our addresses there, as they change."""
+        self._server = server
+        self._parts = parts
+        self._opened = dict(opened)
+        self._moved = moved
+        self._links: Links = {}
+        self._own: frozenset[IPv4Address] = frozenset()
+        self._groups: dict[str, Group] = {}
+        self._tasks: dict[Group, asyncio.Task[None]] = {}
+        self._waits: dict[str, str] = {}
+        self._retry: asyncio.Handle | None = None
+        self._servers = asyncio.TaskGroup()
+
+    @property
+    def served(self) -> list[str]:
+        """The names of the interfaces that are served now."""
+        return sorted(self._groups)
+
+    @property
+    def waits(self) -> Mapping[str, str]:
+        """What is not served yet, and what it lacks."""
+        return self._waits
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until cancelled. `ready` is called once everything that can be served is."""
+        watch = Watch(self._server.interfaces, self._changed)
+        try:
+            async with self._servers:
+                watch.look()
+                if not self._links:
+                    self._changed({}, interfaces.own_addresses())
+                ready()
+                await watch.run()
+        finally:
+            if self._retry is not None:
+                self._retry.cancel()
+
+    def _changed(self, links: Links, own: frozenset[IPv4Address]) -> None:
+        """Close what is gone, open what is there, and tell each its addresses."""
+        self._links, self._own = links, own
+        self._parts.engine.own_addresses(own)
+        for name, group in list(self._groups.items()):
+            link = links.get(name)
+            if link is None or link.index != group.sockets.link.index:
+                log.warning("%s is gone, and not served any more", name)
+                self._tasks[group].cancel()
+                del self._groups[name]
+        for name, link in links.items():
+            if name not in self._groups and lacks(link) is None:
+                self._open(link)
+            if name in self._groups:
+                self._groups[name].follow(link.addresses, own)
+        self._say_what_is_missing()
+        self._moved([address for name in self._groups for address in links[name].addresses])
+
+    def _open(self, link: Link) -> None:
+        """Serve an interface, or try again later."""
+        sockets = self._opened.pop(link.name, None)
+        if sockets is not None and sockets.link.index != link.index:
+            sockets.close()
+            sockets = None
+        try:
+            group = Group(sockets or Sockets(link, self._server), self._parts)
+        except OSError as error:
+            if any(other.sockets.link.index == link.index for other in self._tasks):
+                return  # it is still being closed, and we are called when it is
+            log.error("%s cannot be served, and is tried again: %s", link.name, error.strerror or error)
+            self._try_again()
+            return
+        self._groups[link.name] = group
+        task = self._tasks[group] = self._servers.create_task(self._run(group), name=link.name)
+        task.add_done_callback(lambda _: self._ended(group))
+
+    async def _run(self, group: Group) -> None:
+        name = group.sockets.link.name
+        try:
+            await group.run()
+        except* OSError as errors:  # what an interface that goes away does to its sockets
+            for error in errors.exceptions:
+                log.error("%s cannot be served any more, and is tried again: %s", name, error)
+            if self._groups.get(name) is group:
+                del self._groups[name]
+            self._try_again()
+
+    def _ended(self, group: Group) -> None:
+        del self._tasks[group]
+        link = self._links.get(group.sockets.link.name)
+        if link is not None and link.name not in self._groups and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_soon(self._once_more)  # it was renamed, and renamed back
+
+    def _try_again(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(AGAIN_S, self._once_more)
+
+    def _once_more(self) -> None:
+        self._retry = None
+        self._changed(self._links, self._own)
+
+    def _say_what_is_missing(self) -> None:
+        """Log a line when what an interface lacks has changed."""
+        waits = {}
+        for name in self._server.interfaces:
+            if interfaces.is_pattern(name):
+                if not any(link.addresses for link in self._links.values()):
+                    waits[name] = "no interface with an IPv4 address has such a name"
+            elif (what := lacks(self._links.get(name))) is not None:
+                waits[name] = what
+        for name, what in waits.items():
+            if self._waits.get(name) != what:
+                log.warning("waiting for %s: %s", name, what)
+        self._waits = waits
