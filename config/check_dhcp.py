@@ -9,7 +9,7 @@ from config.dhcp import INFINITE_S, Dhcp, DhcpOptions, Subnet
 from config.finding import Finding
 from config.mistakes import suggestion
 from config.model import Farm
-from config.setting import AddressRange
+from config.setting import AddressRange, Setting
 from config.yamltree import Place
 
 _URLS = ("http://", "https://")
@@ -22,10 +22,15 @@ def dhcp(farm: Farm, subnets_known: bool) -> Iterator[Finding]:
         yield from _pools(("dhcp", "subnets", s), subnet, farm)
     yield from _shared_networks(farm.dhcp, subnets_known)
     yield from _lease_times(farm.dhcp)
+    shortest_s = farm.dhcp.shortest_lease_s
     for place, settings in levels(farm):
         if settings.model_fields_set:
             yield from options(place, settings)
+            if settings is not farm.dhcp and (_seconds(settings.lease_s) or shortest_s) < shortest_s:
+                text = f"{settings.lease_s} is less than dhcp.shortest_lease_s, which is {shortest_s}"
+                yield Finding((*place, "lease_s"), text, ("dhcp", "shortest_lease_s"))
     yield from _architectures(farm.dhcp)
+    yield from _quirks(farm.dhcp)
 
 
 def levels(farm: Farm) -> Iterator[tuple[Place, DhcpOptions]]:
@@ -171,3 +176,31 @@ def _architectures(dhcp: Dhcp) -> Iterator[Finding]:
         elif name in BY_NAME and BY_NAME[name].http and not (settings.boot_file or _URLS[0]).startswith(_URLS):
             text = f"{name} fetches its boot file by HTTP; write a URL such as http://10.28.0.2/boot.efi"
             yield Finding((*at, "boot_file"), text)
+
+
+def _quirks(dhcp: Dhcp) -> Iterator[Finding]:
+    known: dict[str, Place] = {}
+    for q, quirk in enumerate(dhcp.quirks):
+        at: Place = ("dhcp", "quirks", q)
+        place = (*at, "name")
+        if quirk.name in known:
+            yield Finding(place, f"there is already a quirk named {quirk.name!r}", known[quirk.name])
+        known.setdefault(quirk.name, place)
+        # Without an effect it is how one takes a built-in quirk away, whoever it matches.
+        if _says_nothing(quirk.match) and not _says_nothing(quirk.model_copy(update=_NO_EFFECT)):
+            text = f"the quirk {quirk.name!r} matches every client; write what they have in common"
+            yield Finding((*at, "match"), f"{text}, or vendor_classes: ['*'] if all are meant")
+        for number in sorted({*quirk.match.has_options} & {*quirk.match.lacks_options}):
+            text = f"the quirk {quirk.name!r} matches nobody: option {number} is in has_options, and in lacks_options"
+            yield Finding((*at, "match"), text)
+        smallest, largest = quirk.smallest_bytes, quirk.largest_bytes
+        if smallest is not None and largest is not None and smallest > largest:
+            text = f"smallest_bytes is {smallest}, more than largest_bytes, which is {largest}"
+            yield Finding((*at, "smallest_bytes"), text)
+
+
+_NO_EFFECT = {"name": None, "source": None, "match": None}
+
+
+def _says_nothing(settings: Setting) -> bool:
+    return all(value in (None, ()) for _, value in settings)
