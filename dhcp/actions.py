@@ -5,8 +5,8 @@ from ipaddress import IPv4Address
 
 from config.events import Stage
 from dhcp.leases import Lease
-from dhcp.replies import Send
-from dhcp.request import Ignored, Request
+from dhcp.replies import Destination, Send
+from dhcp.request import SERVER_PORT, Ignored, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,15 @@ class Probe:
 
 
 Action = Send | Store | Happened | Ignored | Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """Send an answer that is bytes already. Only a fast path says this, never the engine."""
+
+    data: bytes
+    destination: Destination
+    ident: int
+    """16 bits for the IP header, should it be ours to write."""
+    source_port: int = SERVER_PORT
+    htype: int = 1

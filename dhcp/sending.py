@@ -5,12 +5,12 @@ import errno
 import logging
 import socket
 from collections import Counter
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from dhcp.actions import Datagram
 from dhcp.complaints import Complaints
 from dhcp.frame import udp_packet
-from dhcp.replies import EVERYBODY, Destination, Send
+from dhcp.replies import EVERYBODY, Send
 from dhcp.request import SERVER_PORT
 from dhcp.sockets import IP_PKTINFO, PKTINFO, Sockets
 
@@ -21,20 +21,7 @@ MOST_WAITING = 1024
 RETRY_S = 0.01
 """When to try again to send what the kernel had no room for."""
 _ETH_P_IP = 0x0800
-_ETHERNET = 1
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """An answer that is bytes already."""
-
-    data: bytes
-    destination: Destination
-    ident: int
-    """16 bits for the IP header, should it be ours to write."""
-    source_port: int = SERVER_PORT
-    htype: int = _ETHERNET
 
 
 class Sender:

@@ -12,15 +12,16 @@ from ipaddress import IPv4Address, IPv4Interface
 from config import interfaces
 from config.events import Event, Report, Stage
 from dhcp import wire
+from dhcp.actions import Action, Datagram, Happened, Probe, Store
 from dhcp.complaints import Complaints
-from dhcp.engine import Action, Happened, Probe, Server, Store
+from dhcp.engine import Server
 from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
 from dhcp.place import own_address
 from dhcp.probes import Prober
 from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
-from dhcp.sending import Datagram, Sender
+from dhcp.sending import Sender
 from dhcp.sockets import IP_PKTINFO, CannotServe, Sockets, open_sockets
 from dhcp.store import LeaseStore
 
