@@ -1,0 +1,185 @@
+"""`pxeboot probe`: act as a machine would, and show what it is told."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pxeboot.probe.answers import Answer
+    from pxeboot.probe.client import Client
+    from pxeboot.probe.dhcp import Result
+
+_INTERFACES = Path("/sys/class/net")
+_ETHERNET = "1"
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+
+
+@click.group()
+def command() -> None:
+    """Act as a machine that boots, and show what it is told."""
+
+
+@command.command()
+@click.option("--interface", help="Ask on this one; it needs no address. Default: the only one that is up.")
+@click.option("--arch", default="uefi-x64", show_default=True, metavar="NAME|CODE",
+              help="What the machine is: bios, uefi-x64, uefi-arm64, ... or the number of option 93.")  # fmt: skip
+@click.option("--mac", help="The machine's MAC. Default: a random one.")
+@click.option("--class", "kind", type=click.Choice(["pxe", "http", "ipxe", "plain"]), default="pxe", show_default=True,
+              help="How it boots; plain: a system that only wants an address.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0.1, max=300), default=5.0, show_default=True, metavar="S",
+              help="Listen for so many seconds.")  # fmt: skip
+@click.option("--request", is_flag=True, help="Take the address too, and release it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def dhcp(
+    interface: str | None, arch: str, mac: str | None, kind: str, timeout: float, request: bool, as_json: bool
+) -> None:
+    """Ask for an address and something to boot as firmware does, and list every answer.
+
+    Exit status: 0 if exactly one server answers and the machine would boot, 1 if not, with what is wrong.
+    """
+    from pxeboot.probe.client import Client, Kind, architecture
+
+    try:
+        client = Client(Kind(kind), architecture(arch, Kind(kind)), _mac(mac))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    interface = interface or _only_interface()
+    try:
+        import pxeboot.probe.dhcp as probing
+    except ImportError as error:
+        click.echo(f"pxeboot probe: {error}; install what it needs: pip install 'pxeboot[probe]'", err=True)
+        sys.exit(1)
+    try:
+        result = probing.probe(client, interface, timeout, request=request)
+    except OSError as error:
+        click.echo(f"pxeboot probe: cannot ask on {interface}: {_why(error)}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(_json(client, interface, result), indent=2))
+    else:
+        _show(client, interface, result)
+    sys.exit(1 if result.problems else 0)
+
+
+def _mac(text: str | None) -> bytes:
+    """Return a MAC's bytes; a random, locally administered one for None. Raises `ValueError`."""
+    if text is None:
+        return bytes((0x02,)) + os.urandom(5)
+    if not _MAC.fullmatch(text.lower()):
+        raise ValueError(f"{text!r} is no MAC; write six pairs of hex digits, such as 52:54:00:12:34:56")
+    mac = bytes.fromhex(re.sub("[:-]", "", text))
+    if mac[0] & 1 or not any(mac):
+        raise ValueError(f"{text} is no single machine's MAC")
+    return mac
+
+
+def _only_interface() -> str:
+    """Return the one Ethernet interface that is up. Raises `click.UsageError` if it is not one."""
+    found = []
+    for folder in sorted(_INTERFACES.iterdir()):
+        try:
+            carrier = (folder / "carrier").read_text().strip()
+            if (folder / "type").read_text().strip() == _ETHERNET and carrier == "1":
+                found.append(folder.name)
+        except OSError:  # it is down, or went away
+            continue
+    if len(found) != 1:
+        which = f"one of {', '.join(found)}" if found else "no Ethernet interface is up"
+        raise click.UsageError(f"which --interface? {which}")
+    return found[0]
+
+
+def _why(error: OSError) -> str:
+    import errno
+
+    match error.errno:
+        case errno.ENODEV:
+            return "there is no such interface"
+        case errno.ENETDOWN:
+            return "it is down"
+        case errno.EPERM | errno.EACCES:
+            return "not permitted; it needs root, or CAP_NET_RAW"
+        case _:
+            return error.strerror or str(error)
+
+
+def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
+    from pxeboot.probe.answers import answer_json
+
+    address_from, boot_from = result.verdict.address_from, result.verdict.boot_from
+    return {
+        "interface": interface,
+        "mac": client.mac.hex(":"),
+        "class": client.kind.value,
+        "architecture": client.architecture.name,
+        "answers": [answer_json(answer) for answer in result.answers],
+        "address_from": result.answers.index(address_from) if address_from else None,
+        "boot_from": result.answers.index(boot_from) if boot_from else None,
+        "taken": answer_json(result.taken) if result.taken else None,
+        "problems": [*result.problems],
+    }
+
+
+def _show(client: "Client", interface: str, result: "Result") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pxeboot.probe.answers import boot_words
+
+    console = Console()
+    what = client.kind.value if client.kind == "plain" else f"{client.architecture.words} ({client.kind.value})"
+    console.print(Text(f"{client.mac.hex(':')}, {what}, asked on {interface}", style="bold"))
+    verdict = result.verdict
+    for answer in result.answers:
+        roles = ["the address"] if answer is verdict.address_from else []
+        roles += ["what to boot"] if answer is verdict.boot_from else []
+        taken = f": the machine takes {' and '.join(roles)} from it" if roles else ""
+        console.print()
+        console.print(Text(f"{_title(answer)}{taken}", style="green" if roles else "yellow"), soft_wrap=True)
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        table.add_column("field", style="dim")
+        table.add_column("value", overflow="fold")
+        for field, value in _rows(answer):
+            table.add_row(field, Text(value))
+        console.print(table)
+    console.print()
+    if verdict.address_from is not None and (client.kind == "plain" or verdict.boot_from is not None):
+        boot = f", and boots {boot_words(verdict.boot_from)}" if verdict.boot_from else ""
+        console.print(Text(f"The machine takes {verdict.address_from.address}{boot}."))
+    if result.taken is not None and result.taken.message_type == "ACK":
+        delay = f"{result.taken.delay_s * 1000:.1f} ms"
+        console.print(Text(f"It was given {result.taken.address} after {delay}, and has released it."))
+    for problem in result.problems:
+        console.print(Text(f"wrong: {problem}", style="bold red"), soft_wrap=True)
+
+
+def _title(answer: "Answer") -> str:
+    kind = "proxy OFFER" if answer.proxy and answer.message_type == "OFFER" else answer.message_type
+    return f"{kind} of {answer.server_id} ({answer.mac}) after {answer.delay_s * 1000:.1f} ms"
+
+
+def _rows(answer: "Answer") -> list[tuple[str, str]]:
+    from pxeboot.probe.answers import vendor_words
+
+    mask = f", mask {answer.subnet_mask}" if answer.subnet_mask else ""
+    lease = f", for {answer.lease_s} s" if answer.lease_s is not None else ""
+    rows = [
+        ("address", f"{answer.address}{mask}{lease}" if answer.address else ""),
+        ("routers", ", ".join(map(str, answer.routers))),
+        ("boot file", repr(answer.boot_file) if answer.boot_file else ""),
+        ("next server", str(answer.next_server or "")),
+        ("TFTP server (66)", repr(answer.tftp_server) if answer.tftp_server else ""),
+        ("class (60)", repr(answer.vendor_class) if answer.vendor_class else ""),
+        ("vendor (43)", "\n".join(vendor_words(answer.vendor_options))),
+        ("then", "UEFI firmware asks UDP port 4011 for the file" if answer.asks_4011 else ""),
+        ("through relay", str(answer.relay or "")),
+        ("says", repr(answer.message) if answer.message else ""),
+        ("size", f"{answer.size_bytes} bytes"),
+    ]
+    return [(field, value) for field, value in rows if value]
