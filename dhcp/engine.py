@@ -90,11 +90,14 @@ class Server:
         """Take note of all addresses of this machine: nobody gets one of them."""
         self._own = frozenset(addresses)
 
-    def in_use(self, probe: Probe, now: float) -> list[Action]:
-        """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
+    def in_use(self, probe: Probe, now: float, by: str = "another machine") -> list[Action]:
+        """Return what to do now that somebody uses the address that was to be offered: rest it, offer another.
+
+        `by` is what people are told of that somebody, such as his MAC.
+        """
         request = probe.request
         declined = self.leases.found_in_use(request.identity, probe.address, now)
-        detail = f"another machine uses {probe.address}, so it is offered another address"
+        detail = f"{by} uses {probe.address}, so it is offered another address"
         actions: list[Action] = [Happened(request.mac, Stage.FAILED, detail)] if probe.tries == 1 else []
         if declined is None or probe.tries >= MOST_PROBED:
             return [*actions, *([] if declined is None else [Store(declined)])]
