@@ -71,7 +71,7 @@ $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
 # Nothing may start on this host: Kea's package would start its server now (hence policy-rc.d) and at each boot.
 POLICY := /usr/sbin/policy-rc.d
 .build/bench-packages: Makefile
-	@if command -v kea-dhcp4 && command -v perfdhcp && command -v dnsmasq; then :; else \
+	@if { command -v kea-dhcp4 && command -v perfdhcp && command -v dnsmasq; } >/dev/null; then :; else \
 		if [ ! -e $(POLICY) ]; then \
 			trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod 755 $(POLICY); \
 		fi; \

@@ -243,21 +243,9 @@ class Dnsmasq:
         return {}
 
 
-class Running:
-    """A server that answers."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def cpu_s(self) -> float:
-        """Return how much of a processor it has used, in seconds, all its threads together."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @contextmanager
-def running(peer: Peer, setting: Setting, host: Host, checkout: Path) -> Iterator[Running]:
-    """Start a server on `host` with no leases, wait until it is ready, and stop it at the end.
+def running(peer: Peer, setting: Setting, host: Host, checkout: Path) -> Iterator[int]:
+    """Start a server on `host` with no leases, wait until it is ready, yield its pid, and stop it.
 
     `checkout` is the folder it starts in: where `pxeboot` is found. Raises `NotReady`.
     """
@@ -278,7 +266,7 @@ def running(peer: Peer, setting: Setting, host: Host, checkout: Path) -> Iterato
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise NotReady(f"{peer.name}: code {process.returncode}: {said[-2000:]}")
                 time.sleep(0.05)
-            yield Running(process.pid)
+            yield process.pid
             if process.poll() is not None:
                 raise NotReady(f"{peer.name} ended by itself: code {process.returncode}: {_said(logs)[-2000:]}")
         finally:

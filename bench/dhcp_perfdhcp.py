@@ -39,6 +39,8 @@ class Trial:
     acks: Half
     cpu_us: float = 0.0
     """What the server spent of a processor on each exchange that was completed, in microseconds; 0: not measured."""
+    others: float = 0.0
+    """Processors that others used meanwhile, who have nothing to do with the measurement."""
 
     @property
     def done_per_s(self) -> float:
