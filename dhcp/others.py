@@ -159,7 +159,7 @@ class Other:
 
 
 class Others:
-    """All servers of others that were noticed lately. `now` is in seconds since 1970; it does little harm if it jumps."""
+    """All servers of others that were noticed lately. `now` is in seconds since 1970; a jump does little harm."""
 
     def __init__(self, ours: Ours) -> None:
         """Start with none."""
@@ -205,6 +205,8 @@ class Others:
     def chosen(self, message: Message, interface: str, now: float) -> str | None:
         """Take in a DHCPREQUEST that names another server (`Reason.OTHER_SERVER`); return as `heard`."""
         server_id = options.address(message.options.get(Option.SERVER_IDENTIFIER))
+        if message.options.get(Option.DHCP_MESSAGE_TYPE) != bytes((MessageType.DHCPREQUEST,)):
+            return None
         if server_id is None or server_id == NO_ADDRESS or self.ours.address(server_id):
             return None
         known = [other for other in self._servers.values() if _is(other, server_id, interface)]

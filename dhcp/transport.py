@@ -45,12 +45,21 @@ Fast = Callable[[bytes, Arrival, float], "Sequence[Action | Datagram] | None"]
 """A short way round decoding, for the messages that come most: a payload, where it arrived, and the time → what to
 do, or None, and then it is decoded and the engine is asked. It must do what the engine would."""
 
+Chosen = Callable[[wire.Message, str, float], None]
+"""Told of a DHCPREQUEST for another server, with the interface that it came by, and the time."""
+
 
 class Service:
     """Serves one interface. Several may share a `server` and its `store`."""
 
     def __init__(
-        self, sockets: Sockets, server: Server, store: LeaseStore, report: Report, fast: Fast | None = None
+        self,
+        sockets: Sockets,
+        server: Server,
+        store: LeaseStore,
+        report: Report,
+        fast: Fast | None = None,
+        chosen: Chosen | None = None,
     ) -> None:
         """Take over `sockets`, which `run` closes. Needs a running loop."""
         self.dropped: Counter[str] = Counter()
@@ -61,6 +70,7 @@ class Service:
         self._store = store
         self._report = report
         self._fast = fast
+        self._chosen = chosen
         self._loop = asyncio.get_running_loop()
         self._complain = Complaints(log, self._loop.time)
         self._sender = Sender(sockets, self._complain)
@@ -172,7 +182,11 @@ class Service:
             arrival = self._arrival(*key, address=own_address(message, self._addresses))
             if arrival is None:
                 return
-        self._carry_out(self._server.receive(message, arrival, now), arrival.address)
+        actions = self._server.receive(message, arrival, now)
+        for action in actions:
+            if self._chosen is not None and isinstance(action, Ignored) and action.reason is Reason.OTHER_SERVER:
+                self._chosen(message, self._sockets.interface, now)
+        self._carry_out(actions, arrival.address)
 
     def _arrival(
         self, port: int, destination: bytes, source: tuple[str, int], address: IPv4Address | None = None

@@ -20,6 +20,7 @@ import dhcp.others
 import dhcp.sniff
 import dhcp.store
 import dhcp.transport
+import dhcp.wire
 import httpimage.transport
 import nbd.transport
 import tftp.transport
@@ -101,11 +102,19 @@ class Group:
         """Take over `sockets`, which `run` closes."""
         self.sockets = sockets
         self._parts = parts
-        self._dhcp = dhcp.transport.Service(sockets.dhcp, parts.engine, parts.leases, parts.report)
+        self._dhcp = dhcp.transport.Service(
+            sockets.dhcp, parts.engine, parts.leases, parts.report, chosen=self._chosen
+        )
 
     def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:
         """Go on with other addresses of the interface; `own` are all of this machine."""
         self._dhcp.follow(addresses, own)
+
+    def _chosen(self, message: dhcp.wire.Message, interface: str, now: float) -> None:
+        """A machine takes another server's offer."""
+        text = self._parts.others.chosen(message, interface, now)
+        if text is not None:
+            log.warning("%s", text)
 
     async def run(self) -> None:
         """Serve until cancelled."""
