@@ -1,22 +1,37 @@
-"""The journal behind the event loop: leases that arrive together share one fdatasync, in a thread of its own."""
+"""The journal behind the event loop: leases that arrive together share one fdatasync, in a thread of its own.
+
+Only what must is done in that thread: bytes made ready on the loop are joined, written and synced, and the last two
+let go of the interpreter. A disk that fails, or is full, costs leases and nothing else: none is acknowledged, the
+loop goes on, and the disk is tried again by and by.
+"""
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Self
 
 from dhcp.clock import SteadyClock
-from dhcp.journal import Journal
+from dhcp.journal import Journal, encode
 from dhcp.leases import Lease
 
 log = logging.getLogger("dhcp")
 
 MOST_WAITING = 20_000
-"""Leases that wait for a disk which does not answer; past this, requests are refused (clients repeat them)."""
+"""Requests that wait for a disk which does not answer; past this, they are refused (clients repeat them)."""
+RETRY_S = 0.5
+"""How long a disk that failed is left alone. Clients repeat themselves after 4 s."""
+SLOW_S = 5.0
+"""A disk that has not answered for this long is told of."""
+_AT_ONCE = 128
+"""Answers given before the loop sees to others: some milliseconds."""
 
 Then = Callable[[BaseException | None], None]
 """Called on the loop when a lease is on disk, or with the error that kept it off."""
@@ -28,22 +43,44 @@ class StoreBusy(OSError):
 
 @dataclass(slots=True)
 class _Entry:
-    """A record on its way to the disk, and who waits for it."""
+    """A line on its way to the disk, and who waits for it."""
 
-    lease: Lease
+    line: bytes
     then: list[Then]
 
 
+_Entries = dict[int, _Entry]
+"""By address."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """What the thread is to do: write lines, or with `leases` make these the only ones."""
+
+    lines: dict[int, bytes]
+    leases: tuple[Lease, ...] | None = None
+    done: Future[None] = field(default_factory=Future)
+
+
 class LeaseStore:
-    """Where leases survive. `clock` tells the times in them."""
+    """Where leases survive. `clock` tells the times in them. All but `degraded` only on the loop."""
 
     def __init__(self, journal: Journal, clock: SteadyClock) -> None:
         self.clock = clock
         self._journal = journal
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="leases")
-        self._waiting: dict[IPv4Address, _Entry] = {}
-        self._writing: dict[IPv4Address, _Entry] = {}
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="leases", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: _Entries = {}
+        self._writing: _Entries = {}
+        self._began: float | None = None
+        """When the disk was asked for what it has not answered yet."""
+        self._due = False
+        self._answers: deque[tuple[Then, BaseException | None]] = deque()
         self._count = 0
+        self._error: BaseException | None = None
+        self._retry_at = 0.0
+        self._thread.start()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -53,7 +90,9 @@ class LeaseStore:
         """
         journal = Journal(path)
         if journal.skipped:
-            log.warning("dhcp: %s: left out %d unreadable lines", path, journal.skipped)
+            log.warning("dhcp: %s: left out %d unreadable lines; %s.damaged keeps them", path, journal.skipped, path)
+        if journal.torn:
+            log.warning("dhcp: %s: the last line was cut short, so nobody was told of that lease; left out", path)
         return cls(journal, SteadyClock())
 
     @property
@@ -61,50 +100,147 @@ class LeaseStore:
         """What was on disk when it was opened, and since."""
         return self._journal.leases
 
+    @property
+    def degraded(self) -> str | None:
+        """Why no lease can be given now, None if they can."""
+        began = self._began
+        if self._error is not None:
+            return f"leases cannot be stored in {self._journal.path}: {self._error}"
+        if began is not None and (waited_s := time.monotonic() - began) > SLOW_S:
+            return f"the disk of {self._journal.path} has not answered for {waited_s:.0f} s"
+        return None
+
     def put(self, lease: Lease, then: Then) -> None:
         """Have `lease` on disk and call `then`, at once if it is there already. Only on a running loop."""
-        waiting, writing = self._waiting.get(lease.address), self._writing.get(lease.address)
-        if waiting is None and writing is None and self._journal.holds(lease):
+        address, line = int(lease.address), encode(lease)
+        waiting, writing = self._waiting.get(address), self._writing.get(address)
+        if waiting is None and writing is None and self._journal.holds(address, line):
             then(None)
             return
         if self._count >= MOST_WAITING:
             then(StoreBusy(f"{self._count} requests wait for the disk already"))
             return
-        self._count += 1
-        if waiting is not None:
-            waiting.lease = lease  # only the newest record of an address matters
-            waiting.then.append(then)
-        elif writing is not None and writing.lease == lease:
-            writing.then.append(then)
+        if waiting is None and writing is not None and writing.line == line:
+            waiting = writing
+        elif waiting is None:
+            waiting = self._waiting[address] = _Entry(line, [])
         else:
-            self._waiting[lease.address] = _Entry(lease, [then])
-        self._write()
+            waiting.line = line  # only the newest record of an address matters
+        if self._error is not None and time.monotonic() < self._retry_at:
+            then(self._error)
+            return
+        self._count += 1
+        waiting.then.append(then)
+        self._soon()
 
     def replace(self, leases: tuple[Lease, ...]) -> Future[None]:
-        """Make these the only records on disk, after what was put before."""
-        return self._thread.submit(self._journal.replace, leases)
+        """Make these the only records on disk, what was put before included; who waits for that is told then."""
+        thens = [then for entry in self._waiting.values() for then in entry.then]
+        self._waiting = {}
+        with suppress(RuntimeError):  # there is no loop yet
+            self._loop = asyncio.get_running_loop()
+        job = _Job({}, leases)
+        job.done.add_done_callback(lambda done: self._call(self._replaced, thens, done.exception()))
+        self._jobs.put(job)
+        return job.done
 
     def close(self) -> None:
         """Finish what is under way and let go of the file. Blocks for as long as the disk does."""
-        self._thread.shutdown(wait=True)
+        self._jobs.put(None)
+        self._thread.join()
         self._journal.close()
+
+    def _soon(self) -> None:
+        """Write when the messages that have arrived together are all answered, so that they share one sync."""
+        if not self._due and not self._writing:
+            self._due = True
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         """Begin the next batch, unless one is under way."""
-        if self._writing or not self._waiting:
+        self._due = False
+        if self._writing or not (self._waiting or self._error):
             return
         self._writing, self._waiting = self._waiting, {}
-        loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(
-            self._thread, self._journal.append, [entry.lease for entry in self._writing.values()]
-        )
-        job.add_done_callback(self._written)
+        self._began = time.monotonic()
+        job = _Job({address: entry.line for address, entry in self._writing.items()})
+        job.done.add_done_callback(lambda done: self._call(self._written, done.exception()))
+        self._jobs.put(job)
 
-    def _written(self, job: "asyncio.Future[None]") -> None:
-        done, self._writing = self._writing, {}
-        error = StoreBusy("stopping") if job.cancelled() else job.exception()
-        for entry in done.values():
-            self._count -= len(entry.then)
-            for then in entry.then:
-                then(error)
-        self._write()
+    def _written(self, error: BaseException | None) -> None:
+        done, self._writing, self._began = self._writing, {}, None
+        thens = [then for entry in done.values() for then in entry.then]
+        self._count -= len(thens)
+        self._judge(error)
+        if error is not None:  # on the loop it is a lease; so it should become one on disk, though nobody was told
+            for address, entry in done.items():
+                self._waiting.setdefault(address, _Entry(entry.line, []))
+        self._answer(thens, error)
+        if self._error is None and self._waiting:
+            self._write()
+
+    def _replaced(self, thens: list[Then], error: BaseException | None) -> None:
+        self._count -= len(thens)
+        self._judge(error)
+        self._answer(thens, error)
+
+    def _judge(self, error: BaseException | None) -> None:
+        if error is None:
+            if self._error is not None:
+                log.warning("dhcp stores leases again in %s", self._journal.path)
+            self._error = None
+            return
+        self._error = error
+        self._retry_at = time.monotonic() + RETRY_S
+        asyncio.get_running_loop().call_later(RETRY_S, self._write)
+
+    def _answer(self, thens: list[Then], error: BaseException | None) -> None:
+        """Tell who waited, some at a time."""
+        if thens:
+            idle = not self._answers
+            self._answers.extend((then, error) for then in thens)
+            if idle:
+                self._answer_some()
+
+    def _answer_some(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._answers))):
+            then, error = self._answers.popleft()
+            then(error)
+        if self._answers:
+            asyncio.get_running_loop().call_soon(self._answer_some)
+
+    def _call(self, what: Callable[..., None], *arguments: object) -> None:
+        """In the thread: have the loop do something, unless it is no more."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(what, *arguments)
+
+    def _work(self) -> None:
+        """The thread: one job after the other, and between them the file is tidied."""
+        untidy = True
+        while True:
+            try:
+                job = self._jobs.get(block=not untidy)
+            except Empty:
+                untidy = self._tidied()
+                continue
+            if job is None:
+                return
+            try:
+                if job.leases is None:
+                    self._journal.write(job.lines)
+                else:
+                    self._journal.replace(job.leases)
+            except BaseException as error:
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(None)
+            untidy = self._tidied()
+
+    def _tidied(self) -> bool:
+        try:
+            return self._journal.tidy()
+        except Exception:  # a bug of ours must not stop the writing of leases
+            log.exception("dhcp could not tidy %s", self._journal.path)
+            return False

@@ -1,0 +1,312 @@
+"""dhcp.store: leases that arrive together share one sync, and a disk that fails costs nothing else."""
+
+import asyncio
+import errno
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhcp import journal, store
+from dhcp.clock import SteadyClock
+from dhcp.journal import HEADER, Journal
+from dhcp.leases import NEVER, Lease, State
+from dhcp.store import LeaseStore
+from tests.support.crash_disk import CrashDisk
+
+MAC = "02:00:00:00:00:0a"
+
+Answer = BaseException | None
+Test = Callable[[LeaseStore], Coroutine[Any, Any, None]]
+
+
+def lease(n: int, expires: int = 1_790_000_000, state: State = State.BOUND) -> Lease:
+    return Lease(IPv4Address(0x0A4D0000 + n), MAC, expires, state)
+
+
+def reopened(path: Path) -> set[Lease]:
+    again = Journal(path)
+    again.close()
+    return set(again.leases)
+
+
+async def put(leases: LeaseStore, record: Lease) -> Answer:
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    leases.put(record, answer.set_result)
+    return await answer
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, the loop going round meanwhile."""
+    for _ in range(1_000_000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it never did")
+
+
+def on_a_loop(leases: LeaseStore, test: Test) -> None:
+    async def run() -> None:
+        try:
+            await test(leases)
+        finally:
+            leases.close()
+
+    asyncio.run(run())
+
+
+class SlowDisk(CrashDisk):
+    """Its syncs take until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+        self.answer.set()
+
+    def sync(self, fd: int) -> None:
+        self.asked.set()
+        self.answer.wait(10)
+        super().sync(fd)
+
+
+@pytest.fixture
+def disk() -> SlowDisk:
+    return SlowDisk()
+
+
+@pytest.fixture
+def leases(tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch) -> LeaseStore:
+    monkeypatch.setattr(store, "RETRY_S", 0.01)
+    return LeaseStore(Journal(tmp_path / "leases", disk), SteadyClock())
+
+
+def on(disk: CrashDisk) -> set[Lease]:
+    """What a reader finds on the disk."""
+    [data] = [bytes(node.data) for path, node in disk.names.items() if path.name == "leases"]
+    return set(journal.read(data, Path("leases")).leases)
+
+
+def test_leases_that_come_together_share_one_sync(leases: LeaseStore, disk: SlowDisk) -> None:
+    before = disk.done.count("sync")
+
+    async def test(leases: LeaseStore) -> None:
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Answer]] = []
+        for n in range(50):
+            answers.append(loop.create_future())
+            leases.put(lease(n), answers[-1].set_result)
+            assert not answers[-1].done()
+        assert await asyncio.gather(*answers) == [None] * 50
+        again: list[Answer] = []
+        leases.put(lease(7), again.append)
+        assert again == [None], "what is stored needs no other write"
+
+    on_a_loop(leases, test)
+    assert disk.done.count("sync") - before == 1
+    assert on(disk) == {lease(n) for n in range(50)}
+
+
+def test_nobody_is_told_before_the_disk_has_answered(leases: LeaseStore, disk: SlowDisk) -> None:
+    async def test(leases: LeaseStore) -> None:
+        disk.asked.clear()
+        disk.answer.clear()
+        order: list[str] = []
+        leases.put(lease(1), lambda error: order.append("first"))
+        await asyncio.to_thread(disk.asked.wait, 5)
+        leases.put(lease(1), lambda error: order.append("repeated"))
+        leases.put(lease(1, state=State.RELEASED), lambda error: order.append("released"))
+        done = asyncio.get_running_loop().create_future()
+        leases.put(lease(1), done.set_result)
+        assert disk.done[-1] == "write"
+        assert order == []
+        disk.answer.set()
+        assert await done is None
+        assert order == ["first", "repeated", "released"]
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(1)}, "the newest record wins"
+
+
+def test_too_many_requests_for_a_slow_disk_are_refused(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_WAITING", 2)
+
+    async def test(leases: LeaseStore) -> None:
+        answers = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for n, answer in enumerate(answers):
+            leases.put(lease(n), answer.set_result)
+        kinds = [type(error) for error in await asyncio.gather(*answers)]
+        assert kinds == [type(None), type(None), store.StoreBusy]
+        assert await put(leases, lease(3)) is None
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(0), lease(1), lease(3)}
+
+
+def test_a_disk_that_does_not_answer_is_told_of(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(leases: LeaseStore) -> None:
+        assert leases.degraded is None
+        disk.asked.clear()
+        disk.answer.clear()
+        waiting = asyncio.create_task(put(leases, lease(1)))
+        await asyncio.to_thread(disk.asked.wait, 5)
+        assert leases.degraded is None
+        monkeypatch.setattr(store, "SLOW_S", 0.0)
+        assert leases.degraded is not None
+        assert "has not answered for 0 s" in leases.degraded
+        disk.answer.set()
+        assert await waiting is None
+        assert leases.degraded is None
+
+    on_a_loop(leases, test)
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_lease_that_could_not_be_stored_is_not_acknowledged_and_the_disk_is_tried_again(
+    tmp_path: Path, leases: LeaseStore, disk: SlowDisk, operation: str, error: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(leases: LeaseStore) -> None:
+        assert await put(leases, lease(1)) is None
+        disk.fail(operation, error)
+        for n in (2, 3, 2):
+            answer = await put(leases, lease(n))
+            assert isinstance(answer, OSError)
+            assert answer.errno == error
+        assert leases.degraded == f"leases cannot be stored in {tmp_path / 'leases'}: {answer}"
+        disk.works()
+        await eventually(lambda: leases.degraded is None)  # nobody asks for anything meanwhile
+        assert "dhcp stores leases again" in caplog.text
+        assert await put(leases, lease(4)) is None
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(n) for n in (1, 2, 3, 4)}
+
+
+def test_while_the_disk_is_left_alone_requests_are_refused_at_once(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RETRY_S", 100.0)
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("write", errno.ENOSPC)
+        await put(leases, lease(0))
+        tried = disk.done.count("write")
+        answers: list[Answer] = []
+        for n in range(3000):
+            leases.put(lease(n), answers.append)
+        assert len(answers) == 3000
+        assert all(isinstance(answer, OSError) for answer in answers)
+        assert disk.done.count("write") == tried
+
+    on_a_loop(leases, test)
+
+
+def test_all_leases_at_once_take_the_place_of_those_that_wait(leases: LeaseStore, disk: SlowDisk) -> None:
+    async def test(leases: LeaseStore) -> None:
+        disk.asked.clear()
+        disk.answer.clear()
+        loop = asyncio.get_running_loop()
+        writing, waiting = loop.create_future(), loop.create_future()
+        leases.put(lease(1, 100), writing.set_result)
+        await asyncio.to_thread(disk.asked.wait, 5)
+        leases.put(lease(2, 100), waiting.set_result)
+        moved = leases.replace((lease(1, 200), lease(2, 200), lease(3, NEVER)))
+        disk.answer.set()
+        assert (await writing, await waiting) == (None, None)
+        await asyncio.wrap_future(moved)
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(1, 200), lease(2, 200), lease(3, NEVER)}
+
+
+def test_times_that_could_not_be_moved_on_disk_are_moved_when_it_works(leases: LeaseStore, disk: SlowDisk) -> None:
+    async def test(leases: LeaseStore) -> None:
+        assert await put(leases, lease(1, 100)) is None
+        disk.fail("create", errno.ENOSPC)
+        with pytest.raises(OSError, match="No space"):
+            await asyncio.wrap_future(leases.replace((lease(1, 200),)))
+        await eventually(lambda: leases.degraded is not None)
+        assert on(disk) == {lease(1, 100)}
+        disk.works()
+        await eventually(lambda: leases.degraded is None)
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(1, 200)}
+
+
+def test_a_long_queue_of_answers_leaves_the_loop_to_others(leases: LeaseStore) -> None:
+    async def test(leases: LeaseStore) -> None:
+        order: list[int | None] = []
+        for n in range(1000):
+            leases.put(lease(n), lambda error, n=n: order.append(n))  # type: ignore[misc]
+        await eventually(lambda: bool(order))
+        while len(order) < 1000:
+            order.append(None)
+            await asyncio.sleep(0)
+        assert [n for n in order if n is not None] == sorted(n for n in order if n is not None)
+        gaps = [i for i, n in enumerate(order) if n is None]
+        assert max(b - a for a, b in itertools.pairwise(gaps)) < 200
+
+    on_a_loop(leases, test)
+
+
+def test_the_file_is_written_anew_between_leases(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_FEW_LINES", 10)
+    monkeypatch.setattr(journal, "_STEP", 3)
+
+    async def test(leases: LeaseStore) -> None:
+        for time_s in range(100):
+            for n in range(20):
+                leases.put(lease(n, time_s), lambda error: None)
+            assert await put(leases, lease(20, time_s)) is None
+            assert lease(20, time_s) in on(disk)
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(n, 99) for n in range(21)}
+    assert "rename" in disk.done
+
+
+def test_putting_a_lease_costs_the_loop_little(leases: LeaseStore) -> None:
+    """5 microseconds is the aim (`python -m bench.leases`); a test on a busy machine allows for more."""
+
+    async def test(leases: LeaseStore) -> None:
+        records = [lease(n) for n in range(10_000)]
+        then = lambda error: None  # noqa: E731
+        began = time.thread_time()
+        for record in records:
+            leases.put(record, then)
+        assert (time.thread_time() - began) / len(records) < 25e-6
+
+    on_a_loop(leases, test)
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "leases").write_bytes(HEADER + b"nonsense\n" + journal.encode(lease(1)) + b"10.77.0.2 02:")
+    LeaseStore.open(tmp_path / "leases").close()
+    assert "left out 1 unreadable lines" in caplog.text
+    assert "the last line was cut short" in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_what_was_put_last_is_on_disk_when_it_was_closed(tmp_path: Path) -> None:
+    async def test(leases: LeaseStore) -> None:
+        answers: list[Answer] = []
+        leases.put(lease(1), answers.append)
+        await asyncio.sleep(0)  # the batch is under way
+
+    on_a_loop(LeaseStore.open(tmp_path / "leases"), test)
+    assert reopened(tmp_path / "leases") == {lease(1)}
+    assert sorted(os.listdir(tmp_path)) == ["leases", "leases.lock"]
