@@ -1,13 +1,20 @@
 """Whether every machine can be told from the others, and has an address that a machine can have. Pure."""
 
-from collections.abc import Iterator
-from ipaddress import IPv4Address
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network
 
 from config.check_dhcp import edges, usable
 from config.finding import Finding
-from config.model import Farm, Node, Subnet
+from config.model import Farm, Node
 from config.yamltree import Place
 
+Nodes = Sequence[tuple[Place, Node]]
+"""Machines with their places."""
+Owner = tuple[tuple[Place, Node], int]
+"""The machine that a card belongs to, and which of its cards that is."""
+
+_ODD = frozenset("13579bdf")
+"""A MAC whose second digit is one of these stands for several cards (the I/G bit of IEEE 802)."""
 _NO_UUID = frozenset((bytes(16), b"\xff" * 16))
 """What a firmware says whose maker gave it none."""
 
@@ -21,44 +28,51 @@ def nodes_of(farm: Farm) -> Iterator[tuple[Place, Node]]:
 
 def machines(farm: Farm, subnets_known: bool) -> Iterator[Finding]:
     """Yield what does not hold of the machines. `subnets_known`: see `config.finding.Names`."""
-    yield from _names(farm)
-    yield from _identities(farm)
-    yield from _addresses(farm, subnets_known)
+    nodes = list(nodes_of(farm))
+    yield from _names(nodes)
+    cards: dict[str, Owner] = {}
+    yield from _cards(nodes, cards)
+    yield from _identities(nodes, cards)
+    yield from _addresses(farm, nodes, subnets_known)
 
 
-def _names(farm: Farm) -> Iterator[Finding]:
+def _names(nodes: Nodes) -> Iterator[Finding]:
     known: dict[str, Place] = {}
-    for at, node in nodes_of(farm):
-        place = (*at, "name")
-        if node.name in known:
-            yield Finding(place, f"there is already a machine named {node.name!r}", known[node.name])
-        known.setdefault(node.name, place)
+    for at, node in nodes:
+        other = known.setdefault(node.name, at)
+        if other is not at:
+            yield Finding((*at, "name"), f"there is already a machine named {node.name!r}", (*other, "name"))
 
 
-def _identities(farm: Farm) -> Iterator[Finding]:
-    """What a machine is known by, each of it by one machine only."""
-    cards: dict[str, tuple[str, Place]] = {}
-    others: dict[tuple[object, ...], tuple[str, Place]] = {}
-    rest: list[tuple[Place, Node]] = []
-    for at, node in nodes_of(farm):
+def _cards(nodes: Nodes, cards: dict[str, Owner]) -> Iterator[Finding]:
+    """The network cards, each of one machine only. They are put into `cards`."""
+    for one in nodes:
+        at, node = one
         for m, mac in enumerate(node.macs):
-            place = (*at, "macs", m)
             if mac in cards:
-                owner, other = cards[mac]
-                yield Finding(place, f"{node.name}: the MAC {mac} already belongs to {owner}", other)
-            elif int(mac[1], 16) & 1:
-                yield Finding(place, f"{node.name}: {mac} is the address of a group of cards, not of one")
-            cards.setdefault(mac, (node.name, place))
-        if node.client_id or node.uuid or node.serial or node.circuit_id or node.remote_id:
-            rest.append((at, node))
-    for at, node in rest:
+                owner, m_there = cards[mac]
+                text = f"{node.name}: the MAC {mac} already belongs to {owner[1].name}"
+                yield Finding((*at, "macs", m), text, (*owner[0], "macs", m_there))
+            elif mac[1] in _ODD:
+                yield Finding((*at, "macs", m), f"{node.name}: {mac} is the address of a group of cards, not of one")
+            else:
+                cards[mac] = (one, m)
+
+
+def _identities(nodes: Nodes, cards: dict[str, Owner]) -> Iterator[Finding]:
+    """What a machine is known by besides its cards, each of it by one machine only."""
+    known: dict[tuple[object, ...], tuple[str, Place]] = {}
+    for at, node in nodes:
+        if not (node.client_id or node.uuid or node.serial or node.circuit_id or node.remote_id):
+            continue
         mine: dict[tuple[object, ...], tuple[str, Place]] = {}
         for place, words, keys in _known_by(at, node):
-            taken = next((others[key] for key in keys if key in others), None)
+            taken = next((known[key] for key in keys if key in known), None)
             if taken is not None:
                 yield Finding(place, f"{node.name}: {words} already belongs to {taken[0]}", taken[1])
             mine |= dict.fromkeys(keys, (node.name, place))
-        others |= {key: owner for key, owner in mine.items() if key not in others}
+        for key, owner in mine.items():
+            known.setdefault(key, owner)
         yield from _sent_by_a_card(at, node, cards)
         if node.uuid is not None and node.uuid.bytes in _NO_UUID:
             text = f"{node.name}: the UUID {node.uuid} is that of every machine whose maker gave it none"
@@ -84,40 +98,45 @@ def _known_by(at: Place, node: Node) -> Iterator[tuple[Place, str, tuple[tuple[o
         yield (*at, "remote_id"), f"the switch {node.remote_id}", (("port", *port),)
 
 
-def _sent_by_a_card(at: Place, node: Node, cards: dict[str, tuple[str, Place]]) -> Iterator[Finding]:
+def _sent_by_a_card(at: Place, node: Node, cards: dict[str, Owner]) -> Iterator[Finding]:
     """A client identifier of type 1 is a MAC, and machines are known by their cards first: it would never count."""
     if node.client_id is None or not node.client_id.startswith("01:"):
         return
-    owner = cards.get(node.client_id[3:])
-    if owner is not None and node.client_id[3:] not in node.macs:
-        text = f"{node.name}: the client identifier {node.client_id} is that of a card of {owner[0]}"
-        yield Finding((*at, "client_id"), text, owner[1])
+    mac = node.client_id[3:]
+    if mac in cards and mac not in node.macs:
+        (there, other), m = cards[mac]
+        text = f"{node.name}: the client identifier {node.client_id} is that of a card of {other.name}"
+        yield Finding((*at, "client_id"), text, (*there, "macs", m))
 
 
-def _addresses(farm: Farm, subnets_known: bool) -> Iterator[Finding]:
-    by_mask: dict[int, dict[int, list[Subnet]]] = {}
+def _addresses(farm: Farm, nodes: Nodes, subnets_known: bool) -> Iterator[Finding]:
+    """The machines' addresses: each once, in a subnet, and nobody else's. Integers, for there may be thousands."""
+    homes: dict[int, set[int]] = {}
+    taken: dict[int, list[tuple[IPv4Network, str]]] = {}
     for subnet in farm.dhcp.subnets:
-        same_size = by_mask.setdefault(int(subnet.subnet.netmask), {})
-        same_size.setdefault(int(subnet.subnet.network_address), []).append(subnet)
-    owners: dict[IPv4Address, tuple[str, Place]] = {}
-    for at, node in nodes_of(farm):
-        place, number = (*at, "ip"), int(node.ip)
-        if node.ip in owners:
-            owner, other = owners[node.ip]
-            yield Finding(place, f"{node.name}: the address {node.ip} already belongs to {owner}", other)
-        owners.setdefault(node.ip, (node.name, place))
-        if node.ip == farm.server.address:
-            yield Finding(place, f"{node.name}: {node.ip} is our own address (server.address)", ("server", "address"))
-        homes = [home for mask, networks in by_mask.items() for home in networks.get(number & mask, ())]
-        if by_mask and not homes and subnets_known:
-            yield Finding(place, f"{node.name}: {node.ip} is in none of the subnets: {_listed(farm)}")
-        for home in homes:
-            what = edges(home.subnet).get(number)
-            if what is not None:
-                allowed = usable(home.subnet)
-                yield Finding(place, f"{node.name}: {node.ip} is {what} of {home.subnet}; allowed: {allowed}")
-            if node.ip in (home.routers or ()):
-                yield Finding(place, f"{node.name}: {node.ip} is a router of {home.subnet}")
+        network = subnet.subnet
+        homes.setdefault(int(network.netmask), set()).add(int(network.network_address))
+        for number, what in edges(network).items():
+            taken.setdefault(number, []).append((network, f"is {what} of {network}; allowed: {usable(network)}"))
+        for router in dict.fromkeys(subnet.routers or ()):
+            taken.setdefault(int(router), []).append((network, f"is a router of {network}"))
+    own = None if farm.server.address is None else int(farm.server.address)
+    owners: dict[int, tuple[Place, Node]] = {}
+    for one in nodes:
+        at, node = one
+        number = int(node.ip)
+        owner = owners.setdefault(number, one)
+        if owner is not one:
+            text = f"{node.name}: the address {node.ip} already belongs to {owner[1].name}"
+            yield Finding((*at, "ip"), text, (*owner[0], "ip"))
+        if number == own:
+            text = f"{node.name}: {node.ip} is our own address (server.address)"
+            yield Finding((*at, "ip"), text, ("server", "address"))
+        if homes and subnets_known and not any(number & mask in networks for mask, networks in homes.items()):
+            yield Finding((*at, "ip"), f"{node.name}: {node.ip} is in none of the subnets: {_listed(farm)}")
+        for network, what in taken.get(number, ()):
+            if node.ip in network:
+                yield Finding((*at, "ip"), f"{node.name}: {node.ip} {what}")
 
 
 def _listed(farm: Farm, most: int = 20) -> str:

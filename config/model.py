@@ -134,6 +134,10 @@ _HEX_PAIRS = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2})+")
 Identifier = Annotated[str, BeforeValidator(parse_identifier)]
 
 
+_NOTHING = DhcpOptions()
+"""One for all machines that say nothing: pydantic would copy a default for each, half the time that one takes."""
+
+
 class Node(Setting):
     """One machine that we know, by any of: its cards, client identifier, UUID, serial number, or switch port."""
 
@@ -155,7 +159,7 @@ class Node(Setting):
     """Its address, for good."""
     tags: tuple[str, ...] = ()
     """Tags of its own, besides those of its pool."""
-    dhcp: DhcpOptions = DhcpOptions()
+    dhcp: DhcpOptions = Field(default_factory=lambda: _NOTHING)
     """What DHCP tells it; wins over everything else."""
     boot: Literal["netboot", "local", "refuse", "once"] = "netboot"
     """netboot: from the network, always. local: from its own disk. refuse: not at all, and it is told so. once: from
