@@ -93,7 +93,7 @@ def links(patterns: Iterable[str]) -> dict[str, Link]:
         for pattern in patterns:
             names = [pattern]
             if is_pattern(pattern):
-                names = [n for n, own in addresses.items() if fnmatchcase(n, pattern) and not own[0].is_loopback]
+                names = [n for n, own in addresses.items() if matches(n, pattern) and not own[0].is_loopback]
             for name in names:
                 if name not in out and (link := _link(sock, name, addresses.get(name, ()))) is not None:
                     out[name] = link
@@ -103,6 +103,11 @@ def links(patterns: Iterable[str]) -> dict[str, Link]:
 def is_pattern(name: str) -> bool:
     """Return whether this stands for several interfaces, as `eth*` does."""
     return any(c in name for c in "*?[")
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Return whether an interface of this name is one that `pattern` stands for."""
+    return fnmatchcase(name, pattern)
 
 
 def _link(sock: socket.socket, name: str, addresses: tuple[IPv4Interface, ...]) -> Link | None:

@@ -247,7 +247,7 @@ class Serving:
         waits = {}
         for name in self._server.interfaces:
             if interfaces.is_pattern(name):
-                if not any(link.addresses for link in self._links.values()):
+                if not any(interfaces.matches(link, name) for link in self._links):
                     waits[name] = "no interface with an IPv4 address has such a name"
             elif (what := lacks(self._links.get(name))) is not None:
                 waits[name] = what
