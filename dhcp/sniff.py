@@ -63,9 +63,7 @@ FILTER = (
     Instruction(_ANY_BIT, 8, 0, 0x3FFF),  # no fragment, and none follows
     Instruction(_X_IS_HEADER, 0, 0, 0),
     Instruction(_LOAD_BYTE_X, 0, 0, 8),
-    Instruction(
-        _EQUAL, 0, 5, wire.Op.BOOTREPLY
-    ),  # `op`: requests, which come thousands a second, are not ours to hear
+    Instruction(_EQUAL, 0, 5, wire.Op.BOOTREPLY),  # requests come by the thousand, and are not ours to hear
     Instruction(_LOAD_HALF_X, 0, 0, 0),
     Instruction(_EQUAL, 4, 0, 67),  # from a DHCP server
     Instruction(_EQUAL, 3, 0, 4011),  # from a boot server
