@@ -17,6 +17,8 @@ class Stage(StrEnum):
     """The boot program (GRUB's network image) was fetched."""
     MENU = "menu"
     """GRUB read the configuration made for this machine."""
+    DISK = "disk"
+    """GRUB was told to go on with the machine's own disk."""
     KERNEL = "kernel"
     """The kernel was fetched."""
     INITRD = "initrd"

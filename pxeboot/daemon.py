@@ -27,9 +27,13 @@ from config.model import Farm
 from pxeboot import systemd
 from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
+from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles import loader
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.image import store as images
+from pxeboot.intent_store import FILE as INTENTS
+from pxeboot.intent_store import IntentStore
+from pxeboot.intents import DamagedRecords
 from pxeboot.seldom import Seldom
 from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.timeline import Timeline
@@ -72,14 +76,18 @@ def node_files() -> dict[str, bytes]:
 class Daemon:
     """What the servers share: the farm, the leases, the tree of names, the timeline."""
 
-    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore) -> None:
+    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore) -> None:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
         self._interfaces: Sequence[IPv4Interface] = ()
         self._clock = leases.clock
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
-        self.tree = Tree(farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report)
+        self.tree = Tree(
+            farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
+            intent=intents.of, start=intents.start,
+        )  # fmt: skip
         self.timeline = Timeline()
+        self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
         self._seldom = Seldom()
 
     def who(self, address: IPv4Address) -> Asker | None:
@@ -128,18 +136,19 @@ class Daemon:
             if asker is None:
                 return
             mac, ip, name = asker.mac, str(event.peer), asker.name
-        if event.stage is Stage.MENU and self._just_failed(name):
-            return  # it was sent the menu that says why there is nothing to boot
+        if event.stage is Stage.MENU and self._just_told(name):
+            return  # it was sent the menu that says why there is nothing to boot, or that it goes on with its disk
         machine = self.timeline.record(name, event.stage, event.detail, time.time(), event.bytes_sent)
         machine.mac = mac or machine.mac
         machine.ip = ip or machine.ip
         found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
         machine.pool = found.pool.name if found else machine.pool
 
-    def _just_failed(self, name: str) -> bool:
+    def _just_told(self, name: str) -> bool:
         machine = self.timeline.get(name)
         step = machine.boots[-1].steps[-1] if machine and machine.boots else None
-        return step is not None and step.stage is Stage.FAILED and time.time() - step.last_s < MENU_TAKES_S
+        told = step is not None and step.stage in (Stage.FAILED, Stage.DISK)
+        return step is not None and told and time.time() - step.last_s < MENU_TAKES_S
 
     def accept(self, peer: IPv4Address, stage: str, text: str) -> bool:
         """Take in what a machine says of itself; False if there is no such machine or stage."""
@@ -179,19 +188,20 @@ async def run(farm: Farm) -> None:
         try:
             await asyncio.to_thread(loader.ensure, farm.server.state / "boot", stop.is_set)
             leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
+            cleanup.callback(leases.close)
+            intents = IntentStore(farm.server.state / INTENTS, farm)
         except loader.Halted:
             log.info("stopping before the start is over")
             return
-        except (loader.LoaderError, OSError) as error:
+        except (loader.LoaderError, OSError, DamagedRecords) as error:
             raise StartError(str(error)) from error
-        cleanup.callback(leases.close)
         for name, image in farm.images.items():
             try:
                 images.open_image(image.path)
             except images.ImageError as error:
                 log.warning("machines of image %s will not boot: %s", name, error)
         try:
-            daemon = Daemon(farm, leases)
+            daemon = Daemon(farm, leases, intents)
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
@@ -268,8 +278,9 @@ async def serve(
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
 
-    routes = [*others_api.routes(others)]
-    async with ControlSocket(farm.server.control, daemon.timeline, routes), asyncio.TaskGroup() as tasks:
+    routes = [*others_api.routes(others), *daemon.nodes.routes]
+    about = daemon.nodes.about
+    async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(serving.run(ready), name="interfaces")
         await stop.wait()
         log.info("stopping")

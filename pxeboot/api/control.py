@@ -63,17 +63,22 @@ def machine_json(machine: Machine, *, whole: bool) -> dict[str, object]:
     return out
 
 
-def application(timeline: Timeline, routes: Sequence[Route] = ()) -> web.Application:
-    """Return the application that answers from `timeline`, and has `routes` besides."""
+About = Callable[[str], dict[str, object]]
+"""What more there is to say of a machine, by its name."""
+
+
+def application(timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}) -> web.Application:
+    """Return the application that answers from `timeline` and `about`, and has `routes` besides."""
 
     async def status(_: web.Request) -> web.Response:
-        return await answer({"machines": [machine_json(machine, whole=False) for machine in timeline]})
+        machines = [machine_json(machine, whole=False) | about(machine.name) for machine in timeline]
+        return await answer({"machines": machines})
 
     async def one(request: web.Request) -> web.Response:
         machine = timeline.get(request.match_info["name"])
         if machine is None:
             return await answer({"error": f"no machine {request.match_info['name']!r} was heard of"}, 404)
-        return await answer(machine_json(machine, whole=True))
+        return await answer(machine_json(machine, whole=True) | about(machine.name))
 
     app = web.Application()
     app.router.add_get("/v1/status", status)
@@ -92,10 +97,13 @@ async def answer(value: object, status: int = 200) -> web.Response:
 class ControlSocket:
     """The unix socket, there while the daemon runs."""
 
-    def __init__(self, path: Path, timeline: Timeline, routes: Sequence[Route] = ()) -> None:
-        """Serve `timeline` and `routes` at `path`."""
+    def __init__(
+        self, path: Path, timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}
+    ) -> None:
+        """Serve `timeline`, with what `about` adds of each machine, and `routes` at `path`."""
         self._path = path
-        self._runner = web.AppRunner(application(timeline, routes), access_log=None, shutdown_timeout=0.5)
+        app = application(timeline, routes, about)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
 
     async def __aenter__(self) -> "ControlSocket":
         await asyncio.to_thread(self._clear)

@@ -15,6 +15,60 @@ sleep 60
 reboot
 """
 
+REFUSED = """\
+# made by pxeboot
+echo "pxeboot: {name} is refused: its boot intent is refuse ({whence})."
+echo "It asks again in 60 seconds."
+sleep 60
+reboot
+"""
+
+LOCAL = """\
+echo "pxeboot: {name} goes on with its own disk: its boot intent is local ({whence})"
+insmod chain
+if [ "$grub_platform" = efi ]; then
+  insmod part_gpt
+  insmod part_msdos
+  insmod fat
+  insmod regexp
+  set ending=x64
+  if [ "$grub_cpu" = arm64 ]; then set ending=aa64; fi
+  for loader in {loaders}; do
+    if test -f "$loader"; then
+      echo "pxeboot: starting $loader"
+      if chainloader "$loader"; then boot; fi
+    fi
+  done
+else
+  insmod biosdisk
+  for disk in hd0 hd1 hd2 hd3; do
+    set root=$disk
+    if chainloader +1; then boot; fi
+  done
+fi
+source (http,{http})/{no_disk}
+echo "pxeboot: {name} has no disk that can be booted. It asks again in 60 seconds."
+sleep 60
+reboot
+"""
+"""Leaves the network for the disk, as soon as GRUB is there.
+
+It loads what is on the disk rather than `exit`. EDK2 shows its setup menu when GRUB exits, and waits there for good;
+to give it an error in place of GRUB has it try PXE over IPv6 and HTTP before the disk, which takes minutes. A BIOS
+would go on with its next device, which may be another network card, and then we are asked once more.
+"""
+
+LOADERS = ("*/shim$ending.efi", "*/grub$ending.efi", "*/systemd-boot$ending.efi", "Microsoft/Boot/bootmgfw.efi",
+           "BOOT/BOOT$ending.EFI")  # fmt: skip
+"""What boots an EFI system partition, below its folder EFI. An installed system's own loader comes before the one for
+removable media, which may be a tool that only sets the boot order right and restarts. FAT takes any case."""
+
+STARTED = "intent/started"
+"""What a machine fetches that may boot once, when all is loaded: leave to start the kernel."""
+
+NO_DISK = "intent/no-disk"
+"""What a machine fetches that found no disk to boot."""
+
 NO_IMAGE = """\
 # made by pxeboot
 echo "pxeboot: the image of {name} is not there yet; the log of pxeboot serve says why."
@@ -64,12 +118,14 @@ def command_line(machine: Machine, server: str, image_id: str) -> list[str]:
     ]
 
 
-def boot(machine: Machine, server: str, http: str, image_id: str) -> str:
+def boot(machine: Machine, server: str, http: str, image_id: str, *, once: bool = False) -> str:
     """Return what boots this machine: kernel, our archive before the distribution's initrd, and the command line.
 
-    `server` is the URL of our HTTP server; `http` its address as GRUB writes it, HOST or HOST:PORT.
+    `server` is the URL of our HTTP server; `http` its address as GRUB writes it, HOST or HOST:PORT. With `once`, the
+    machine asks for `STARTED` before it starts the kernel, and does not start it without an answer.
     """
     folder = f"(http,{http})/images/{image_id}"
+    start = f"source (http,{http})/{STARTED}" if once else "boot"
     words = " ".join(quote(word) for word in command_line(machine, server, image_id))
     return (
         HEAD.format(name=machine.name)
@@ -80,7 +136,7 @@ echo "pxeboot: {machine.name} loads its kernel"
 if linux {folder}/vmlinuz {words}; then
   echo "pxeboot: {machine.name} loads its configuration and initrd"
   if initrd {folder}/01-{machine.mac.replace(":", "-")}/node.cpio {folder}/initrd.img; then
-    boot
+    {start}
   fi
 fi
 echo "pxeboot: that did not work; this machine starts again in 20 seconds"
@@ -88,6 +144,18 @@ sleep 20
 reboot
 """
     )
+
+
+def local(name: str, http: str, whence: str) -> str:
+    """Return what has a machine boot from its own disk. `whence` says who wants that; `http` is as for `boot`."""
+    loaders = " ".join(f"(hd*)/EFI/{path}" for path in LOADERS)
+    told = LOCAL.format(name=name, http=http, whence=whence, loaders=loaders, no_disk=NO_DISK)
+    return HEAD.format(name=name) + told
+
+
+def refused(name: str, whence: str) -> str:
+    """Return what a machine is shown that is not to boot; `whence` says who wants that."""
+    return REFUSED.format(name=name, whence=whence)
 
 
 def no_image(machine: Machine) -> str:

@@ -5,6 +5,7 @@
     images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
     images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
     lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
+    intent/started, intent/no-disk         what GRUB is to do once all is loaded, or when it found no disk to boot
 
 Who asks is the holder of the source address: a machine gets its own files and nobody else's.
 """
@@ -18,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -31,6 +32,7 @@ from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
 from pxeboot.image import store
+from pxeboot.intents import Boot, Intent
 from pxeboot.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5
 
 (GRUB manual, "Network".)
 """
+
+
+Tell = Callable[[Stage, str], None]
+"""Tells people what became of a machine: a stage, and a line about it."""
 
 
 class Closable(Protocol):
@@ -94,10 +100,14 @@ class Tree:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         node: Mapping[str, bytes],
         report: Report = lambda _: None,
+        intent: Callable[[str], Intent] = lambda _: Intent(Boot.NETBOOT),
+        start: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts.
 
-        `report` hears, in the event loop, of machines that will not boot because of something on our side.
+        `report` hears, in the event loop, of machines that will not boot because of something on our side, and of
+        those that are sent to their disk. `intent` says what a machine is to do; `start` whether one that boots once
+        may start its kernel, and notes that it does: it may block, and raise `OSError`.
         """
         self.swap(farm)
         self._who = who
@@ -105,6 +115,8 @@ class Tree:
         self._now = now
         self._node = node
         self._report = report
+        self._intent = intent
+        self._start = start
         self._seldom = Seldom()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
 
@@ -128,20 +140,21 @@ class Tree:
         machine = self.machine_at(peer)
         loop = asyncio.get_running_loop()
 
-        def failed(reason: str) -> None:
+        def tell(stage: Stage, detail: str) -> None:
             with suppress(RuntimeError):  # we have stopped meanwhile
-                loop.call_soon_threadsafe(self._report, Event(peer, Stage.FAILED, reason))
+                loop.call_soon_threadsafe(self._report, Event(peer, stage, detail))
 
-        return await handed_over(self._threads.submit(self._find, name, machine, failed))
+        return await handed_over(self._threads.submit(self._find, name, machine, tell))
 
     async def export(self, name: str) -> OpenFile | None:
         """Return what `open_export` does, read in a thread."""
         return await handed_over(self._threads.submit(self.open_export, name))
 
-    def _find(self, name: str, machine: Machine | None, failed: Callable[[str], None]) -> Content | None:
+    def _find(self, name: str, machine: Machine | None, tell: Tell) -> Content | None:
+        failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
-                return self._menu(last, machine, failed)
+                return self._menu(last, machine, tell)
             case ["grub", *_]:
                 found = self._static.open(name)
                 # GRUB likes an empty list better than an error, and goes on faster.
@@ -151,6 +164,13 @@ class Tree:
                 if content is None and machine is not None:
                     failed(f"{file} of image {image_id[:12]!r} is not here")
                 return content
+            case ["intent", "started"] if machine is not None:
+                return self._may_start(machine, tell)
+            case ["intent", "no-disk"] if machine is not None:
+                failed("it is to boot from its own disk, and found none that can be booted")
+                return made(name, b"# noted\n")
+            case _ if machine is not None and self._intent(machine.name).boot is Boot.REFUSE:
+                return None  # nothing that was made for it: it holds a join token
             case ["images", image_id, mac, "node.cpio"] if machine is not None:
                 card = mac.removeprefix("01-").replace("-", ":").lower()
                 return self._archive(image_id, machine, card, failed) if card in machine.macs else None
@@ -161,8 +181,9 @@ class Tree:
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _menu(self, last: str, machine: Machine | None, failed: Callable[[str], None]) -> Content | None:
+    def _menu(self, last: str, machine: Machine | None, tell: Tell) -> Content | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
+        failed = partial(tell, Stage.FAILED)
         asked = MENU.fullmatch(last)
         if asked is None:
             return None
@@ -175,9 +196,10 @@ class Tree:
         booting = self.house.machine(card, machine.ip, machine.name) if card else machine
         if booting is None:
             return None
-        server = self._server_for(machine.ip)
-        port = self.house.farm.server.http_port
-        http = f"{server}" if port == 80 else f"{server}:{port}"
+        intent = self._intent(booting.name)
+        if intent.boot in (Boot.LOCAL, Boot.REFUSE):
+            return made(last, self._away(booting, intent, tell).encode())
+        http = self._http(machine)
         try:
             image = store.open_image(self.house.farm.images[booting.pool.image].path)
         except store.ImageError as error:
@@ -185,7 +207,33 @@ class Tree:
                 log.warning("%s will not boot: %s", booting.name, error)
             failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
-        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id).encode())
+        once = intent.boot is Boot.ONCE
+        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+
+    def _http(self, machine: Machine) -> str:
+        """Return our HTTP server as GRUB writes it, HOST or HOST:PORT."""
+        server, port = self._server_for(machine.ip), self.house.farm.server.http_port
+        return f"{server}" if port == 80 else f"{server}:{port}"
+
+    def _away(self, machine: Machine, intent: Intent, tell: Tell) -> str:
+        """Return what GRUB is told of a machine that is not to boot from the network, and tell people."""
+        if intent.boot is Boot.REFUSE:
+            tell(Stage.FAILED, f"refused: its boot intent is refuse ({intent.origin})")
+            return grubcfg.refused(machine.name, intent.origin)
+        tell(Stage.DISK, f"goes on with its own disk: its boot intent is local ({intent.origin})")
+        return grubcfg.local(machine.name, self._http(machine), intent.origin)
+
+    def _may_start(self, machine: Machine, tell: Tell) -> Content:
+        """Return what GRUB does that has loaded kernel and initrd, after it was noted that it does."""
+        try:
+            started = self._start(machine.name)
+        except OSError as error:
+            log.error("%s may not boot: that it does cannot be kept: %s", machine.name, error)
+            tell(Stage.FAILED, f"its boot intent cannot be kept: {error.strerror or error}")
+            return made("started", b"")  # GRUB goes on to its last words, and starts again
+        if started:
+            return made("started", b"boot\n")
+        return made("started", self._away(machine, self._intent(machine.name), tell).encode())
 
     def _image(self, image_id: str) -> store.StoredImage | None:
         """Return the image of this digest from any store that the farm names, whichever version is current now."""

@@ -70,17 +70,19 @@ def table(machines: list[dict[str, Any]], now: float) -> Any:
     from rich.text import Text
 
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("machine", "address", "pool", "stage", "since", "what"):
+    intents = any(machine.get("intent", "netboot") != "netboot" for machine in machines)
+    for column in ("machine", "address", "pool", *(("intent",) if intents else ()), "stage", "since", "what"):
         out.add_column(column, overflow="fold" if column == "what" else "ellipsis", no_wrap=column != "what")
     for machine in machines:
         boot = machine["boot"]
         step = boot["steps"][-1] if boot and boot["steps"] else None
         stage = step["stage"] if step else "-"
-        colour = {"failed": "red", "joined": "green", "system": "green"}.get(stage, "yellow")
+        colour = {"failed": "red", "joined": "green", "system": "green", "disk": "green"}.get(stage, "yellow")
         out.add_row(
             Text(machine["name"]),
             Text(machine["ip"] or machine["mac"]),
             Text(machine["pool"]),
+            *((Text(machine["intent"]),) if intents else ()),
             Text(stage, style=colour),
             ago(now - step["first_s"]) if step else "-",
             Text(step["detail"] if step else ""),
@@ -96,6 +98,8 @@ def timeline(machine: dict[str, Any]) -> Any:
 
     boot = machine["boot"]
     title = f"{machine['name']}  {machine['mac']}  {machine['ip']}"
+    if machine.get("intent", "netboot") != "netboot":
+        title += f"  boot={machine['intent']}"
     out = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     out.add_column("at", justify="right")
     out.add_column("stage")

@@ -1,0 +1,119 @@
+"""The boot intents, asked and changed through the control socket.
+
+GET /v1/nodes               every machine of the farm, and others that have an intent of their own
+GET /v1/nodes/NAME          one machine
+PUT /v1/nodes/NAME          {"boot": "local"}
+PUT /v1/nodes               {"names": ["m1", "m2"], "boot": "local"}: all of them, or none
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from aiohttp import web
+
+from config.model import Farm
+from pxeboot.api.control import Route, answer
+from pxeboot.intent_store import IntentStore
+from pxeboot.intents import Boot
+
+log = logging.getLogger("pxeboot")
+
+
+class Nodes:
+    """Answers about the machines of a farm."""
+
+    def __init__(self, farm: Callable[[], Farm], store: IntentStore, heard_of: Callable[[str], bool]) -> None:
+        """Ask `farm` for the farm as it is now. A machine that it does not list must have been `heard_of`."""
+        self._farm = farm
+        self._store = store
+        self._heard_of = heard_of
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """What can be asked."""
+        return (
+            Route("GET", "/v1/nodes", self.every),
+            Route("PUT", "/v1/nodes", self.change_many),
+            Route("GET", "/v1/nodes/{name}", self.one),
+            Route("PUT", "/v1/nodes/{name}", self.change_one),
+        )
+
+    def about(self, name: str) -> dict[str, object]:
+        """Return what the status of a machine says of its intent."""
+        return {"intent": self._store.of(name).boot}
+
+    def _node(self, name: str, pool: str) -> dict[str, object]:
+        intent = self._store.of(name)
+        return {
+            "name": name,
+            "pool": pool,
+            "boot": intent.boot,
+            "origin": intent.origin,
+            "since_s": intent.since_s,
+            "configured": self._store.configured(name),
+        }
+
+    def _pools(self) -> dict[str, str]:
+        return {node.name: pool.name for pool in self._farm().pools for node in pool.nodes}
+
+    async def every(self, _: web.Request) -> web.Response:
+        """Answer GET /v1/nodes."""
+        pools = dict.fromkeys(self._store.unlisted, "") | self._pools()
+        pool_names = [pool.name for pool in self._farm().pools]
+        nodes = [self._node(name, pool) for name, pool in sorted(pools.items())]
+        return await answer({"pools": pool_names, "nodes": nodes})
+
+    async def one(self, request: web.Request) -> web.Response:
+        """Answer GET /v1/nodes/NAME."""
+        name = request.match_info["name"]
+        if (unknown := self._unknown([name])) is not None:
+            return await answer({"error": unknown}, 404)
+        return await answer(self._node(name, self._pools().get(name, "")))
+
+    async def change_one(self, request: web.Request) -> web.Response:
+        """Answer PUT /v1/nodes/NAME."""
+        return await self._change(await _body(request), [request.match_info["name"]])
+
+    async def change_many(self, request: web.Request) -> web.Response:
+        """Answer PUT /v1/nodes."""
+        body = await _body(request)
+        names = body.get("names") if body else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return await answer({"error": "names must be a list of machines' names"}, 400)
+        return await self._change(body, names)
+
+    async def _change(self, body: Mapping[str, object] | None, names: list[str]) -> web.Response:
+        try:
+            boot = Boot(str(body.get("boot"))) if body else None
+        except ValueError:
+            boot = None
+        if boot is None:
+            return await answer({"error": f"boot must be one of {', '.join(Boot)}"}, 400)
+        if (unknown := self._unknown(names)) is not None:
+            return await answer({"error": unknown}, 404)
+        try:
+            await asyncio.to_thread(self._store.say, names, boot)
+        except OSError as error:
+            log.error("boot intents cannot be kept, so nothing changes: %s", error)
+            return await answer({"error": f"nothing changed: it cannot be kept: {error.strerror or error}"}, 507)
+        log.info("%s: boot=%s, says pxeboot node", ", ".join(names), boot)
+        pools = self._pools()
+        return await answer({"nodes": [self._node(name, pools.get(name, "")) for name in names]})
+
+    def _unknown(self, names: list[str]) -> str | None:
+        """Return what is wrong when one of `names` is nobody's."""
+        for name in names:
+            if self._store.configured(name) is None and not self._heard_of(name) and name not in self._store.unlisted:
+                return f"no machine {name!r} is in the farm's file or was heard of"
+        return None
+
+
+async def _body(request: web.Request) -> Mapping[str, object] | None:
+    """Return the JSON object that was sent; None if it is none."""
+    try:
+        value = json.loads(await request.text())
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
