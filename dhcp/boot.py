@@ -123,9 +123,14 @@ class Clients:
         table = quirks.effective(user)
         looked_at = {code for quirk in table for code in (*quirk.match.has_options, *quirk.match.lacks_options)}
         self._looked_at = tuple(sorted(looked_at))
-        self._macs = tuple({prefix for quirk in table for prefix in quirk.match.macs})
-        self._machine_ids = tuple({prefix for quirk in table for prefix in quirk.match.machine_ids})
+        self.mac_prefixes = tuple({prefix for quirk in table for prefix in quirk.match.macs})
+        self.machine_id_prefixes = tuple({prefix for quirk in table for prefix in quirk.match.machine_ids})
         self._known: dict[tuple[object, ...], Client] = {}
+
+    @property
+    def remembered(self) -> int:
+        """How many kinds of clients it knows by heart."""
+        return len(self._known)
 
     def client(self, options: Mapping[int, bytes], mac: str) -> Client:
         """Return what `client` returns for this farm."""
@@ -135,9 +140,9 @@ class Clients:
             options.get(Option.USER_CLASS),
             options.get(Option.CLIENT_SYSTEM_ARCHITECTURE),
             tuple(code in options for code in self._looked_at),
-            mac.startswith(self._macs) and tuple(prefix for prefix in self._macs if mac.startswith(prefix)),
-            machine_id.startswith(self._machine_ids)
-            and tuple(prefix for prefix in self._machine_ids if machine_id.startswith(prefix)),
+            mac.startswith(self.mac_prefixes) and tuple(prefix for prefix in self.mac_prefixes if mac.startswith(prefix)),
+            machine_id.startswith(self.machine_id_prefixes)
+            and tuple(prefix for prefix in self.machine_id_prefixes if machine_id.startswith(prefix)),
         )
         found = self._known.get(key)
         if found is None:

@@ -12,7 +12,7 @@ It differs from the RFC where a farm of machines that boot needs it:
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -22,7 +22,7 @@ from dhcp import options, proxy, replies
 from dhcp.actions import Action, Happened, Probe, Store
 from dhcp.leases import NEVER, Lease, Leases
 from dhcp.options import MessageType, Option
-from dhcp.plan import Plan
+from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
@@ -85,6 +85,11 @@ class Server:
         """Forget the offers that nobody took."""
         self.leases.expire(now)
         return []
+
+    @property
+    def limited(self) -> bool:
+        """Whether unlisted machines are counted."""
+        return False
 
     def own_addresses(self, addresses: Iterable[IPv4Address]) -> None:
         """Take note of all addresses of this machine: nobody gets one of them."""
@@ -170,7 +175,7 @@ class Server:
                 return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
             is_known = self.leases.offered(request.identity, now) == address or self.leases.bound(address, now)
             self.leases.offer(request.identity, address, now)
-        offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self._lease_s(request, address))
+        offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self.lease_s(request, address))
         if request.host is None and not (request.network_of(address) or request.network).unknown_boots:
             then = [offer, *_begins(request, "; it is not configured, so it gets one and nothing to boot")]
         else:
@@ -225,12 +230,10 @@ class Server:
     def _acknowledge(
         self, request: Request, address: IPv4Address, now: float, *, renewal: bool = False
     ) -> list[Action]:
-        lease_s = self._lease_s(request, address)
+        lease_s = self.lease_s(request, address)
         actions: list[Action] = []
         if address == request.static_address:
-            expires = NEVER if lease_s == INFINITE_S else int(now) + lease_s
-            self._granted[address] = _Grant(request.mac, expires)
-            self.leases.withdraw(request.identity)
+            self.grant_static(address, request.mac, lease_s, now)
         else:
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
@@ -298,8 +301,36 @@ class Server:
         address, host = request.static_address, request.host
         if address is None or host is None:
             return None
-        lease = self.leases.bound(address, now)
-        return address if lease is None or lease.mac in host.macs or lease.mac == request.mac else None
+        return address if self.may_have_static(host, request.mac, now) else None
+
+    def may_have_static(self, host: Host, mac: str, now: float) -> bool:
+        """Return whether nobody else has a lease of the machine's own address."""
+        lease = self.leases.bound(host.address, now)
+        return lease is None or lease.mac in host.macs or lease.mac == mac
+
+    def grant_static(self, address: IPv4Address, mac: str, lease_s: int, now: float) -> None:
+        """Take note that the machine with `mac` was told that its own `address` is its own."""
+        self._granted[address] = _Grant(mac, NEVER if lease_s == INFINITE_S else int(now) + lease_s)
+        self.leases.withdraw(mac)
+
+    def choose_and_offer(
+        self, mac: str, pools: Sequence[DynamicPool], wanted: IPv4Address | None, now: float
+    ) -> IPv4Address | None:
+        """Return the address that is on offer to a client from now on; None if `pools` have none."""
+        address = self.leases.choose(mac, pools, wanted, self._own, now)
+        if address is not None:
+            self.leases.offer(mac, address, now)
+        return address
+
+    def bind_offered(
+        self, mac: str, address: IPv4Address, pools: Sequence[DynamicPool], lease_s: int, now: float
+    ) -> Lease | None:
+        """Return the lease, to be stored, of a client that takes the address on offer to it; None for any other."""
+        if self.leases.offered(mac, now) != address or not any(address in pool for pool in pools):
+            return None
+        if address in self._own or not self.leases.is_free(address, mac, now):
+            return None
+        return self.leases.bind(mac, address, lease_s, now, mac)
 
     def _may_have(self, request: Request, address: IPv4Address, now: float) -> bool:
         """Return whether an ACK for `address` would take it from nobody.
@@ -318,7 +349,7 @@ class Server:
         entitled = {self.leases.offered(request.identity, now), bound.address if bound else None} - {None}
         return not entitled or address in entitled
 
-    def _lease_s(self, request: Request, address: IPv4Address) -> int:
+    def lease_s(self, request: Request, address: IPv4Address) -> int:
         """The client's wish (option 51), within limits; what is configured for it if it has none."""
         plan = self.plan
         default = told(request, plan, address).lease_s

@@ -63,12 +63,19 @@ class Network:
     proxy: bool
     """Whether somebody else gives the addresses."""
 
+    @property
+    def first(self) -> int:
+        """The first address that can be a machine's, as a number."""
+        return int(self.network.network_address) + (self.network.prefixlen <= 30)
+
+    @property
+    def last(self) -> int:
+        """The last address that can be a machine's, as a number."""
+        return int(self.network.broadcast_address) - (self.network.prefixlen <= 30)
+
     def is_host(self, address: IPv4Address) -> bool:
         """Return whether `address` can be a machine's: in the network, and neither its first nor its last."""
-        if address not in self.network:
-            return False
-        edges = (self.network.network_address, self.network.broadcast_address)
-        return self.network.prefixlen > 30 or address not in edges
+        return self.first <= int(address) <= self.last
 
     def pool_of(self, address: IPv4Address) -> DynamicPool | None:
         """Return the pool that an address is of."""

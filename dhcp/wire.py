@@ -73,7 +73,7 @@ class Message:
 
     def encode(self) -> bytes:
         """Return the message as one datagram, as long as it needs to be; at least 300 bytes."""
-        return self._assemble(self.file, self.sname, _instances(self.options))
+        return self._assemble(self.file, self.sname, encode_options(self.options))
 
     def pack(self, size_limit: int, needed: Collection[int] = (), *, overload: bool = True) -> Packed:
         """Return the message in at most `size_limit` bytes (at least 300).
@@ -104,15 +104,15 @@ class Message:
         inside = {code: value for code, value in self.options.items() if code in places["options"]}
         file, sname, used = self.file, self.sname, 0
         if places.get("file"):
-            file, used = _instances(places["file"]) + bytes((END,)), used | 1
+            file, used = encode_options(places["file"]) + bytes((END,)), used | 1
         if places.get("sname"):
-            sname, used = _instances(places["sname"]) + bytes((END,)), used | 2
+            sname, used = encode_options(places["sname"]) + bytes((END,)), used | 2
         if used:
             relay = inside.pop(RELAY_AGENT_INFORMATION, None)
             inside[OVERLOAD] = bytes((used,))
             if relay is not None:
                 inside[RELAY_AGENT_INFORMATION] = relay
-        return Packed(self._assemble(file, sname, _instances(inside)), left_out)
+        return Packed(self._assemble(file, sname, encode_options(inside)), left_out)
 
     def _assemble(self, file: bytes, sname: bytes, options: bytes) -> bytes:
         header = _HEADER.pack(
@@ -203,8 +203,8 @@ def _size(value: bytes) -> int:
     return len(value) + 2 * max(1, -(-len(value) // _LONGEST_INSTANCE))
 
 
-def _instances(options: Mapping[int, bytes]) -> bytes:
-    """Encode options; one longer than 255 bytes becomes several in a row (RFC 3396 section 5)."""
+def encode_options(options: Mapping[int, bytes]) -> bytes:
+    """Return an options field without END; an option of more than 255 bytes as several in a row (RFC 3396 section 5)."""
     out = bytearray()
     for code, value in options.items():
         for start in range(0, len(value) or 1, _LONGEST_INSTANCE):
