@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import dhcp.engine
+import dhcp.fast
 import dhcp.others
 import dhcp.plan
 import dhcp.store
@@ -261,6 +262,7 @@ async def serve(
     others = dhcp.others.Others(daemon.ours())
     parts = Parts(
         engine=daemon.dhcp,
+        fast=dhcp.fast.FastPath(daemon.dhcp),
         others=others,
         leases=leases,
         lookup=daemon.tree.lookup,

@@ -16,6 +16,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 
 import dhcp.engine
+import dhcp.fast
 import dhcp.others
 import dhcp.sniff
 import dhcp.store
@@ -85,6 +86,7 @@ class Parts:
     """What the servers of every interface have in common."""
 
     engine: dhcp.engine.Server
+    fast: dhcp.fast.FastPath
     others: dhcp.others.Others
     leases: dhcp.store.LeaseStore
     lookup: Lookup
@@ -103,7 +105,7 @@ class Group:
         self.sockets = sockets
         self._parts = parts
         self._dhcp = dhcp.transport.Service(
-            sockets.dhcp, parts.engine, parts.leases, parts.report, chosen=self._chosen
+            sockets.dhcp, parts.engine, parts.leases, parts.report, parts.fast.receive, chosen=self._chosen
         )
 
     def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:
