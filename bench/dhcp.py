@@ -10,6 +10,7 @@ table of the medians; the exit code is 1 if a target of the table was not reache
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -61,7 +62,9 @@ STEP_LATER = 1.15
 """How far a search steps until it has a good and a bad rate: in the second round it knows about where to look."""
 DISTURBED = 0.2
 """Processors. When others use as many, a server that fails may try again: not its fault, or not alone."""
-MOST_REPEATED = 3
+ATTEMPTS = 3
+PATIENCE_S = 20.0
+"""How long machines without a relay are given."""
 PRECISION = defaultdict(lambda: 1.06, dnsmasq=1.15)
 """How near a search comes to the highest rate; dnsmasq is far away, and nobody waits for it."""
 NO_DISK = frozenset({"tmpfs", "ramfs", "overlay"})
@@ -77,6 +80,8 @@ class Bench:
     checkout: Path
     period_s: float
     patience_s: float
+    attempts: int
+    """How often a rate is tried while others disturb it."""
 
     def setting(self, peer: Peer, leases: Leases) -> Setting:
         """Return what `peer` is started with."""
@@ -113,7 +118,7 @@ class Bench:
 
     def probe(self, peer: Peer, leases: Leases, rate: int, seed: int) -> Trial:
         """Ask a server without leases for `rate` exchanges a second; again if it fails while others disturb it."""
-        for _ in range(MOST_REPEATED):
+        for _ in range(self.attempts):
             trial = self._probe(peer, leases, rate, seed)
             if good(trial) or trial.others < DISTURBED:
                 break
@@ -157,7 +162,7 @@ class Bench:
                     lambda rate: self.probe(peer, leases, rate, seed), start, step=step, precision=PRECISION[peer.name]
                 )
             case Scenario.DELAY:
-                return self.probe(peer, Leases.DYNAMIC, DELAY_RATE, seed)
+                return self._probe(peer, Leases.DYNAMIC, DELAY_RATE, seed)
             case Scenario.BROADCAST:
                 return self.machines(peer)
 
@@ -166,7 +171,7 @@ def main() -> int:
     """Measure, print, and judge."""
     signal.signal(signal.SIGTERM, _stop)
     options = _options()
-    os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    _be_nice(options.nice)
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     disk = subprocess.run(
@@ -178,14 +183,17 @@ def main() -> int:
     known_peers: list[Peer] = [Pxeboot(), Kea(), Kea("kea-threads", threads=True), Dnsmasq()]
     peers = [peer for peer in known_peers if peer.name in options.server]
     scenarios = [scenario for scenario in Scenario if scenario in options.only]
+    _alone(folder)
     print(
-        f"{os.cpu_count()} processors, shared with perfdhcp; Linux {platform.release()}; leases on {disk} in {folder}"
+        f"{os.cpu_count()} processors, shared with perfdhcp; Linux {platform.release()}; leases on {disk} in {folder}",
+        flush=True,
     )
     for peer in peers:
         print(f"  {peer.title()}")
     try:
         with Segment(f"{SERVER}/{PREFIX}", f"{RELAY}/{PREFIX}") as segment:
-            bench = Bench(segment, folder, options.checkout, options.period, 20.0)
+            attempts = ATTEMPTS if options.nice >= 0 else 1
+            bench = Bench(segment, folder, options.checkout, options.period, PATIENCE_S, attempts)
             if options.profile:
                 return _profile(bench, options.rate or 1000, Leases(scenarios[0]), folder)
             if options.rate:
@@ -229,6 +237,24 @@ def _profile(bench: Bench, rate: int, leases: Leases, folder: Path) -> int:
     stats.sort_stats("tottime").print_stats(HOTTEST)
     print(f"without the profiler: {bare.cpu_us:.0f} µs of processor for each exchange")
     return 0
+
+
+def _alone(folder: Path) -> None:
+    """Wait until no other bench runs in `folder`; the lock is ours until we end."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another bench runs in {folder}; waiting for its end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _be_nice(nice: int) -> None:
+    """Give us and all that we start another priority, among the processes of our session and among sessions."""
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+    autogroup = Path("/proc/self/autogroup")  # sched(7); absent if the kernel does not group by session
+    if autogroup.exists():
+        autogroup.write_text(str(nice))
 
 
 def _stop(*_: object) -> NoReturn:
