@@ -11,10 +11,11 @@ from config.architectures import BY_CODE, BY_NAME, Architecture
 from dhcp.options import Option
 
 _EDK2_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c4243618081828384858687")
-_HTTP_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c424361")
-_IPXE_ASKS = bytes.fromhex("010306070c0f111a2a2b3c424377798081828384858687af")
+_HTTP_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c4361")
+_IPXE_ASKS = bytes.fromhex("010306070c0f111a2a2b3c424377798081828384858687afcb")
 _PLAIN_ASKS = bytes.fromhex("0103060c0f111a1c2a7779")
-_IPXE_FEATURES = bytes.fromhex("eb03011401170101220101130101110101270101190101100102210101150101180101120101")
+_IPXE_HAS = bytes.fromhex("b105018086100eeb03011401170101220101130101110101270101190101100102210101150101180101120101")
+"""Option 175: the card's bus identifier and what this iPXE can do."""
 _ETHERNET_MTU = 1472
 """What EDK2 and iPXE say in option 57."""
 
@@ -51,19 +52,22 @@ class Client:
         if self.kind is Kind.PLAIN:
             return [*said, (Option.PARAMETER_REQUEST_LIST, _PLAIN_ASKS)]
         bios = self.architecture.code == 0
-        asks = {Kind.HTTP: _HTTP_ASKS, Kind.IPXE: _IPXE_ASKS}.get(self.kind, _EDK2_ASKS)
         name = "HTTPClient" if self.kind is Kind.HTTP else "PXEClient"
         undi = "002001" if bios else "003001"
-        said += [
-            (Option.PARAMETER_REQUEST_LIST, asks),
-            (Option.CLIENT_MACHINE_IDENTIFIER, b"\0pxeboot-pr" + self.mac),
-            (Option.CLIENT_NETWORK_INTERFACE, bytes((1, 2 if bios else 3, 1))),
-            (Option.CLIENT_SYSTEM_ARCHITECTURE, self.architecture.code.to_bytes(2, "big")),
-            (Option.VENDOR_CLASS_IDENTIFIER, f"{name}:Arch:{self.architecture.code:05}:UNDI:{undi}".encode()),
-        ]
+        vendor_class = f"{name}:Arch:{self.architecture.code:05}:UNDI:{undi}".encode()
+        uuid = (Option.CLIENT_MACHINE_IDENTIFIER, b"\0pxeboot-pr" + self.mac)
+        undi_version = (Option.CLIENT_NETWORK_INTERFACE, bytes((1, 2 if bios else 3, 1)))
+        code = (Option.CLIENT_SYSTEM_ARCHITECTURE, self.architecture.code.to_bytes(2, "big"))
+        who = (Option.VENDOR_CLASS_IDENTIFIER, vendor_class)
         if self.kind is Kind.IPXE:
-            said += [(Option.USER_CLASS, b"iPXE"), (Option.IPXE, _IPXE_FEATURES)]
-        return said
+            more = (
+                (Option.USER_CLASS, b"iPXE"),
+                (Option.PARAMETER_REQUEST_LIST, _IPXE_ASKS),
+                (Option.IPXE, _IPXE_HAS),
+            )
+            return [*said, code, undi_version, who, *more, (Option.CLIENT_IDENTIFIER, b"\x01" + self.mac), uuid]
+        asks = _HTTP_ASKS if self.kind is Kind.HTTP else _EDK2_ASKS
+        return [*said, (Option.PARAMETER_REQUEST_LIST, asks), uuid, undi_version, code, who]
 
 
 def architecture(text: str, kind: Kind) -> Architecture:
