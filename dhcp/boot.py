@@ -124,7 +124,9 @@ class Clients:
         looked_at = {code for quirk in table for code in (*quirk.match.has_options, *quirk.match.lacks_options)}
         self._looked_at = tuple(sorted(looked_at))
         self.mac_prefixes = tuple({prefix for quirk in table for prefix in quirk.match.macs})
+        """What a MAC may begin with that a quirk looks at, as hex pairs with colons."""
         self.machine_id_prefixes = tuple({prefix for quirk in table for prefix in quirk.match.machine_ids})
+        """What an option 97 may begin with that a quirk looks at."""
         self._known: dict[tuple[object, ...], Client] = {}
 
     @property
@@ -140,9 +142,8 @@ class Clients:
             options.get(Option.USER_CLASS),
             options.get(Option.CLIENT_SYSTEM_ARCHITECTURE),
             tuple(code in options for code in self._looked_at),
-            mac.startswith(self.mac_prefixes) and tuple(prefix for prefix in self.mac_prefixes if mac.startswith(prefix)),
-            machine_id.startswith(self.machine_id_prefixes)
-            and tuple(prefix for prefix in self.machine_id_prefixes if machine_id.startswith(prefix)),
+            _beginnings(mac, self.mac_prefixes),
+            _beginnings(machine_id, self.machine_id_prefixes),
         )
         found = self._known.get(key)
         if found is None:
@@ -150,6 +151,10 @@ class Clients:
                 self._known.clear()  # clients that are made up; real ones are back at once
             found = self._known[key] = client(options, mac, self._user, self._served)
         return found
+
+
+def _beginnings(text: str, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(prefix for prefix in prefixes if text.startswith(prefix)) if text.startswith(prefixes) else ()
 
 
 def boot_file(client: Client, server: IPv4Address, http_port: int, configured: Sequence[str] = ()) -> str | None:
