@@ -32,6 +32,10 @@ def test_every_option_of_rfc_2132_has_a_name() -> None:
         assert CATALOGUE[code].source[0] in "3456789", f"option {code} has no section of RFC 2132"
 
 
+def test_only_these_options_of_rfc_2132_are_a_single_address() -> None:
+    assert {code for code in range(1, 77) if CATALOGUE[code].kind is Kind.IP} == {1, 16, 28, 32, 50, 54}
+
+
 def test_every_name_stands_for_one_option() -> None:
     names = [name for row in OPTIONS for name in (row.name, *row.also)]
     assert len(names) == len(set(names))
