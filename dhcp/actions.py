@@ -27,6 +27,9 @@ class Happened:
     mac: str
     stage: Stage
     detail: str
+    boots: bool = True
+    """Whether it is part of a boot. A running system, or a telephone, that gets an address is of interest to the log
+    alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,8 @@ class Server:
             actions.append(Store(lease))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
-            actions.append(Happened(request.mac, Stage.ADDRESS, self._has(request, address)))
+            happened = Happened(request.mac, Stage.ADDRESS, self._has(request, address), request.client.boots)
+            actions.append(happened)
         return actions
 
     def _bootp(self, request: Request) -> list[Action]:

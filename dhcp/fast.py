@@ -71,8 +71,8 @@ class _Template:
     first: int
     last: int
     """The first and the last address that a machine can have in the network."""
-    event: tuple[Stage, str] | None
-    """What is reported; of an ADDRESS, what follows the address."""
+    event: tuple[Stage, str, bool] | None
+    """What is reported; of an ADDRESS, the detail that follows the address."""
 
 
 class FastPath:
@@ -197,8 +197,9 @@ class FastPath:
         destination = template.destination or Destination(address, 68, chaddr)
         actions.append(Datagram(reply, destination, int.from_bytes(data[6:8], "big")))
         if template.event is not None:
-            stage, detail = template.event
-            actions.append(Happened(mac, stage, f"{address}{detail}" if stage is Stage.ADDRESS else detail))
+            stage, detail, part_of_boot = template.event
+            detail = f"{address}{detail}" if stage is Stage.ADDRESS else detail
+            actions.append(Happened(mac, stage, detail, part_of_boot))
         return actions
 
     def _machine(self, chaddr: bytes) -> _Known | None:
@@ -261,7 +262,7 @@ def _form(actions: Sequence[Action]) -> tuple[Send, Happened | None] | None:
     match [action for action in actions if not isinstance(action, Store)]:
         case [Send() as send]:
             event = None
-        case [Send() as send, Happened(_, stage, _) as event] if stage is not Stage.FAILED:
+        case [Send() as send, Happened(stage=stage) as event] if stage is not Stage.FAILED:
             pass
         case _:
             return None
@@ -291,10 +292,10 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
             fixed += len(instances)
     constant[-1].append(END)
     after_chaddr = header[34:] + bytes(constant[0])
-    stage_and_detail = None
+    happens = None
     if event is not None:
         detail = event.detail.removeprefix(str(yiaddr)) if event.stage is Stage.ADDRESS else event.detail
-        stage_and_detail = (event.stage, detail)
+        happens = (event.stage, detail, event.boots)
     return _Template(
         acknowledges=request.message_type is MessageType.DHCPREQUEST,
         before_yiaddr=header[8:16],
@@ -308,7 +309,7 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
         pools=request.pools,
         first=request.network.first,
         last=request.network.last,
-        event=stage_and_detail,
+        event=happens,
     )
 
 

@@ -62,6 +62,7 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
                 Happened(request.mac, Stage.ADDRESS, f"{ciaddr}, asks port {request.arrival.port} what to boot"),
             ]
         case _ if not at_4011 and request.message_type is MessageType.DHCPREQUEST and has is not None:
-            return [Happened(request.mac, Stage.ADDRESS, f"{has} of {request.chosen_server or 'another server'}")]
+            detail = f"{has} of {request.chosen_server or 'another server'}"
+            return [Happened(request.mac, Stage.ADDRESS, detail)]
         case _:
             return [Ignored(request.mac, Reason.OTHER_SERVER, "addresses are another server's here")]

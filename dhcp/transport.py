@@ -237,8 +237,8 @@ class Service:
                     else:
                         free = partial(self._carry_out, then, own)
                         self._prober.ask(address, request.message.chaddr, free, partial(self._taken, action, own))
-                case Happened(mac, stage, detail):
-                    self._tell(mac, stage, detail)
+                case Happened():
+                    self._tell(action)
                 case Ignored(mac, reason, detail):
                     if reason in _LOUD:
                         self._complain(reason, "dhcp does not answer %s: %s", mac, detail)
@@ -260,15 +260,17 @@ class Service:
         """Somebody answered a probe."""
         self._carry_out(self._server.in_use(probe, self._store.clock(), by), own)
 
-    def _tell(self, mac: str, stage: Stage, detail: str) -> None:
-        match stage:
+    def _tell(self, happened: Happened) -> None:
+        mac, detail = happened.mac, happened.detail
+        match happened.stage:
             case Stage.ADDRESS:
                 log.info("dhcp %s has %s", mac, detail)
             case Stage.FAILED:
                 self._complain(f"failed {mac}", "dhcp %s: %s", mac, detail)
             case _:
                 log.debug("dhcp %s: %s", mac, detail)
-        self._report(Event(mac, stage, detail))
+        if happened.boots:
+            self._report(Event(mac, happened.stage, detail))
 
 
 async def serve(sockets: Sockets, server: Server, store: LeaseStore, report: Report) -> None:
