@@ -1,0 +1,1 @@
+"""Lease files of other servers, for those who move here or away."""
