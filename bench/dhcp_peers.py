@@ -95,9 +95,9 @@ class Pxeboot:
     name = "pxeboot"
     says_ready = "ready in"
 
-    def __init__(self, python: Sequence[str] = (sys.executable,)) -> None:
-        """`python` is the interpreter, with what is to run before `-m pxeboot`."""
-        self._python = list(python)
+    def __init__(self, program: Sequence[str] = (sys.executable, "-m", "pxeboot")) -> None:
+        """`program` is what is run in place of the command `pxeboot`."""
+        self._program = list(program)
 
     def title(self) -> str:
         """Return its name."""
@@ -128,7 +128,7 @@ class Pxeboot:
         }
         file = setting.folder / "farm.yaml"
         file.write_text(json.dumps(farm))
-        return [*self._python, "-m", "pxeboot", "serve", "--config", str(file)]
+        return [*self._program, "serve", "--config", str(file)]
 
     def environment(self, setting: Setting) -> dict[str, str]:
         """Return nothing."""

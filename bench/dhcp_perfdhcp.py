@@ -39,6 +39,8 @@ class Trial:
     acks: Half
     cpu_us: float = 0.0
     """What the server spent of a processor on each exchange that was completed, in microseconds; 0: not measured."""
+    perfdhcp_us: float = 0.0
+    """What perfdhcp itself spent of a processor on each, in microseconds."""
     others: float = 0.0
     """Processors that others used meanwhile, who have nothing to do with the measurement."""
 

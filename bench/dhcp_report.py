@@ -89,6 +89,16 @@ def missed(table: Sequence[Row]) -> list[Row]:
     return [row for row in table if row.good is False]
 
 
+def at_limit(results: Results) -> list[str]:
+    """Return the servers that were not asked for as much as they might have done."""
+    limited = (
+        name
+        for (_, name), items in results.items()
+        if any(isinstance(item, Found) and item.at_limit for item in items)
+    )
+    return sorted(set(limited))
+
+
 def _rates(results: Results, scenario: Scenario, label: str, times: float) -> list[Row]:
     found = _of(results, scenario, Found)
     if not found:

@@ -6,7 +6,7 @@ import pytest
 
 from bench.dhcp_machines import Outcome
 from bench.dhcp_perfdhcp import Half, Trial
-from bench.dhcp_report import Result, Scenario, missed, render, rows
+from bench.dhcp_report import Result, Scenario, at_limit, missed, render, rows
 from bench.dhcp_search import Found
 
 
@@ -59,6 +59,15 @@ def test_the_better_kea_is_the_one_to_beat() -> None:
 def test_what_was_not_compared_is_not_judged() -> None:
     table = rows({(Scenario.DYNAMIC, "pxeboot"): [found(1)], (Scenario.DELAY, "kea"): [delay(1)]})
     assert not missed(table)
+
+
+def test_who_was_not_asked_for_enough_is_named() -> None:
+    slow_load = Trial(5000, 1, Half(3000, 3000, 1.0), Half(3000, 3000, 1.0))
+    results = {
+        (Scenario.DYNAMIC, "pxeboot"): [found(10), Found(slow_load, (slow_load,))],
+        (Scenario.STATIC, "kea"): [found(10)],
+    }
+    assert at_limit(results) == ["pxeboot"]
 
 
 def test_the_table_is_aligned_and_says_what_was_missed() -> None:
