@@ -12,6 +12,8 @@ from config.model import Farm
 from config.setting import AddressRange, Setting
 from config.yamltree import Place
 
+_MOST_CLASS_BYTES = 254
+"""One option 60, with the NUL that some clients want."""
 _URLS = ("http://", "https://")
 
 
@@ -193,6 +195,10 @@ def _quirks(dhcp: Dhcp) -> Iterator[Finding]:
         for number in sorted({*quirk.match.has_options} & {*quirk.match.lacks_options}):
             text = f"the quirk {quirk.name!r} matches nobody: option {number} is in has_options, and in lacks_options"
             yield Finding((*at, "match"), text)
+        vendor_class = quirk.vendor_class or ""
+        if len(vendor_class.encode()) > _MOST_CLASS_BYTES or not vendor_class.isprintable():
+            text = f"it is one line of {_MOST_CLASS_BYTES} bytes at most, without control characters"
+            yield Finding((*at, "vendor_class"), text)
         smallest, largest = quirk.smallest_bytes, quirk.largest_bytes
         if smallest is not None and largest is not None and smallest > largest:
             text = f"smallest_bytes is {smallest}, more than largest_bytes, which is {largest}"

@@ -9,19 +9,35 @@ from config.finding import Finding
 from config.mistakes import shown
 from config.yamltree import Place
 
+OPTION_KEYS = {
+    3: "routers",
+    6: "domain_name_servers",
+    7: "log_servers",
+    15: "domain_name",
+    26: "mtu",
+    28: "broadcast_address",
+    42: "ntp_servers",
+    66: "server_name",
+    67: "boot_file",
+    119: "domain_search",
+    121: "static_routes",
+}
+"""The options that have a key of their own, by number."""
+
 MOST_SERVER_NAME_BYTES = 63
 """The field `sname` has 64 bytes, the last of them NUL (RFC 2131 section 2)."""
 MOST_BOOT_FILE_BYTES = 255
 """One option 67. The field `file` holds 127 of them; a longer name goes into the option alone."""
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.IGNORECASE)
+_DNS_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 
 
 def options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
     """Yield what is wrong in the options that are said at `at`."""
-    given = {code: (*at, name) for code, name in _fields(settings)}
+    said = dict(settings)
+    given: dict[int, Place] = {code: (*at, key) for code, key in OPTION_KEYS.items() if said[key] is not None}
     for key, value in settings.options.items():
         place: Place = (*at, "options", key)
         try:
@@ -42,26 +58,6 @@ def options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
     for d, domain in enumerate(settings.domain_search or ()):
         yield from _domain((*at, "domain_search", d), domain)
     yield from _server_and_file(at, settings)
-
-
-def _fields(settings: DhcpOptions) -> Iterator[tuple[int, str]]:
-    """The options that are said by a key of their own, by number and key."""
-    values = (
-        (3, "routers", settings.routers),
-        (6, "domain_name_servers", settings.domain_name_servers),
-        (7, "log_servers", settings.log_servers),
-        (15, "domain_name", settings.domain_name),
-        (26, "mtu", settings.mtu),
-        (28, "broadcast_address", settings.broadcast_address),
-        (42, "ntp_servers", settings.ntp_servers),
-        (66, "server_name", settings.server_name),
-        (67, "boot_file", settings.boot_file),
-        (119, "domain_search", settings.domain_search),
-        (121, "static_routes", settings.static_routes),
-    )
-    for code, name, value in values:
-        if value is not None:
-            yield code, name
 
 
 def _sending(at: Place, settings: DhcpOptions) -> Iterator[Finding]:

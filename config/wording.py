@@ -1,6 +1,6 @@
 """What pydantic found, in words for the person who wrote the file."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 from ipaddress import IPv4Interface
 from types import UnionType
@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from config import mistakes
+from config import dhcpoptions, mistakes
+from config.check_options import OPTION_KEYS
 from config.mistakes import suggestion
 from config.model import AddressRange, Farm
 from config.yamltree import Place
@@ -81,7 +82,7 @@ def sentence(error: ErrorDetails) -> str:
     match kind:
         case "extra_forbidden":
             known = fields(settings_at(place[:-1]))
-            near = suggestion(str(place[-1]), known)
+            near = _as_option(str(place[-1]), known) or suggestion(str(place[-1]), known)
             return f"{text} is not known; here are allowed: {', '.join(known)}{near}"
         case "missing":
             return f"{text} is missing"
@@ -112,6 +113,15 @@ def sentence(error: ErrorDetails) -> str:
         case _:
             words = error["msg"][:1].lower() + error["msg"][1:]
             return f"{text}: {what} {_PLAIN.get(kind) or 'is wrong: ' + words}"
+
+
+def _as_option(key: str, known: Collection[str]) -> str:
+    """What to write for a key that is a DHCP option without one of its own, where options can stand."""
+    if "options" not in known or (code := dhcpoptions.code_of(key)) is None or code in dhcpoptions.OWN_OPTIONS:
+        return ""
+    if code in OPTION_KEYS:
+        return f"; did you mean {OPTION_KEYS[code]!r}?"
+    return f"; an option such as {dhcpoptions.name_of(code)} stands in `options`"
 
 
 def united(errors: Iterable[ErrorDetails]) -> list[ErrorDetails]:
