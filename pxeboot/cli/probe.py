@@ -98,7 +98,7 @@ def _why(error: OSError) -> str:
     import errno
 
     match error.errno:
-        case errno.ENODEV:
+        case errno.ENODEV | None:  # None: of if_nametoindex
             return "there is no such interface"
         case errno.ENETDOWN:
             return "it is down"

@@ -200,7 +200,7 @@ def vendor_words(value: bytes) -> list[str]:
     """Return option 43 as PXE reads it (PXE 2.1 table 2-1), a line for each tag; hex where it is not PXE's.
 
     >>> vendor_words(bytes.fromhex("0601080a0400505845ff"))
-    ["discovery control 8: use the file of this answer", "prompt after 0 s: 'PXE'"]
+    ['discovery control 8: use the file of this answer', "prompt after 0 s: 'PXE'"]
     """
     inside = dict(options_in(value))
     if not inside:

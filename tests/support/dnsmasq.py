@@ -14,6 +14,7 @@ class Dnsmasq:
 
     def __init__(self, host: Host, folder: Path, *argv: str) -> None:
         """`argv` are its options, such as `--dhcp-range=...`; its log and leases are in `folder`."""
+        self.namespace = host.namespace
         self._host = host
         self._argv = argv
         self._path = folder / f"dnsmasq-{host.namespace}.log"
