@@ -56,6 +56,17 @@ class Prober:
         probe = self._out[address] = _Probe(client, free, taken)
         probe.timer = self._loop.call_later(REPEAT_S, self._repeat, address)
 
+    def postpones(self, address: IPv4Address, then: Callable[[], None]) -> bool:
+        """Return whether `address` is asked about now; `then` is called in place of what was to be when it is free.
+
+        A client that repeats itself meanwhile, or whose message came twice, is otherwise offered it unprobed.
+        """
+        probe = self._out.get(address)
+        if probe is None:
+            return False
+        probe.free = then
+        return True
+
     def close(self) -> None:
         """Forget all of them; nobody is called any more."""
         for probe in self._out.values():

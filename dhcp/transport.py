@@ -223,6 +223,9 @@ class Service:
         for i, action in enumerate(actions):
             match action:
                 case Send():
+                    later = partial(self._carry_out, actions[i:], own)
+                    if self._prober.postpones(action.message.yiaddr, later):
+                        return
                     if log.isEnabledFor(logging.DEBUG):
                         log.debug("dhcp to %s: %s", action.destination.address, _describe(action.message))
                     self._sender.send(action, own)
