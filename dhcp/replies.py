@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from typing import TypedDict
 
 from config.dhcp import INFINITE_S
+from config.quirks import Kind
 from dhcp import options, wire
 from dhcp.layers import ALWAYS, NEVER, SEND
 from dhcp.options import MessageType, Option, RelaySubOption
@@ -152,6 +153,9 @@ def boot_server(request: Request, plan: Plan, message_type: MessageType) -> Send
         Option.SERVER_IDENTIFIER: request.server_identifier.packed,
     }
     said |= what.boot
+    if message_type is MessageType.DHCPOFFER and what.file and request.client.kind is Kind.PXE:
+        # Without it, EDK2 takes this for no proxyDHCP; also where a quirk wants the file's own reply unmarked.
+        said.setdefault(Option.VENDOR_CLASS_IDENTIFIER, b"PXEClient")
     said |= _echoed(request)
     ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
     if arrival.port == BOOT_SERVER_PORT:
