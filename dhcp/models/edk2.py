@@ -26,7 +26,7 @@ def _kind(offer: Reply) -> _Kind:
         return _Kind.PXE10
     if vendor.is_mtftp_only:
         return _Kind.THROWN_AWAY
-    return _Kind.BINL if offer.vendor_class.startswith(b"PXEClient") else _Kind.DHCP_ONLY
+    return _Kind.BINL if offer.is_pxe else _Kind.DHCP_ONLY
 
 
 def pxe_chooses(offers: Sequence[Reply]) -> list[Step]:

@@ -25,7 +25,7 @@ def ipxe_chooses(offers: Sequence[Reply]) -> list[Step]:
     inside = options.sub_options(address.message.options.get(Option.IPXE))
     if inside.get(_NO_PROXY, b"\0") != b"\0":
         return [takes(address, "option 175 tells it not to wait for a proxyDHCP"), *ipxe_boots(address)]
-    proxy = next((one for one in offers if one.vendor_class.startswith(b"PXEClient")), None)
+    proxy = next((one for one in offers if one.is_pxe), None)
     if proxy is None:
         because = "no offer has option 60 = PXEClient, and nothing tells it not to wait (option 175.176)"
         return [goes("waits 2 s for a proxyDHCP", because), takes(address, "its only offer"), *ipxe_boots(address)]
@@ -71,7 +71,7 @@ def rom_chooses(offers: Sequence[Reply]) -> list[Step]:
     if address is None:
         because = "no offer has an address"
         return [fails("gives up after 60 s (PXE-E51: no DHCP or proxyDHCP offers were received)", because)]
-    marked = [offer for offer in offers if offer.vendor_class.startswith(b"PXEClient")]
+    marked = [offer for offer in offers if offer.is_pxe]
     best = next((offer for offer in marked if not offer.is_proxy), marked[0] if marked else address)
     steps = [takes(address, "its first offer with an address")]
     if best.vendor.is_mtftp_only:

@@ -51,6 +51,13 @@ class Reply:
     message: Message
     overloaded: bool
     """Whether option 52 is in it: options lie in `file` or `sname`."""
+    marks: tuple[bytes, ...] = (b"PXEClient",)
+    """What option 60 may begin with to make it a PXE offer for this client."""
+
+    @property
+    def is_pxe(self) -> bool:
+        """Whether option 60 marks it as a PXE offer."""
+        return self.vendor_class.startswith(self.marks)
 
     @property
     def is_proxy(self) -> bool:
@@ -70,7 +77,7 @@ class Reply:
     @property
     def vendor(self) -> VendorOptions:
         """Option 43, which PXE clients read only beside option 60 = PXEClient."""
-        if not self.vendor_class.startswith(b"PXEClient"):
+        if not self.is_pxe:
             return VendorOptions()
         return pxe.decode(self.message.options.get(Option.VENDOR_SPECIFIC_INFORMATION, b""))
 

@@ -41,7 +41,8 @@ def next_steps(request: Message, *replies: Message, overloaded: bool = False) ->
     if not replies:
         return (fails(_PATIENCE[model], "nobody answers"),)
     kind = message_type(request)
-    heard = [Reply(message, overloaded) for message in replies]
+    marks = (b"PXEClient", b"HW-Client") if client.vendor_class.startswith(b"HW-Client") else (b"PXEClient",)
+    heard = [Reply(message, overloaded, marks) for message in replies]
     steps = [step for reply in heard if (step := _drops(request, kind, reply)) is not None]
     taken = [reply for reply in heard if _drops(request, kind, reply) is None]
     if not taken:
