@@ -50,7 +50,7 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     yield from _duplicates(farm)
     yield from _references(farm, names)
     yield from machines(farm, names.subnets_known)
-    yield from dhcp(farm, names.subnets_known)
+    yield from dhcp(farm, names)
     for name, tag in farm.tags.items():
         yield from _tag(("tags", name), tag)
     yield from _words(farm)

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from config.architectures import ARCHITECTURE_NAMES, BY_NAME
 from config.check_options import options
 from config.dhcp import INFINITE_S, Dhcp, DhcpOptions, Subnet
-from config.finding import Finding
+from config.finding import Finding, Names
 from config.mistakes import suggestion
 from config.model import Farm
 from config.setting import AddressRange, Setting
@@ -17,13 +17,14 @@ _MOST_CLASS_BYTES = 254
 _URLS = ("http://", "https://")
 
 
-def dhcp(farm: Farm, subnets_known: bool) -> Iterator[Finding]:
-    """Yield what does not hold in the DHCP part of a farm. `subnets_known`: see `config.finding.Names`."""
+def dhcp(farm: Farm, names: Names) -> Iterator[Finding]:
+    """Yield what does not hold in the DHCP part of a farm."""
     yield from _overlaps(farm.dhcp)
     for s, subnet in enumerate(farm.dhcp.subnets):
         yield from _pools(("dhcp", "subnets", s), subnet, farm)
-    yield from _shared_networks(farm.dhcp, subnets_known)
-    yield from _lease_times(farm.dhcp)
+    yield from _shared_networks(farm.dhcp, names.subnets_known)
+    if names.lease_s_known:
+        yield from _lease_times(farm.dhcp)
     shortest_s = farm.dhcp.shortest_lease_s
     for place, settings in levels(farm):
         if settings.model_fields_set:

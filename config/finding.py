@@ -26,3 +26,5 @@ class Names:
     tags: Collection[str] | None
     subnets_known: bool = True
     """False if a subnet could not be read: an address that lies in none may lie in that one."""
+    lease_s_known: bool = True
+    """False if `dhcp.lease_s` could not be read: what contradicts its default may well agree with what was meant."""

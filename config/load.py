@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -127,8 +127,10 @@ class _Reading:
                     return None
                 root = changed(root, changes)
                 continue
-            subnets = _size(find(root, ("dhcp", "subnets"))) == _size(find(whole, ("dhcp", "subnets")))
-            self._check(farm, root, names, subnets)
+            subnets, lease_s = (
+                _size(find(root, ("dhcp", key))) == _size(find(whole, ("dhcp", key))) for key in ("subnets", "lease_s")
+            )
+            self._check(farm, root, replace(names, subnets_known=subnets, lease_s_known=lease_s))
             return farm
         return None
 
@@ -143,8 +145,7 @@ class _Reading:
             error = {**error, "input": original.value}
         self.complain(mark_of(root, place, key=key), sentence(error))
 
-    def _check(self, farm: Farm, root: Node, names: Names, subnets_known: bool) -> None:
-        names = Names(names.images, names.clusters, names.pools, names.tags, subnets_known)
+    def _check(self, farm: Farm, root: Node, names: Names) -> None:
         for finding in (*check(farm, names), *_files(farm)):
             if _is_filler(root, finding.place) or (finding.other and _is_filler(root, finding.other)):
                 continue

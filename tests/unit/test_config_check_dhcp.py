@@ -115,6 +115,7 @@ TIMES = [
         "3599 is less than dhcp.shortest_lease_s, which",
     ),
     ("shortest_lease_s: ▸infinite", "shortest_lease_s: 'infinite' is not a whole number"),
+    ("lease_s: ▸30min, longest_lease_s: 3600", "'30min' is neither a whole number nor infinite"),  # and nothing else
     ("offer_hold_s: ▸5", "offer_hold_s: 5 is too little; the least allowed is 10"),
 ]
 
