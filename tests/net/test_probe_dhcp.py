@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.dnsmasq import Dnsmasq
 from tests.support.segment import Host, Segment, requires
-from tests.support.served import IP, MAC, Daemon, Prepared, make_grub
+from tests.support.served import IP, MAC, Daemon, Prepared, make_grub, status, status_json
 
 pytestmark = pytest.mark.net
 
@@ -73,6 +73,32 @@ def test_our_server_alone_boots_a_machine_and_a_second_one_is_named_beside_it(
         assert code == 1
         assert "wrong: 2 servers offer different addresses" in text
         assert f"The machine takes {IP}, and boots 'grub/x86_64-efi/core.efi' from 10.77.0.1." in text
+    daemon.stop()
+
+
+@requires("dnsmasq", "busybox", "grub-mknetdir")
+def test_beside_our_proxy_a_plain_dhcp_server_is_expected_and_each_answers_once(
+    segment: Segment, tmp_path: Path
+) -> None:
+    subnet = {"subnet": "10.77.0.0/24", "proxy": True, "unknown": "workers"}
+    prepared = Prepared(tmp_path, make_grub(tmp_path / "grub"), dhcp={"subnets": [subnet]})
+    daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+    with Dnsmasq(segment.host(address=f"{OTHER}/24"), tmp_path, FULL[0]):
+        code, said = probe(segment.client, "--request", "--mac", MAC)
+        assert (code, said["problems"]) == (0, [])
+        assert sorted(answer["server_id"] for answer in said["answers"]) == ["10.77.0.1", OTHER]
+        assert said["answers"][said["address_from"]]["server_id"] == OTHER
+        assert said["answers"][said["boot_from"]]["server_id"] == "10.77.0.1"
+        (other,) = status_json(prepared.control)["others"]
+        assert (other["server_id"], other["standing"]) == (OTHER, "expected")
+        assert other["address"]["machine"] == "m1"
+        assert "another DHCP server" not in status(prepared.control).stdout + daemon.log
+    with Dnsmasq(segment.host(address="10.77.0.3/24"), tmp_path, *PROXY):
+        code, said = probe(segment.client, "--mac", MAC)
+        assert code == 1
+        others = {other["server_id"]: other for other in status_json(prepared.control)["others"]}
+        assert (others["10.77.0.3"]["standing"], others["10.77.0.3"]["proxy"]) == ("conflict", True)
+        assert "another DHCP server: 10.77.0.3" in status(prepared.control).stdout
     daemon.stop()
 
 
