@@ -42,6 +42,10 @@ class JournalError(OSError):
     """The lease file cannot be used; the text names it and says why."""
 
 
+class InUse(JournalError):
+    """Another process has the lease file."""
+
+
 @dataclass(slots=True)
 class Contents:
     """What is in a lease file."""
@@ -355,5 +359,5 @@ def _lock(path: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise JournalError(f"{path}: another process keeps its leases here") from None
+        raise InUse(f"{path}: another process keeps its leases here") from None
     return fd
