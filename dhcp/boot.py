@@ -84,22 +84,14 @@ class Client:
 
 
 def client(
-    options: Mapping[int, bytes],
-    mac: str = "",
-    user: Sequence[Quirk] = (),
-    served: Collection[str] = BUILT_IN,
-    *,
-    bootp: bool = False,
+    options: Mapping[int, bytes], mac: str = "", user: Sequence[Quirk] = (), served: Collection[str] = BUILT_IN
 ) -> Client:
     """Return what the options of a request say about its sender.
 
     Option 93 is a list, and the first code counts that we have a boot file for: `served` names those architectures.
     If it is absent, unset (FF FF, U-Boot) or of odd length, the class text decides: `Arch:00007` in decimal. `mac`
-    is lower-case hex pairs with colons, `user` are the configuration's quirks, and `bootp` says that the request has
-    no message type that counts.
+    is lower-case hex pairs with colons, and `user` are the configuration's quirks.
     """
-    if bootp:
-        options = {code: value for code, value in options.items() if code != Option.DHCP_MESSAGE_TYPE}
     vendor_class = options.get(Option.VENDOR_CLASS_IDENTIFIER, b"")
     traits = quirks.combine(quirks.match(options, mac, user))
     codes = quirks.architecture_codes(options)

@@ -89,7 +89,7 @@ def test_another_user_class_is_no_ipxe() -> None:
 
 
 def test_a_bootp_client_is_a_bios() -> None:
-    assert boot_file(client({}, bootp=True), SERVER, 80) == BIOS_FILE
+    assert boot_file(client({}), SERVER, 80) == BIOS_FILE
 
 
 PXE_X64 = {53: b"\1", 60: PXE % 7, 93: b"\0\7"}
@@ -242,8 +242,8 @@ def test_every_code_gets_the_file_that_is_configured_for_it(code: int) -> None:
     assert told_in_words.architecture == code
 
 
-@given(st.dictionaries(st.sampled_from([53, 60, 77, 93, 97, 175]), st.binary(max_size=40)), st.booleans())
-def test_any_client_is_described_on_one_line(options: dict[int, bytes], bootp: bool) -> None:
-    who: Client = client(options, bootp=bootp)
+@given(st.dictionaries(st.sampled_from([53, 60, 77, 93, 97, 175]), st.binary(max_size=40)))
+def test_any_client_is_described_on_one_line(options: dict[int, bytes]) -> None:
+    who: Client = client(options)
     boot_file(who, SERVER, 80)
     assert str(who).isprintable()

@@ -94,6 +94,18 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         True,
         ["takes 198.51.100.20", "it is no PXE offer, and names a boot file", "by TFTP", "the field file"],
     ),
+    "3: nobody to ask at 4011": (
+        EDK2,
+        [pxe_answer(EDK2, vendor=b"", siaddr=IPv4Address(0), options={54: b"\1"})],
+        False,
+        ["takes 198.51.100.20 from a server without a name", "has nobody to ask", "option 54 is missing"],
+    ),
+    "2: nobody to fetch it from": (
+        EDK2,
+        [pxe_answer(EDK2, siaddr=IPv4Address(0), options={54: b"\1"})],
+        False,
+        ["it knows no TFTP server"],
+    ),
     "EDK2 has no use for an address alone": (EDK2, [answer(EDK2)], False, ["gives up 4 s after", "PXE-E16"]),
     "4: EDK2 throws away multicast TFTP": (
         EDK2,

@@ -87,6 +87,10 @@ def test_the_first_line_of_the_menu_may_be_the_local_disk(said: VendorOptions, b
     assert said.boots_local_disk is boots_local_disk
 
 
+def test_pads_and_what_is_behind_the_end_say_nothing() -> None:
+    assert pxe.decode(bytes.fromhex("00 00 06 01 08 00 ff 09 01")) == VendorOptions(Discovery.USE_THIS_FILE)
+
+
 def test_a_text_that_has_no_room_is_refused() -> None:
     with pytest.raises(ValueError, match="sub-option 10 of option 43"):
         VendorOptions(prompt=Prompt(0, b"x" * 255)).encode()
