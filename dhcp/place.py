@@ -25,3 +25,10 @@ def own_address(message: Message, addresses: Sequence[IPv4Interface]) -> IPv4Add
         if near is not None and near != NO_ADDRESS:
             return next((address.ip for address in addresses if near in address.network), primary)
     return primary
+
+
+def source_of(answer: Message, addresses: Sequence[IPv4Interface], own: IPv4Address) -> IPv4Address:
+    """Return our address that an answer is to come from: what it calls us (option 54), if that is one of
+    `addresses`; or else `own`."""
+    named = options.address(answer.options.get(Option.SERVER_IDENTIFIER))
+    return next((address.ip for address in addresses if address.ip == named), own)

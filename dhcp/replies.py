@@ -127,7 +127,7 @@ def grant(
     said: dict[int, bytes] = {}
     if message_type is not None:
         said[Option.DHCP_MESSAGE_TYPE] = bytes((message_type,))
-        said[Option.SERVER_IDENTIFIER] = request.server_identifier.packed
+        said[Option.SERVER_IDENTIFIER] = request.server_identifier_for(yiaddr).packed
     if lease_s is not None:
         said |= _lease_times(lease_s)
     said[Option.SUBNET_MASK] = what.settings[Option.SUBNET_MASK]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from dhcp import boot, options
 from dhcp.options import MessageType, Option, RelaySubOption
@@ -51,6 +51,13 @@ class Arrival:
     """Its sender's; 0.0.0.0 of a client that has none yet."""
     interface: str = ""
     """The name of the interface; only for people."""
+    nearby: tuple[IPv4Interface, ...] = ()
+    """All of ours on that interface, if there are several."""
+
+    def near(self, address: IPv4Address) -> IPv4Address:
+        """Return ours that a machine at `address` reaches without a router, or `self.address` if there is none."""
+        near = [own.ip for own in self.nearby if address in own.network]
+        return self.address if not near or self.address in near else near[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,11 @@ class Request:
     def is_for_us(self) -> bool:
         """Whether option 54 names us."""
         return self.chosen_server in (self.server_identifier, self.arrival.address)
+
+    def server_identifier_for(self, yiaddr: IPv4Address) -> IPv4Address:
+        """Return what the client is to call us once it has `yiaddr`; it keeps the name that it chose."""
+        own = self.arrival.address
+        return self.server_identifier if self.server_identifier != own or self.is_for_us else self.arrival.near(yiaddr)
 
     @property
     def static_address(self) -> IPv4Address | None:

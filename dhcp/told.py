@@ -62,7 +62,7 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
         # A client that takes option 121 ignores option 3 (RFC 3442).
         default = options.encode_static_routes([(_ANYWHERE, IPv4Address(routers[:4]))])
         settings[Option.CLASSLESS_STATIC_ROUTE] = routes + default
-    server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.address
+    server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.near(address)
     file = boot_file(request, plan, network, layers, server)
     server_name = settings.get(SNAME) or str(server).encode()
     return Told(layers, settings, server, server_name, file, _boot(request, file, server_name))

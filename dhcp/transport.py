@@ -17,7 +17,7 @@ from dhcp.complaints import Complaints
 from dhcp.engine import Server
 from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
-from dhcp.place import own_address
+from dhcp.place import own_address, source_of
 from dhcp.probes import Prober
 from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
@@ -208,6 +208,7 @@ class Service:
                 port=port,
                 source=sender,
                 interface=self._sockets.interface,
+                nearby=self._addresses if len(self._addresses) > 1 else (),
             )
         if address is None:
             if len(self._arrivals) >= _MOST_ARRIVALS:
@@ -228,7 +229,8 @@ class Service:
                         return
                     if log.isEnabledFor(logging.DEBUG):
                         log.debug("dhcp to %s: %s", action.destination.address, _describe(action.message))
-                    self._sender.send(action, own)
+                    several = len(self._addresses) > 1
+                    self._sender.send(action, source_of(action.message, self._addresses, own) if several else own)
                 case Datagram():
                     self._sender.put(action, own)
                 case Store(lease):

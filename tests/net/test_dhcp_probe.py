@@ -241,3 +241,17 @@ def test_an_interface_with_several_addresses_answers_with_the_one_concerned(segm
     [(_, source, _, ack)] = talk(segment.client, asks)
     assert (source, ack.options[54]) == ("10.78.0.1", IPv4Address("10.78.0.1").packed)
     assert str(ack.yiaddr) == "10.78.0.3"
+
+
+def test_a_machine_of_a_shared_network_is_told_our_address_in_its_own(segment: Segment, tmp_path: Path) -> None:
+    segment.server.run("ip", "address", "add", "10.78.0.1/24", "dev", "eth1")
+    subnets = [{**subnet, "shared_network": "wire"} for subnet in FARM["dhcp"]["subnets"][:2]]
+    Serving(segment.server, tmp_path, probe=False, subnets=subnets, shared_networks={"wire": {}})
+    for mac, own in (("52:54:00:00:00:03", "10.78.0.1"), (KNOWN, "10.77.0.1")):
+        asks = recorded("D-OVMF-PXE", mac, flags=0x8000)
+        [(_, source, _, offer)] = talk(segment.client, asks)
+        assert (source, offer.siaddr, offer.options[54]) == (own, IPv4Address(own), IPv4Address(own).packed)
+        wants = {Option.SERVER_IDENTIFIER: offer.options[54], Option.REQUESTED_IP_ADDRESS: offer.yiaddr.packed}
+        request = message(MessageType.DHCPREQUEST, mac, flags=0x8000, options=wants)
+        [(_, source, _, ack)] = talk(segment.client, request)
+        assert (source, ack.yiaddr, ack.options[54]) == (own, offer.yiaddr, offer.options[54])
