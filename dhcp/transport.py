@@ -165,7 +165,7 @@ class Service:
         if arrival is None:
             self.dropped["source"] += 1
             return
-        if self._fast is not None and (arrival.unicast or len(self._addresses) == 1):
+        if self._fast is not None and not arrival.nearby:
             done = self._fast(data, arrival, now)
             if done is not None:
                 self._carry_out(done, arrival.address)
