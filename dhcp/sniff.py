@@ -22,7 +22,7 @@ log = logging.getLogger("dhcp")
 
 _DRAIN = 32
 _PAUSE_S = 0.02
-"""Between two drains of a queue that was not empty: at most 1,600 messages a second are looked at."""
+"""From one drain to the next: at most 1,600 messages a second are looked at, which is a twentieth of a core."""
 _LOOK_AGAIN_S = 5.0
 """How soon an interface that went, came or was renamed is noticed."""
 _LARGEST = 4096

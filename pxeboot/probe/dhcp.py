@@ -67,9 +67,10 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
             elif taken.message_type == "NAK":
                 problems += (f"{taken.name} refused {offer.address} that {offer.name} had offered: {taken.message!r}",)
             else:
-                conversation.release(taken)
+                if taken.address is not None:
+                    conversation.release(taken, taken.address)
                 if taken.address != offer.address:
-                    problems += (f"{taken.name} offered {offer.address} and gave {taken.address}",)
+                    problems += (f"{taken.name} offered {offer.address} and gave {taken.address or 'none'}",)
     return Result(answers, verdict, taken, problems)
 
 
@@ -106,16 +107,16 @@ class _Conversation:
                     heard.add(frame.datagram.data)
                     yield answer
 
-    def release(self, lease: Answer) -> None:
+    def release(self, lease: Answer, address: IPv4Address) -> None:
         """Give an address back."""
         assert lease.address is not None
         packet = self._packet(
             MessageType.DHCPRELEASE,
             [(Option.SERVER_IDENTIFIER, lease.server_id.packed)],
-            ciaddr=str(lease.address),
+            ciaddr=str(address),
         )
         packet[Ether].dst = lease.mac
-        packet[IP].src, packet[IP].dst = str(lease.address), str(lease.server_id)
+        packet[IP].src, packet[IP].dst = str(address), str(lease.server_id)
         self._sends.send(bytes(packet))
 
     def _receive(self) -> Frame | None:
