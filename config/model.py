@@ -48,7 +48,8 @@ class Server(Setting):
     """Where we listen and what we keep."""
 
     interfaces: tuple[str, ...] = ()
-    """The interfaces to serve, such as eth1."""
+    """The interfaces to serve, such as eth1, or eth* for all of such names that have an IPv4 address. One that is not
+    there yet is waited for."""
     address: IPv4Address | None = None
     """Our address for the machines; each interface's own unless given."""
     http_port: Annotated[int, Field(ge=1, le=65535)] = 80
