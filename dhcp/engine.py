@@ -21,6 +21,7 @@ from config.events import Stage
 from dhcp import options, proxy, replies
 from dhcp.actions import Action, Happened, Probe, Store
 from dhcp.leases import NEVER, Lease, Leases
+from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
@@ -64,6 +65,7 @@ class Server:
         self._own: frozenset[IPv4Address] = frozenset()
         self._granted: dict[IPv4Address, _Grant] = {}
         self._heard = proxy.Heard()
+        self._counted = Counted(plan.limits)
 
     def receive(self, message: Message, received: Arrival, now: float) -> list[Action]:
         """Return what to do about one message."""
@@ -89,25 +91,22 @@ class Server:
     @property
     def limited(self) -> bool:
         """Whether unlisted machines are counted."""
-        return False
+        return self._counted.any
 
     def own_addresses(self, addresses: Iterable[IPv4Address]) -> None:
         """Take note of all addresses of this machine: nobody gets one of them."""
         self._own = frozenset(addresses)
 
-    def in_use(self, probe: Probe, now: float, by: str = "another machine") -> list[Action]:
-        """Return what to do now that somebody uses the address that was to be offered: rest it, offer another.
-
-        `by` is what people are told of that somebody, such as his MAC.
-        """
+    def in_use(self, probe: Probe, now: float) -> list[Action]:
+        """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
         request = probe.request
         declined = self.leases.found_in_use(request.identity, probe.address, now)
-        detail = f"{by} uses {probe.address}, so it is offered another address"
-        actions: list[Action] = [Happened(request.mac, Stage.FAILED, detail)] if probe.tries == 1 else []
-        if declined is None or probe.tries >= MOST_PROBED:
-            return [*actions, *([] if declined is None else [Store(declined)])]
+        if declined is None:
+            return []
+        if probe.tries >= MOST_PROBED:
+            return [Store(declined)]
         # The record is stored beside the offer, not before it: nothing is promised by it.
-        return [*actions, *self._discover(request, now, probe.tries + 1), Store(declined)]
+        return [*self._discover(request, now, probe.tries + 1), Store(declined)]
 
     def reload(self, plan: Plan) -> None:
         """Take a new configuration. Leases stay; what changed for a machine counts from its next request.
@@ -121,6 +120,8 @@ class Server:
         self.plan = plan
         self.leases.offer_hold_s, self.leases.quarantine_s = plan.offer_hold_s, plan.quarantine_s
         self.leases.pools_changed()
+        if plan.limits != self._counted.limits:
+            self._counted = Counted(plan.limits)
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""
@@ -169,6 +170,8 @@ class Server:
             if not request.pools:
                 detail = _without_address(request)
                 return [*_begins(request, f"; {detail}"), Ignored(request.mac, Reason.NO_ADDRESS, detail)]
+            if request.host is None and (why := self._counted.refuses(request, now)) is not None:
+                return _ignore(request, Reason.TOO_MANY, why)
             address = self.leases.choose(request.identity, request.pools, request.requested, self._own, now)
             if address is None:
                 wire = ", ".join(str(network.network) for network in request.link)

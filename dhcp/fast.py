@@ -327,7 +327,7 @@ _TIMES = struct.Struct("!BBIBBIBBI")
 def _shape(data: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None] | None:
     """Return a message's options without the values of 50, 61 and 97, and those values.
 
-    None if one of them comes twice, or if anything about the options is unusual.
+    None if one of them comes twice, or if anything about the options is unusual: 52, 81, a length that lies.
     """
     at, begin, size = _OPTIONS_AT, _OPTIONS_AT, len(data)
     requested = client_id = uuid = None
@@ -362,4 +362,4 @@ def _shape(data: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None
 
 
 _REQUESTED, _CLIENT_ID, _UUID = 50, 61, 97
-_HOLES = frozenset((_REQUESTED, _CLIENT_ID, _UUID, OVERLOAD))
+_HOLES = frozenset((_REQUESTED, _CLIENT_ID, _UUID, OVERLOAD, Option.CLIENT_FQDN))

@@ -180,15 +180,6 @@ def encode_client_fqdn(asked: FqdnFlags, name: str) -> bytes:
     return bytes((flags, 255, 255)) + encoded
 
 
-def host_name(value: bytes | None) -> str | None:
-    """Return a client's option 12 in small letters, None if it is absent or no host name. A last NUL is let go.
-
-    >>> host_name(b"NB-1\\0"), host_name(b"nb1;reboot")
-    ('nb-1', None)
-    """
-    return _host_name(value.removesuffix(b"\0").split(b".")) if value else None
-
-
 def _labels(data: bytes) -> list[bytes] | None:
     """The labels of one name in DNS form without pointers, None if that is not what it is."""
     labels: list[bytes] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from config.model import DhcpOptions, Farm, Node, Subnet
+from config.model import DhcpOptions, Farm, Limits, Node, Subnet
 from dhcp import boot
 from dhcp.layers import Layer, option_bytes, seconds
 from dhcp.options import Option
@@ -104,6 +104,7 @@ class Plan:
     lease_s: int
     shortest_lease_s: int
     longest_lease_s: int
+    limits: Limits
     offer_hold_s: int
     quarantine_s: int
     server_address: IPv4Address | None
@@ -204,6 +205,7 @@ def plan(farm: Farm) -> Plan:
         lease_s=lease_s,
         shortest_lease_s=dhcp.shortest_lease_s,
         longest_lease_s=lease_s if dhcp.longest_lease_s is None else seconds(dhcp.longest_lease_s),
+        limits=dhcp.limits,
         offer_hold_s=dhcp.offer_hold_s,
         quarantine_s=dhcp.quarantine_s,
         server_address=farm.server.address,

@@ -134,6 +134,8 @@ def grant(
     for code in _chosen(request, what):
         if code not in said:
             said[code] = what.settings.get(code) or what.boot[code]
+    if (fqdn := _fqdn(request, what)) is not None:
+        said[Option.CLIENT_FQDN] = fqdn
     said |= _echoed(request)
     ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
     reply = _reply(request, said, ciaddr=ciaddr, yiaddr=yiaddr, **_fields(what))
@@ -279,6 +281,18 @@ def _echoed(request: Request) -> dict[int, bytes]:
     (RFC 3046)."""
     echoed = (Option.CLIENT_IDENTIFIER, Option.SUBNET_SELECTION, Option.RELAY_AGENT_INFORMATION)
     return {code: request.message.options[code] for code in echoed if code in request.message.options}
+
+
+def _fqdn(request: Request, what: Told) -> bytes | None:
+    """Option 81 for a client that sent it: its name as we know it, and that we write nothing into DNS (RFC 4702)."""
+    asked = options.client_fqdn(request.message.options.get(Option.CLIENT_FQDN, b""))
+    if asked is None:
+        return None
+    labels = (what.settings.get(code, b"").decode("latin-1") for code in (Option.HOST_NAME, Option.DOMAIN_NAME))
+    try:
+        return options.encode_client_fqdn(asked.flags, ".".join(filter(None, labels)))
+    except ValueError:  # a name is configured that DNS cannot carry
+        return None
 
 
 def _size_limit(request: Request) -> int:

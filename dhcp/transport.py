@@ -38,7 +38,7 @@ _REST_S = 0.5
 """How long a socket that only fails is left alone."""
 _MOST_ARRIVALS = 4096
 
-_LOUD = frozenset({Reason.POOL_EMPTY, Reason.NO_NETWORK, Reason.TOO_MANY_DECLINED})
+_LOUD = frozenset({Reason.POOL_EMPTY, Reason.NO_NETWORK, Reason.TOO_MANY_DECLINED, Reason.TOO_MANY})
 """Reasons that a person should hear of; the others are met every day."""
 
 Fast = Callable[[bytes, Arrival, float], "Sequence[Action | Datagram] | None"]
@@ -263,7 +263,7 @@ class Service:
 
     def _taken(self, probe: Probe, own: IPv4Address, by: str) -> None:
         """Somebody answered a probe."""
-        self._carry_out(self._server.in_use(probe, self._store.clock(), by), own)
+        self._carry_out(self._server.in_use(probe, self._store.clock()), own)
 
     def _tell(self, happened: Happened) -> None:
         mac, detail = happened.mac, happened.detail

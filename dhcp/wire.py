@@ -204,7 +204,7 @@ def _size(value: bytes) -> int:
 
 
 def encode_options(options: Mapping[int, bytes]) -> bytes:
-    """Return an options field without END; an option of more than 255 bytes as several in a row (RFC 3396 section 5)."""
+    """Return an options field without END; what is longer than 255 bytes as several in a row (RFC 3396 section 5)."""
     out = bytearray()
     for code, value in options.items():
         for start in range(0, len(value) or 1, _LONGEST_INSTANCE):

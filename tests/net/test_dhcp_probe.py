@@ -126,7 +126,7 @@ def test_an_address_that_is_in_use_is_put_aside_and_the_next_one_offered(segment
     given = udhcpc(client)
     assert given in POOL
     assert given != wanted
-    log = serving.wait_for(f"{squatter.mac} uses {wanted}")
+    log = serving.wait_for(f"{wanted} is in use by {squatter.mac}")
     assert len(re.findall(rf"WARNING .*{re.escape(str(wanted))}\b", log)) == 1, "one line"
     assert f"{wanted} " in serving.leases.read_text(), "it is put aside on disk, too"
     others = [udhcpc(segment.host()) for _ in range(2)]
