@@ -131,6 +131,12 @@ def status_json(control: Path, *argv: str) -> Any:
     return json.loads(said.stdout)
 
 
+def node(control: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run `pxeboot node`."""
+    command = [sys.executable, "-m", "pxeboot", "node", "--control", str(control), *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+
+
 def get_lease(host: Host) -> str:
     """Let udhcpc get a lease, take its address and return it."""
     done = host.run(*UDHCPC)

@@ -117,8 +117,36 @@ def test_grub_can_parse_it_whatever_the_parameters_hold(parameters: list[str]) -
     parse(boot(*parameters))
 
 
+def test_a_machine_that_boots_once_asks_leave_in_place_of_starting() -> None:
+    once = grubcfg.boot(machine(), "http://10.0.0.1:8080", "10.0.0.1:8080", ID, once=True)
+    assert once == boot().replace("    boot\n", "    source (http,10.0.0.1:8080)/intent/started\n")
+    assert once != boot()
+
+
 @requires("grub-script-check")
-@pytest.mark.parametrize("text", [grubcfg.nothing(MAC), grubcfg.nothing("unknown"), grubcfg.no_image(machine())])
+@pytest.mark.parametrize(
+    "text",
+    [
+        grubcfg.boot(machine(), "http://10.0.0.1", "10.0.0.1", ID, once=True),
+        grubcfg.local("m1", "10.0.0.1:8080", "the farm's file"),
+        grubcfg.refused("m1", "the farm's file"),
+    ],
+)
+def test_grub_can_parse_what_a_machine_is_told_by_its_intent(text: str) -> None:
+    parse(text)
+
+
+@requires("grub-script-check")
+@pytest.mark.parametrize(
+    "text",
+    [
+        grubcfg.nothing(MAC),
+        grubcfg.nothing("unknown"),
+        grubcfg.no_image(machine()),
+        grubcfg.refused("m1", "pxeboot node"),
+        grubcfg.local("m1", "10.0.0.1", "pxeboot node"),
+    ],
+)
 def test_grub_can_parse_what_a_machine_is_shown_that_cannot_boot(text: str) -> None:
     parse(text)
     assert text.endswith("sleep 60\nreboot\n")
