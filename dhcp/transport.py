@@ -263,6 +263,7 @@ class Service:
 
     def _taken(self, probe: Probe, own: IPv4Address, by: str) -> None:
         """Somebody answered a probe."""
+        self._complain(f"in use {probe.address}", "dhcp: %s is in use by %s, so nobody gets it", probe.address, by)
         self._carry_out(self._server.in_use(probe, self._store.clock()), own)
 
     def _tell(self, happened: Happened) -> None:
