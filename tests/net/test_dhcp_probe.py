@@ -255,3 +255,14 @@ def test_a_machine_of_a_shared_network_is_told_our_address_in_its_own(segment: S
         request = message(MessageType.DHCPREQUEST, mac, flags=0x8000, options=wants)
         [(_, source, _, ack)] = talk(segment.client, request)
         assert (source, ack.yiaddr, ack.options[54]) == (own, offer.yiaddr, offer.options[54])
+
+
+@requires("nft")
+def test_what_cannot_be_sent_is_dropped_and_the_next_is_sent(segment: Segment, serving: Serving) -> None:
+    refuse = "table ip refuse {\nchain out {\ntype filter hook output priority 0\nudp sport 67 drop\n}\n}\n"
+    segment.server.run("nft", "-f", "-", text_in=refuse)
+    assert talk(segment.client, *map(discover, (KNOWN, "52:54:00:00:00:02"))) == []
+    log = serving.wait_for("dhcp could not send to everybody: [Errno 1] Operation not permitted")
+    assert log.count("could not send") == 1
+    segment.server.run("nft", "delete", "table", "ip", "refuse")
+    assert len(talk(segment.client, discover(KNOWN))) == 1
