@@ -1,8 +1,8 @@
 """What is inside option 43 between a PXE client and its servers (PXE 2.1, table 2-1). Pure.
 
 A menu whose first line has the boot server type 0 is how a server says "boot from your own disk": with a prompt of no
-seconds it is taken at once. EDK2 ends its network boot then (PXE-E21), a PXE ROM and iPXE give back to the BIOS, and
-each goes on with the next entry of its boot order.
+seconds it is taken at once. A PXE ROM and iPXE give back to the BIOS then, which boots the disk. EDK2 ends its boot
+over IPv4 (PXE-E21) and goes on with its next boot entry; OVMF's are IPv6 and HTTP, a minute or more before the disk.
 """
 
 from collections.abc import Mapping

@@ -109,7 +109,10 @@ def pxe_boots(reply: Reply) -> list[Step]:
             if vendor.boots_local_disk:
                 because = "the first line of the menu in option 43 is the local disk"
                 return [
-                    goes("ends its network boot at once (PXE-E21) and tries its next boot entry, the disk", because)
+                    goes(
+                        "ends this boot at once (PXE-E21) and tries its next entry, perhaps IPv6 and HTTP before the disk",
+                        because,
+                    )
                 ]
             because = (
                 "option 43 speaks of discovery, but names neither a menu nor a boot file of this packet (control 8)"

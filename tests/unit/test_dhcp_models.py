@@ -340,7 +340,7 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         EDK2,
         [pxe_answer(EDK2, b"", pxe.LOCAL_BOOT, options={67: b"", 66: b""})],
         True,
-        ["ends its network boot at once (PXE-E21)", "the disk"],
+        ["ends this boot at once (PXE-E21)", "before the disk"],
     ),
     "local: a ROM boots its disk": (
         ROM,
