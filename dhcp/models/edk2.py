@@ -108,12 +108,10 @@ def pxe_boots(reply: Reply) -> list[Step]:
         if not vendor.menu or vendor.menu[0].type == 0:
             if vendor.boots_local_disk:
                 because = "the first line of the menu in option 43 is the local disk"
-                return [
-                    goes(
-                        "ends this boot at once (PXE-E21) and tries its next entry, perhaps IPv6 and HTTP before the disk",
-                        because,
-                    )
-                ]
+                what = (
+                    "ends this boot at once (PXE-E21) and tries its next entry, perhaps IPv6 and HTTP before the disk"
+                )
+                return [goes(what, because)]
             because = (
                 "option 43 speaks of discovery, but names neither a menu nor a boot file of this packet (control 8)"
             )
