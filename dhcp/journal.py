@@ -14,10 +14,11 @@ file has everything that was acknowledged, and from then on the new one.
 """
 
 import fcntl
+import gc
 import os
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import islice
@@ -329,8 +330,31 @@ def read(data: bytes, path: Path) -> Contents:
         raise JournalError(f"{path}: not a lease file of this version (it should begin {HEADER.decode()!r})")
     size = data.rfind(b"\n") + 1
     found = Contents(torn=size < len(data), size=size, current=data.startswith(HEADER))
+    with _without_collector():
+        _read_lines(data[:size], found)
+    if found.skipped > _FEW_BAD and found.skipped > found.rows / 2:
+        raise JournalError(
+            f"{path}: {found.skipped} of {found.rows} lines are unreadable; "
+            "restore it, or move it away to begin with no leases"
+        )
+    return found
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking through 100,000 records while they are made: a third of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _read_lines(data: bytes, found: Contents) -> None:
     newest: dict[bytes, bytes] = {}
-    rows = data[:size].splitlines(keepends=True)
+    rows = data.splitlines(keepends=True)
     for line in islice(rows, 1, None):
         text, _, check = line.rpartition(b" ")
         if check == b"%08x\n" % crc32(text):
@@ -345,12 +369,6 @@ def read(data: bytes, path: Path) -> Contents:
             found.lines[int(lease.address)] = line
             found.leases.append(lease)
     found.rows = len(rows) - 1
-    if found.skipped > _FEW_BAD and found.skipped > found.rows / 2:
-        raise JournalError(
-            f"{path}: {found.skipped} of {found.rows} lines are unreadable; "
-            "restore it, or move it away to begin with no leases"
-        )
-    return found
 
 
 def _lock(path: Path) -> int:
