@@ -366,14 +366,13 @@ class Server:
 
     def _without_file(self, request: Request, address: IPv4Address) -> list[Action]:
         """Report a machine that is to boot and cannot."""
-        if (
-            not request.client.boots
-            or request.client.traits.own_file_names
-            or replies.boot_file(request, self.plan, address)
-        ):
+        client = request.client
+        if not client.boots or client.traits.own_file_names:
             return []
-        detail = f"there is no boot file for {request.client}"
-        return [Happened(request.mac, Stage.FAILED, detail)]
+        what = told(request, self.plan, address)
+        if what.file or what.declines_to_boot:
+            return []
+        return [Happened(request.mac, Stage.FAILED, f"there is no boot file for {client}")]
 
 
 def _begins(request: Request, but: str = "") -> list[Action]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from config.quirks import Option43
-from dhcp import boot, options
+from dhcp import boot, options, pxe
 from dhcp.layers import FILE, LEASE_TIME, SIADDR, SNAME, Layer, overlay
 from dhcp.options import Option
 from dhcp.plan import Network, Plan, machine_name
@@ -14,17 +14,6 @@ from dhcp.request import Request
 _ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
-def _menu(line: bytes) -> bytes:
-    """A PXE menu of one line: discovery control 3, a prompt that says PXE, and the line (PXE 2.1)."""
-    return bytes((6, 1, 3, 10, 4, 0)) + b"PXE" + bytes((9, 3 + len(line), 0, 0, len(line))) + line + b"\xff"
-
-
-OPTION_43: Mapping[Option43, bytes] = {
-    Option43.USE_THIS_FILE: bytes((6, 1, 8, 255)),
-    Option43.RASPBERRY_PI: _menu(b"Raspberry Pi Boot"),
-    Option43.RASPBERRY_PI_SPACES: _menu(b"Raspberry Pi Boot   "),
-}
-"""What the ways to write option 43 come to. PXE_DISCOVERY_CONTROL = 8 says: use the file of this packet."""
 IPXE_NO_PROXY = bytes((176, 1, 1))
 """Option 175: do not wait for another DHCP server's boot file."""
 
@@ -45,6 +34,11 @@ class Told:
     """The boot file, empty if it gets none."""
     boot: Mapping[int, bytes]
     """The options that lead to it; sent whether the client asks for them or not."""
+
+    @property
+    def declines_to_boot(self) -> bool:
+        """Whether somebody configured that there is no boot file."""
+        return self.settings.get(FILE) == b"" and not self.file
 
     @property
     def lease_s(self) -> int:
@@ -109,7 +103,7 @@ def _boot(request: Request, file: bytes, server_name: bytes) -> dict[int, bytes]
     if traits.vendor_class:
         said[Option.VENDOR_CLASS_IDENTIFIER] = _text(traits.vendor_class.encode(), traits.nul_after_vendor_class)
     if traits.option_43 is not Option43.NONE:
-        said[Option.VENDOR_SPECIFIC_INFORMATION] = OPTION_43[traits.option_43]
+        said[Option.VENDOR_SPECIFIC_INFORMATION] = pxe.OPTION_43[traits.option_43]
     if not client.over_http:
         said[Option.TFTP_SERVER_NAME] = _text(server_name, traits.nul_after_server_name)
     if file:
