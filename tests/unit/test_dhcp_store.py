@@ -134,6 +134,40 @@ def test_nobody_is_told_before_the_disk_has_answered(leases: LeaseStore, disk: S
     assert on(disk) == {lease(1)}, "the newest record wins"
 
 
+def test_what_was_stored_before_is_not_what_will_be_once_another_record_is_on_its_way(
+    leases: LeaseStore, disk: SlowDisk
+) -> None:
+    async def test(leases: LeaseStore) -> None:
+        assert await put(leases, lease(1)) is None
+        disk.asked.clear()
+        disk.answer.clear()
+        leases.put(lease(1, state=State.RELEASED), lambda error: None)
+        await asyncio.to_thread(disk.asked.wait, 5)
+        again = asyncio.create_task(put(leases, lease(1)))
+        await asyncio.sleep(0)
+        assert not again.done()
+        disk.answer.set()
+        assert await again is None
+        assert on(disk) == {lease(1)}
+
+    on_a_loop(leases, test)
+
+
+def test_a_lease_that_was_refused_is_on_disk_once_it_works_though_nobody_asks_again(
+    leases: LeaseStore, disk: SlowDisk
+) -> None:
+    """On the loop it is a lease, and the address is nobody else's: after a restart it should not be, either."""
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("write", errno.ENOSPC)
+        assert isinstance(await put(leases, lease(1)), OSError)
+        disk.works()
+        await eventually(lambda: leases.degraded is None)
+        assert on(disk) == {lease(1)}
+
+    on_a_loop(leases, test)
+
+
 def test_too_many_requests_for_a_slow_disk_are_refused(
     leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
