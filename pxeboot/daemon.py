@@ -26,6 +26,7 @@ from config.content import OpenFile
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot import systemd
+from pxeboot.api import leases as leases_api
 from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
 from pxeboot.api.nodes import Nodes
@@ -280,7 +281,7 @@ async def serve(
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
 
-    routes = [*others_api.routes(others), *daemon.nodes.routes]
+    routes = [*others_api.routes(others), *leases_api.routes(daemon.dhcp, leases), *daemon.nodes.routes]
     about = daemon.nodes.about
     async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(serving.run(ready), name="interfaces")
