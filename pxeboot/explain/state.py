@@ -1,0 +1,63 @@
+"""What a running daemon knows, or left behind: leases and boot intents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dhcp.journal import JournalError, read
+from dhcp.leases import Lease
+from pxeboot import intents
+from pxeboot.api.leases import lease_of
+from pxeboot.intent_store import FILE as INTENTS
+from pxeboot.intents import Boot, Intent, Origin
+
+LEASES = "leases"
+"""Below the state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the machines at run time."""
+
+    now_s: float
+    leases: Sequence[Lease]
+    intents: Mapping[str, Intent]
+    said: tuple[str, ...]
+    """Where it is from, in words; and what could not be read."""
+
+
+def from_daemon(leases: Mapping[str, Any], nodes: Mapping[str, Any]) -> Known:
+    """Return what a daemon's answers to GET /v1/leases and /v1/nodes say. Raises `KeyError`, `ValueError`."""
+    said = {
+        str(node["name"]): Intent(Boot(node["boot"]), Origin(node["origin"]), node["since_s"])
+        for node in nodes["nodes"]
+        if node["origin"] != Origin.FARM
+    }
+    where = "leases and intents: the running daemon's"
+    return Known(float(leases["now_s"]), [lease_of(lease) for lease in leases["leases"]], said, (where,))
+
+
+def from_files(state: Path, now_s: float) -> Known:
+    """Return what is in the state folder; what cannot be read is told, and counts as nothing."""
+    said = []
+    leases: Sequence[Lease] = ()
+    records: Mapping[str, Intent] = {}
+    path = state / LEASES
+    try:
+        leases = read(path.read_bytes(), path).leases
+        said.append(f"leases: no daemon runs here; {path}")
+    except FileNotFoundError:
+        said.append(f"leases: none; no daemon runs here, and there is no {path}")
+    except (OSError, JournalError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        said.append(f"leases: unknown; no daemon runs here, and {path} cannot be read: {why}")
+    path = state / INTENTS
+    try:
+        records = intents.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        trouble = error.strerror if isinstance(error, OSError) else error
+        said.append(f"intents: those of `pxeboot node` are unknown; {path} cannot be read: {trouble}")
+    return Known(now_s, tuple(leases), records, tuple(said))
