@@ -19,6 +19,7 @@ from dhcp.formats import dnsmasq, kea
 from dhcp.journal import HEADER
 from dhcp.leases import NEVER, Lease
 from tests.support.segment import Segment, requires
+from tests.support.served import Daemon, Prepared, get_lease, make_grub
 
 pytestmark = pytest.mark.net
 
@@ -331,6 +332,36 @@ def test_a_clock_that_jumps_neither_ends_leases_nor_makes_them_last(place: Place
         assert place.clients("--clients", 3) == 3
         assert first.items() <= place.told().items(), "the same machines have the same addresses"
     assert "Traceback" not in place.log.read_text()
+
+
+def pxeboot_leases(prepared: Prepared, *argv: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pxeboot", "leases", "--config", str(prepared.configuration), *argv]
+    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, env=env)
+
+
+@requires("busybox", "grub-mknetdir")
+def test_a_machine_keeps_the_address_that_dnsmasq_gave_it(tmp_path: Path) -> None:
+    mac = "02:10:00:00:00:05"
+    theirs = tmp_path / "dnsmasq.leases"
+    theirs.write_text(f"{int(time.time()) + 3000} {mac} 10.77.0.217 * 01:{mac}\n")
+    prepared = Prepared(tmp_path, make_grub(tmp_path / "grub"))
+    done = pxeboot_leases(prepared, "import", "--from", "dnsmasq", str(theirs))
+    assert (done.returncode, done.stderr) == (0, "")
+    with Segment() as segment:
+        daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+        assert get_lease(segment.host(mac=mac)) == "10.77.0.217"
+        shown = pxeboot_leases(prepared)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert re.search(rf"10\.77\.0\.217 +{mac} +bound +in ", shown.stdout), shown.stdout
+        assert json.loads(pxeboot_leases(prepared, "--json").stdout)["degraded"] is None
+        again = pxeboot_leases(prepared, "import", "--from", "dnsmasq", str(theirs))
+        assert again.returncode == 1
+        assert "another process keeps its leases here; stop `pxeboot serve` first" in again.stderr
+        daemon.stop()
+        shown = pxeboot_leases(prepared)
+        assert "10.77.0.217" in shown.stdout
+        assert "no daemon at" in shown.stderr
 
 
 @requires("kea-lfc")
