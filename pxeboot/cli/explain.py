@@ -15,7 +15,7 @@ import click
 from pxeboot.cli.status import UnixConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from config.marks import Marks
     from config.model import Farm, Node
@@ -121,12 +121,14 @@ def command(
     notes = [*([note] if note else []), *known.said]
     here = _here(farm, interface)
 
-    def ours(mac: str, giaddr: IPv4Address) -> Ours | None:
+    def ours(mac: bytes, giaddr: IPv4Address) -> Ours | None:
         from pxeboot.explain.whereabouts import our_address
 
         if server_address is not None:
             return Ours(server_address, "--server-address")
-        return our_address(farm, planned, here, mac, giaddr)
+        host = planned.by_mac.get(mac.hex(":"))
+        own = host.address if host else node.ip if node else None
+        return our_address(farm, planned, here, own, giaddr)
 
     if capture is not None:
         _explain_capture(desk, capture, known, mac, notes, as_json=as_json, ours=ours)
@@ -140,7 +142,7 @@ def command(
     if node is not None:
         uuid, client_id, circuit_id, remote_id = _own(node, mac, uuid, client_id, circuit_id, remote_id, giaddr)
     sender = Sender(mac, Kind(kind), known_arch, uuid, client_id, giaddr or IPv4Address(0), circuit_id, remote_id)
-    at = ours(mac.hex(":"), sender.giaddr)
+    at = ours(mac, sender.giaddr)
     if at is None:
         raise click.UsageError("which network is it on? give --interface, --server-address or --giaddr")
     if at.stand_in:
@@ -165,7 +167,7 @@ def _explain_made_up(
 
     asked = packets.bootp(sender) if asks == "bootp" else packets.discover(sender)
     one = desk.explain(asked, packets.arrival_of(asked, at.address), now)
-    words = {"discover": "a DHCPDISCOVER", "bootp": "a BOOTP request"}.get(asks, "")
+    words = {"discover": "sends a DHCPDISCOVER", "bootp": "sends a BOOTP request"}.get(asks, "")
     if asks in ("request", "4011"):
         offered = one.answer.send.message if one.answer else None
         address = offered.yiaddr if offered else NO_ADDRESS
@@ -177,16 +179,17 @@ def _explain_made_up(
             asked = packets.boot_server(asked, address)
             arrival = packets.boot_server_arrival(asked, at.address, uefi=one.model is Model.EDK2_PXE)
             one = desk.explain(asked, arrival, now)
-            words = f"UDP 4011, at {address}"
+            words = f"with the address {address} asks UDP 4011"
         elif offered is not None and address != NO_ADDRESS:
             server = IPv4Address(offered.options[54])
             asked = packets.request(sender, address, server)
             one = desk.explain(asked, packets.arrival_of(asked, at.address), now)
-            words = f"a DHCPREQUEST for the {address} that it was offered"
+            words = f"sends a DHCPREQUEST for {address}, which it was offered"
         else:
-            words = "a DHCPDISCOVER; no DHCPREQUEST follows"
+            words = "sends a DHCPDISCOVER, which no DHCPREQUEST follows"
     through = f", through the relay {sender.giaddr}" if sender.giaddr != NO_ADDRESS else ""
-    title = f"{one.name} ({sender.mac.hex(':')}), {sender.words}, asks {words}{through} at {at.address}"
+    what = "a BOOTP client" if asks == "bootp" else sender.words
+    title = f"{one.name} ({sender.mac.hex(':')}), {what}, {words}{through}, at our {at.address}"
     _say(one, title, notes, as_json=as_json)
 
 
@@ -212,7 +215,7 @@ def _explain_capture(
     notes: list[str],
     *,
     as_json: bool,
-    ours: Any,
+    ours: "Callable[[bytes, IPv4Address], Ours | None]",
 ) -> None:
     from pxeboot.explain.capture import Captured, NoCapture, read
     from pxeboot.explain.compare import compare
@@ -229,7 +232,7 @@ def _explain_capture(
     def address(captured: Captured) -> IPv4Address | None:
         """A request sent to one server alone came in there; one to everybody, where its machine is."""
         to = captured.datagram.destination
-        near = ours(captured.message.chaddr.hex(":"), captured.message.giaddr)
+        near = ours(captured.message.chaddr, captured.message.giaddr)
         if near is None and to != IPv4Address("255.255.255.255"):
             return to
         return near.address if near else None

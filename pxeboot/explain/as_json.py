@@ -40,6 +40,7 @@ def explanation_json(one: Explanation) -> dict[str, Any]:
             {"name": q.name, "source": q.source, "where": where_json(q.where), "decides": [*q.decides]}
             for q in one.quirks
         ],
+        "beside": str(one.beside.yiaddr) if one.beside else None,
         "model": one.model.value,
         "next": steps_json(one.steps),
         "intent": {
@@ -126,6 +127,7 @@ def _source(source: Source) -> dict[str, Any]:
         "why": source.why,
         "where": where_json(source.where),
         "overrode": [_overrode(lost) for lost in source.overrode],
+        "note": source.note or None,
     }
 
 

@@ -19,7 +19,7 @@ from dhcp.plan import machine_name
 from dhcp.replies import Send
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Request, understand
 from dhcp.told import told
-from dhcp.wire import NO_ADDRESS, Message, Packed, options_in
+from dhcp.wire import NO_ADDRESS, Message, Op, Packed, options_in
 from pxeboot.explain import packets, reasons, rows
 from pxeboot.explain.boot import boot_file
 from pxeboot.explain.ground import Ground, Source
@@ -93,6 +93,8 @@ class Explanation:
     intent: ToldIntent | None
     boots: bool
     """Whether it gets all that it wants, as far as this answer goes."""
+    beside: Message | None = None
+    """The offer of another server that stands for the real one, where addresses are its affair."""
     boot_server: "Explanation | None" = None
     """What it then asks UDP 4011, if it does."""
 
@@ -136,11 +138,16 @@ class Desk:
                                None, boots=False)  # fmt: skip
         answer = _answer(ground, send, before, probed=probed)
         overloaded = Option.OPTION_OVERLOAD in dict(options_in(answer.packed.data[240:]))
-        steps = next_steps(message, _as_sent(answer), overloaded=overloaded)
+        heard = [_as_sent(answer)]
+        beside = None
+        if answer.kind == MessageType.DHCPOFFER.name and request.network.proxy:
+            beside = _other_server(request)
+            heard.insert(0, beside)
+        steps = next_steps(message, *heard, overloaded=overloaded)
         trouble = _problem(ground, answer)
         intent = self._intent(ground, name, answer) if request.client.boots else None
         explanation = Explanation(message, arrival, name, network, answer, trouble, matched, model, steps, intent,
-                                  boots=_boots(trouble, steps, intent))  # fmt: skip
+                                  boots=_boots(trouble, steps, intent), beside=beside)  # fmt: skip
         if arrival.port != BOOT_SERVER_PORT and any("UDP 4011" in step.what for step in steps):
             return self._with_boot_server(explanation, request, now)
         return explanation
@@ -149,7 +156,7 @@ class Desk:
         """Add what the client then asks UDP 4011."""
         assert first.answer is not None
         yiaddr = first.answer.send.message.yiaddr
-        address = yiaddr if yiaddr != NO_ADDRESS else _some_address(request)
+        address = yiaddr if yiaddr != NO_ADDRESS else _some_address(request)  # as of `_other_server`
         message = packets.boot_server(first.asked, address)
         uefi = first.model is Model.EDK2_PXE
         arrival = packets.boot_server_arrival(message, first.arrival.address, uefi=uefi)
@@ -290,6 +297,19 @@ def _flat(actions: Iterable[Action]) -> tuple[list[Action], bool]:
         else:
             out.append(action)
     return out, probed
+
+
+def _other_server(request: Request) -> Message:
+    """Return the offer that a plain DHCP server would make beside our proxyDHCP's."""
+    network = request.network
+    server = IPv4Address(network.last if request.arrival.address != IPv4Address(network.last) else network.last - 1)
+    said = {
+        int(Option.DHCP_MESSAGE_TYPE): bytes((MessageType.DHCPOFFER,)),
+        int(Option.SERVER_IDENTIFIER): server.packed,
+        int(Option.IP_ADDRESS_LEASE_TIME): (3600).to_bytes(4, "big"),
+        int(Option.SUBNET_MASK): network.network.netmask.packed,
+    }
+    return replace(request.message, op=Op.BOOTREPLY, hops=0, secs=0, yiaddr=_some_address(request), options=said)
 
 
 def _some_address(request: Request) -> IPv4Address:

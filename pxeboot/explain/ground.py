@@ -35,6 +35,8 @@ class Source:
     where: Where | None = None
     overrode: tuple[Overrode, ...] = ()
     """The nearest first."""
+    note: str = ""
+    """What is to be said after that line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Ground:
         """Return what people call a place that carries options."""
         match place:
             case ("dhcp",):
-                return "for everybody"
+                return "global"
             case ("dhcp", "shared_networks", name):
                 return f"shared network {name}"
             case ("dhcp", "architectures", name):
@@ -130,12 +132,13 @@ class Ground:
         overrode = tuple(
             Overrode(shown(code, layer.options[code]), self.level(layer.place), self.where(layer, code))
             for layer in lost
+            if layer.place  # a default is not overridden by who configures
         )
         why = self.level(won.place)
         if not won.place and code == Option.HOST_NAME:
             why = "its name in the configuration" if self.node_place else "made of its MAC, as it is not configured"
         elif not won.place and code == LEASE_TIME:
-            why = "for everybody" if self.where(won, code) else "dhcp.lease_s, whose default this is"
+            why = "global" if self.where(won, code) else "dhcp.lease_s, whose default this is"
         elif won.place[-1:] == ("subnet",) and code in MASK_AND_BROADCAST:
             why = "the network's own"
         return Source(why, self.where(won, code), overrode)

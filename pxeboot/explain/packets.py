@@ -133,7 +133,7 @@ def request(sender: Sender, address: IPv4Address, server: IPv4Address) -> Messag
 def bootp(sender: Sender) -> Message:
     """Return a BOOTP request, which has no message type and no options (RFC 951)."""
     said = {} if sender.client_id is None else {int(Option.CLIENT_IDENTIFIER): sender.client_id}
-    return _message(sender, said)
+    return replace(_message(sender, said), flags=0)
 
 
 def boot_server(asked: Message, address: IPv4Address) -> Message:

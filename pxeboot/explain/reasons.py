@@ -163,7 +163,9 @@ ADVICE: Mapping[Reason, str] = {
 
 def no_answer(ground: Ground | None, reason: Reason, detail: str) -> Problem:
     """Return why a message gets no answer."""
-    where = None
+    where, advice = None, ADVICE[reason]
+    if ground is not None and ground.request.message_type is None and reason is Reason.NO_ADDRESS:
+        advice = "list the machine under `pools`: a BOOTP client gets no address of a pool (RFC 1534)"
     if ground is not None:
         place = ground.subnet_place(ground.request.network.network)
         match reason:
@@ -177,7 +179,7 @@ def no_answer(ground: Ground | None, reason: Reason, detail: str) -> Problem:
                 where = ground.marks.of(("dhcp", "authoritative"))
             case _:
                 where = None
-    return Problem(f"{reason.value}: {detail}", ADVICE[reason], where)
+    return Problem(f"{reason.value}: {detail}", advice, where)
 
 
 def nothing_to_boot(ground: Ground, source: Source) -> Problem:

@@ -1,7 +1,7 @@
 """An answer field by field: each with its value, its size, and where it comes from. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.dhcp import INFINITE_S
 from config.dhcpoptions import decode_value, name_of
@@ -211,9 +211,8 @@ def _boot_source(ground: Ground, code: int, value: bytes) -> Source:
 def _nul(ground: Ground, source: Source, value: bytes, trait: str) -> Source:
     quirk = ground.quirk(trait)
     if value.endswith(b"\0"):
-        return Source(f"{source.why}; and a NUL, without which ROMs add junk", source.where, source.overrode)
-    said = f"; no NUL, by {quirk.why}" if quirk else ""
-    return Source(source.why + said, source.where, source.overrode)
+        return replace(source, note="and a NUL, without which ROMs add junk")
+    return replace(source, note=f"no NUL, by {quirk.why}") if quirk else source
 
 
 def _quirk(ground: Ground, trait: str, otherwise: str) -> Source:
@@ -253,8 +252,8 @@ def _why_sent(ground: Ground, message: Message, code: int) -> tuple[str, Where |
     if code in replies.NEEDED or code in (Option.RENEWAL_TIME, Option.REBINDING_TIME) or code not in settings:
         return "unasked: the protocol wants it", None
     if asked is None:
-        return "unasked: the client has no list of wishes (option 55)", None
-    return "unasked: what is configured by number or name goes to everybody", None
+        return "unasked: it has no list of wishes (option 55)", None
+    return "unasked, as all under `options`", None
 
 
 def _flags(message: Message) -> str:

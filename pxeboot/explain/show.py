@@ -62,9 +62,10 @@ def show_compared(console: Console, one: Compared, title: str) -> None:
             for difference in real.differs:
                 table.add_row(difference.name, Text(difference.theirs or "-"), Text(difference.ours or "-"))
             console.print(table)
-    console.print(_block("with that it", one.took))
+    who = one.explanation.model.value
+    console.print(_block("so it", one.took, who))
     if one.would_take:
-        console.print(_block("with ours too", one.would_take))
+        console.print(_block("with ours too", one.would_take, who))
 
 
 def _summary(one: Explanation) -> Table:
@@ -97,40 +98,44 @@ def _lines(one: Explanation) -> Iterator[tuple[str, Text]]:
         where = f"{to.hardware.hex(':')}, " if to.hardware is not None else ""
         at = f"{where}{to.address}:{to.port}" if to.address != EVERYBODY else f"{to.address}:{to.port}"
         yield "goes to", Text(f"{at}, ") + _sourced(one.answer.destination)
-    for i, quirk in enumerate(one.quirks):
-        decides = f"decides {', '.join(quirk.decides)}" if quirk.decides else "decides nothing: others come first"
-        words = Text(f"{quirk.name}", style="cyan") + Text(f" {decides}") + _at(quirk.where)
+    deciding = [quirk for quirk in one.quirks if quirk.decides]
+    for i, quirk in enumerate(deciding):
+        words = Text(quirk.name, style="cyan") + Text(f" decides {', '.join(quirk.decides)}") + _at(quirk.where)
         if quirk.source:
             words += Text(f" [{quirk.source}]", style="dim")
         yield ("quirks" if not i else ""), words
-    yield from _steps(f"{one.model.value} then", one.steps)
+    if one.beside is not None:
+        offers = f"another server is taken to offer {one.beside.yiaddr}, and nothing to boot"
+        yield "beside us", Text(offers)
+    yield from _steps("next", one.steps, one.model.value)
     if one.intent is not None:
         style = "" if one.intent.intent.boot == "netboot" else "bold yellow"
         said = Text(f"{one.intent.intent.boot}", style=style) + Text(f" ({one.intent.intent.origin})")
         yield "intent", said + _at(one.intent.where) + Text(f": {one.intent.follows}")
 
 
-def _steps(name: str, steps: Sequence[Step]) -> Iterator[tuple[str, Text]]:
+def _steps(name: str, steps: Sequence[Step], who: str) -> Iterator[tuple[str, Text]]:
     for i, step in enumerate(steps):
-        words = Text(step.what, style="" if step.ok else "red") + Text(f" ({step.because})", style="dim")
+        said = f"{who}: {step.what}" if not i else step.what
+        words = Text(said, style="" if step.ok else "red") + Text(f" ({step.because})", style="dim")
         yield ("" if i else name), words
 
 
-def _block(name: str, steps: Sequence[Step]) -> Table:
+def _block(name: str, steps: Sequence[Step], who: str) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("what", style="dim", no_wrap=True)
     table.add_column("words", overflow="fold")
-    for label, words in _steps(name, steps):
+    for label, words in _steps(name, steps, who):
         table.add_row(label, words)
     return table
 
 
 def _table(answer: Answer) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
-    table.add_column("field or option", no_wrap=True, overflow="ellipsis", max_width=28)
-    table.add_column("value", overflow="fold", ratio=4)
+    table.add_column("field or option", overflow="fold", max_width=27)
+    table.add_column("value", overflow="fold", max_width=26)
     table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("from", overflow="fold", ratio=5)
+    table.add_column("from", overflow="fold", ratio=1)
     quiet = [row for row in answer.fields if row.name in _QUIET]
     words = ", ".join(f"{row.name} {row.value}" for row in quiet if row.name != "chaddr")
     table.add_row("header", Text(words), str(sum(row.size_bytes for row in quiet)),
@@ -144,9 +149,9 @@ def _table(answer: Answer) -> Table:
 
 def _unsent(rows: Sequence[Row]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, expand=True)
-    table.add_column("option", no_wrap=True, overflow="ellipsis", max_width=28)
-    table.add_column("value", overflow="fold", ratio=4)
-    table.add_column("why", overflow="fold", ratio=5)
+    table.add_column("option", overflow="fold", max_width=27)
+    table.add_column("value", overflow="fold", max_width=26)
+    table.add_column("why", overflow="fold", ratio=1)
     for row in rows:
         table.add_row(
             row.label, Text(row.value), Text(row.sent) + _at(row.sent_where) + Text("; ") + _sourced(row.source)
@@ -164,8 +169,8 @@ def _row_source(row: Row) -> Text:
 def _sourced(source: Source) -> Text:
     words = Text(source.why) + _at(source.where)
     for lost in source.overrode:
-        words += Text("; over ", style="dim") + Text(f"{lost.value} of {lost.level}", style="dim") + _at(lost.where)
-    return words
+        words += Text(f"; over {lost.value}, {lost.level}", style="dim") + _at(lost.where)
+    return words + Text(f"; {source.note}" if source.note else "")
 
 
 def _at(where: Where | None) -> Text:

@@ -20,13 +20,14 @@ class Ours:
 
 
 def our_address(
-    farm: Farm, plan: Plan, here: Sequence[IPv4Interface], mac: str, giaddr: IPv4Address = NO_ADDRESS
+    farm: Farm, plan: Plan, here: Sequence[IPv4Interface], own: IPv4Address | None, giaddr: IPv4Address = NO_ADDRESS
 ) -> Ours | None:
-    """Return where the packet of the machine with `mac` comes in; None if that is anybody's guess.
+    """Return where a machine's packet comes in; None if that is anybody's guess.
 
-    `here` are the addresses of the interfaces that the farm serves, as far as they are on this computer.
+    `own` is the machine's own address, if it is configured. `here` are the
+    addresses of the interfaces that the farm serves, as far as they are on this computer.
     """
-    network = _network(plan, mac, giaddr)
+    network = _network(plan, own, giaddr)
     if here:
         near = [one for one in here if network is not None and one.ip in network.network]
         if near or len(here) == 1 or giaddr != NO_ADDRESS:
@@ -46,11 +47,10 @@ def our_address(
     return None
 
 
-def _network(plan: Plan, mac: str, giaddr: IPv4Address) -> Network | None:
+def _network(plan: Plan, own: IPv4Address | None, giaddr: IPv4Address) -> Network | None:
     """The network that a machine is on, as far as the configuration tells."""
     if giaddr != NO_ADDRESS:
-        return plan.network_of(giaddr)
-    host = plan.by_mac.get(mac)
-    if host is not None:
-        return plan.network_of(host.address)
+        return plan.network_of(giaddr) or next(iter(plan.networks), None)  # a relay reaches us from anywhere
+    if own is not None:
+        return plan.network_of(own)
     return plan.networks[0] if len(plan.networks) == 1 else None
