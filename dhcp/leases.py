@@ -26,6 +26,9 @@ SOMEBODY = "somebody"
 """The client of an address that was found in use, we do not know by whom."""
 MOST_RECORDS = 131072
 """Addresses remembered in all pools together. A pool may be larger; it then counts as empty at this point."""
+MOST_OFFERS = 65536
+"""Addresses on offer at once to machines that have none; some 30 MB. In a larger pool they could otherwise be as many
+as somebody can make up MACs in `offer_hold_s`."""
 NEVER = 1 << 48
 """The expiry of an infinite lease: later than any time that is ever told."""
 _FULL_LEASE_SHARE = 0.75
@@ -159,17 +162,24 @@ class Leases:
             candidates.append(offered)
         before = [self._records[address] for address in self._of_client.get(client, ())]
         candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
-        if wanted is not None:
+        if len(self._offers) >= MOST_OFFERS:
+            self.expire(now)
+        has_room = len(self._offers) < MOST_OFFERS or offered is not None
+        if wanted is not None and has_room:
             candidates.append(wanted)
         for address in candidates:
             if any(address in pool for pool in pools) and address not in own and self.is_free(address, client, now):
                 return address
+        if not has_room:
+            return None
         found = (self._search(client, pool, own, now) for pool in pools)
         return next((address for address in found if address is not None), None)
 
     def offer(self, client: str, address: IPv4Address, now: float) -> None:
         """Keep `address` for `client` for `offer_hold_s`; an earlier offer to it ends."""
         self.withdraw(client)
+        if (lapsed := self._offers.pop(int(address), None)) is not None:  # to somebody who did not come in time
+            del self._offered_to[lapsed.client]
         self._offers[int(address)] = _Offer(client, now + self.offer_hold_s)
         self._offered_to[client] = int(address)
 

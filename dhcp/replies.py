@@ -137,7 +137,9 @@ def grant(
     if (fqdn := _fqdn(request, what)) is not None:
         said[Option.CLIENT_FQDN] = fqdn
     said |= _echoed(request)
-    ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
+    # Any other ciaddr is nobody's that we know of, and would be sent what its owner did not ask for.
+    has = message_type is not MessageType.DHCPOFFER and yiaddr in (message.ciaddr, NO_ADDRESS)
+    ciaddr = message.ciaddr if has else NO_ADDRESS
     reply = _reply(request, said, ciaddr=ciaddr, yiaddr=yiaddr, **_fields(what))
     return _send(request, reply, _destination(request, yiaddr, ciaddr))
 
@@ -180,7 +182,8 @@ def nak(request: Request, why: str) -> Send:
         Option.MESSAGE: why.encode(),
     }
     flags = request.message.flags | (Flags.BROADCAST if request.relayed else 0)
-    reply = _reply(request, dict(said) | _echoed(request), flags=flags)
+    echoed = {code: value for code, value in _echoed(request).items() if code != Option.SUBNET_SELECTION}
+    reply = _reply(request, dict(said) | echoed, flags=flags)
     destination = _relay(request) if request.relayed else Destination(EVERYBODY, CLIENT_PORT)
     return _send(request, reply, destination)
 
@@ -213,7 +216,7 @@ def _chosen(request: Request, what: Told) -> Iterator[int]:
     configured by number or to be sent always. What is never to be sent is left out."""
     settings = what.settings
     asked = request.message.options.get(Option.PARAMETER_REQUEST_LIST)
-    if asked is None:  # a client that says nothing is given all there is
+    if not asked:  # a client that says nothing is given all there is
         unasked = (Option.VENDOR_CLASS_IDENTIFIER, Option.VENDOR_SPECIFIC_INFORMATION)
         asked = bytes(sorted(code for code in settings if code < 255 and code not in unasked))
     forced = (

@@ -166,6 +166,9 @@ def understand(message: Message, arrival: Arrival, plan: Plan, intents: Mapping[
     network = plan.network_of(link)
     if network is None:
         return Ignored(mac, Reason.NO_NETWORK, f"no subnet has {link}")
+    relays = network if link == giaddr else plan.network_of(giaddr)
+    if giaddr != NO_ADDRESS and relays is not None and not relays.is_host(giaddr):
+        return Ignored(mac, Reason.BAD_RELAY, f"giaddr is {giaddr}, a whole network's")
     host = plan.host_of(
         mac,
         client_id,

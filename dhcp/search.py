@@ -6,7 +6,7 @@ only grow); all others wait in queues ordered by the time at which they may be f
 """
 
 from collections.abc import Callable, Container
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 from math import inf
 
@@ -14,6 +14,9 @@ from dhcp.plan import DynamicPool
 
 FreeAt = Callable[[int], float]
 """When anybody could have an address; not later than now if it is free."""
+
+
+_FEW = 64
 
 
 class Queue:
@@ -30,9 +33,16 @@ class Queue:
         if not_before < self._keys.get(address, inf):
             self._keys[address] = not_before
             heappush(self._heap, (not_before, address))
+            if len(self._heap) > 2 * len(self._keys) + _FEW:  # earlier entries of the same addresses
+                self._heap = [(key, address) for address, key in self._keys.items()]
+                heapify(self._heap)
 
     def __contains__(self, address: int) -> bool:
         return address in self._keys
+
+    def __len__(self) -> int:
+        """How many entries it has, those that are out of date too."""
+        return len(self._heap)
 
     def drop(self, address: int) -> None:
         """Take an address out."""
