@@ -10,7 +10,7 @@ to it. What is decided, an address or a lease, is decided by the same `Leases`, 
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
@@ -18,20 +18,21 @@ from config.events import Stage
 from dhcp import wire
 from dhcp.actions import Action, Datagram, Happened, Store
 from dhcp.engine import Server
+from dhcp.layout import Layout, layout_of
 from dhcp.leases import NEVER
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host
 from dhcp.replies import Destination, Send, renewal_times
 from dhcp.request import SERVER_PORT, Arrival, Ignored, Request, understand
 from dhcp.told import told
-from dhcp.wire import END, MAGIC_COOKIE, OVERLOAD, PAD, encode_options
+from dhcp.wire import END, encode_options
 
 MOST_KINDS = 2048
 """Kinds of messages that are remembered; real ones are a few dozen, and made-up ones must not fill the memory."""
+_MOST_LAYOUTS = 4
+"""Of messages of one length."""
 _OPTIONS_AT = 240
-_ETHERNET_REQUEST = bytes((1, 1, 6))
-_NOWHERE = bytes(4)
-_UUID_BYTES = 17
+_HOST_NAME, _LEASE_TIME, _CLIENT_ID = 12, 51, 61
 _LEASE_TIMES = (Option.IP_ADDRESS_LEASE_TIME, Option.RENEWAL_TIME, Option.REBINDING_TIME)
 
 
@@ -45,6 +46,8 @@ class _Known:
     number: int
     """The address, as a number."""
     name: bytes
+    tags: int
+    """Tells machines with other tags apart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,12 +70,26 @@ class _Template:
     destination: Destination | None
     """None: to the client's link address."""
     lease_s: int
+    lease_times: bytes
+    """The options that tell it."""
     pools: tuple[DynamicPool, ...]
     first: int
     last: int
     """The first and the last address that a machine can have in the network."""
     event: tuple[Stage, str, bool] | None
     """What is reported; of an ADDRESS, the detail that follows the address."""
+
+
+_Key = tuple[tuple[bytes, ...], bytes, int]
+"""A message's fixed bytes, the sizes of its other values, and what the machine's tags are."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Where messages arrive, and what is answered there."""
+
+    arrival: Arrival
+    templates: dict[_Key, _Template | None] = field(default_factory=dict)
 
 
 class FastPath:
@@ -85,11 +102,11 @@ class FastPath:
         self._forget()
 
     def _forget(self) -> None:
-        self._plan = self._server.plan
-        self._templates: dict[tuple[object, ...], _Template | None] = {}
-        self._machines: dict[bytes, _Known | None] = {}
-        self._arrivals: dict[int, tuple[Arrival, int]] = {}
-        plan = self._plan
+        self._plan = plan = self._server.plan
+        self._kinds = 0
+        self._layouts: dict[int, list[Layout]] = {}
+        self._machines: dict[bytes, _Known] = {}
+        self._places: dict[int, _Place] = {}
         self._only_macs = not (plan.by_client_id or plan.by_uuid or plan.by_port)
         self._odd_macs = tuple(bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.mac_prefixes)
         self._odd_ids = tuple(bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.machine_id_prefixes)
@@ -99,57 +116,50 @@ class FastPath:
         if self._server.plan is not self._plan:
             self._forget()
         chaddr = data[28:34]
+        known = self._machines.get(chaddr) or self._machine(chaddr)
         if (
-            data[:3] != _ETHERNET_REQUEST
-            or data[12:16] != _NOWHERE
-            or data[236:240] != MAGIC_COOKIE
-            or arrival.port != SERVER_PORT
+            arrival.port != SERVER_PORT
             or self._plan.match_client_id
-            or (self._odd_macs and chaddr.startswith(self._odd_macs))
+            or (known is None and not self._only_macs)
+            or chaddr.startswith(self._odd_macs)
         ):
             return None
-        known = self._machines.get(chaddr) if chaddr in self._machines else self._machine(chaddr)
-        if known is None and not self._only_macs:
-            return None
-        found = _shape(data)
-        if found is None:
-            return None
-        shape, requested, client_id, uuid = found
-        if uuid is not None and (len(uuid) != _UUID_BYTES or uuid[0] or uuid.startswith(self._odd_ids)):
-            return None
-        place = self._arrivals.get(id(arrival))
-        if place is None or place[0] is not arrival:
+        place = self._places.get(id(arrival))
+        if place is None or place.arrival is not arrival:
             place = self._place(arrival)
-        key = (shape, data[10:12], data[24:28], place[1], None if known is None else id(known.host.tags))
-        try:
-            template = self._templates[key]
-        except KeyError:
-            return self._learn(key, data, arrival, now)
-        if template is None:
+        tags = 0 if known is None else known.tags
+        for layout in self._layouts.get(len(data), ()):
+            key = (layout.fixed(data), layout.sizes, tags)
+            if key in place.templates:
+                break
+        else:
+            found = layout_of(data)
+            if found is None:
+                return None
+            layout, key = found, (found.fixed(data), found.sizes, tags)
+            if key not in place.templates:
+                return self._learn(place, layout, key, data, now)
+            self._remember(len(data), layout)
+        template = place.templates[key]
+        uuid = data[layout.uuid]
+        if template is None or (uuid and (uuid[0] or uuid.startswith(self._odd_ids))):
             return None
         if known is not None:
             host = known.host
             if host.own.options or host.boot != "netboot" or host.name in self._server.intents:
                 return None
-        done = self._answer(template, data, chaddr, known, requested, client_id, uuid, now)
+        done = self._answer(template, layout, data, chaddr, known, now)
         if done is not None:
             self.hits += 1
         return done
 
     def _answer(
-        self,
-        template: _Template,
-        data: bytes,
-        chaddr: bytes,
-        known: _Known | None,
-        requested: bytes | None,
-        client_id: bytes | None,
-        uuid: bytes | None,
-        now: float,
+        self, template: _Template, layout: Layout, data: bytes, chaddr: bytes, known: _Known | None, now: float
     ) -> list[Action | Datagram] | None:
         server, mac = self._server, chaddr.hex(":")
         actions: list[Action | Datagram] = []
         lease_s = template.lease_s
+        requested = data[layout.requested]
         if known is not None:
             address, packed, name = known.address, known.packed, known.name
             if not template.first <= known.number <= template.last or not server.may_have_static(known.host, mac, now):
@@ -159,7 +169,7 @@ class FastPath:
                     return None
                 server.grant_static(address, mac, lease_s, now)
         elif template.acknowledges:
-            if requested is None:
+            if not requested:
                 return None
             address, packed = IPv4Address(requested), requested
             lease = server.bind_offered(mac, address, template.pools, lease_s, now)
@@ -169,7 +179,7 @@ class FastPath:
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
             actions.append(Store(lease))
         else:
-            wanted = None if requested is None else IPv4Address(requested)
+            wanted = IPv4Address(requested) if requested else None
             offered = server.choose_and_offer(mac, template.pools, wanted, now)
             if offered is None:
                 return None
@@ -178,22 +188,18 @@ class FastPath:
         parts.append(template.after_chaddr)
         room = template.room
         for code, rest in template.pieces:
-            match code:
-                case Option.HOST_NAME:
-                    value = bytes((code, len(name))) + name
-                case Option.IP_ADDRESS_LEASE_TIME:
-                    value = _lease_times(lease_s)
-                case Option.CLIENT_IDENTIFIER:
-                    value = bytes((code, len(client_id or b""))) + (client_id or b"")
-                case _:
-                    value = bytes((code, _UUID_BYTES)) + (uuid or b"")
+            if code == _HOST_NAME:
+                value = bytes((code, len(name))) + name
+            elif code == _LEASE_TIME:
+                value = template.lease_times if lease_s == template.lease_s else _lease_times(lease_s)
+            else:
+                echoed = data[layout.client_id if code == _CLIENT_ID else layout.uuid]
+                value = bytes((code, len(echoed))) + echoed
             room -= len(value)
             parts += (value, rest)
         if room < 0:
             return None
-        reply = b"".join(parts)
-        if len(reply) < template.smallest:
-            reply = reply.ljust(template.smallest, b"\0")
+        reply = b"".join(parts).ljust(template.smallest, b"\0")
         destination = template.destination or Destination(address, 68, chaddr)
         actions.append(Datagram(reply, destination, int.from_bytes(data[6:8], "big")))
         if template.event is not None:
@@ -207,33 +213,45 @@ class FastPath:
         host = self._plan.by_mac.get(chaddr.hex(":"))
         if host is None:
             return None
-        known = _Known(host, host.address, host.address.packed, int(host.address), host.name.encode())
+        address = host.address
+        known = _Known(host, address, address.packed, int(address), host.name.encode(), id(host.tags))
         self._machines[chaddr] = known
         return known
 
-    def _place(self, arrival: Arrival) -> tuple[Arrival, int]:
-        """Give a number to where messages arrive. What kept it before is kept alive, or its id could be another's."""
-        if len(self._arrivals) >= MOST_KINDS:
-            self._templates.clear()
-            self._arrivals.clear()
-        place = self._arrivals[id(arrival)] = (arrival, len(self._arrivals))
+    def _place(self, arrival: Arrival) -> _Place:
+        """Begin with what is known about where messages arrive. That keeps it alive, or its id could be another's."""
+        if len(self._places) >= MOST_KINDS:
+            self._places.clear()
+            self._kinds = 0
+        place = self._places[id(arrival)] = _Place(arrival)
         return place
 
-    def _learn(self, key: tuple[object, ...], data: bytes, arrival: Arrival, now: float) -> Sequence[Action]:
+    def _remember(self, length: int, layout: Layout) -> None:
+        """Try a layout first for messages of its length."""
+        layouts = self._layouts.setdefault(length, [])
+        layouts.insert(0, layout)
+        del layouts[_MOST_LAYOUTS:]
+
+    def _learn(self, place: _Place, layout: Layout, key: _Key, data: bytes, now: float) -> Sequence[Action]:
         """Let the engine answer, and keep its answer's form for the next of this kind."""
         message = wire.decode(data)
-        actions = self._server.receive(message, arrival, now)
-        request = understand(message, arrival, self._plan, self._server.intents)
+        actions = self._server.receive(message, place.arrival, now)
+        request = understand(message, place.arrival, self._plan, self._server.intents)
         if isinstance(request, Ignored) or (request.host is not None and _is_special(request, request.host)):
             return actions  # that is about this one machine
-        if len(self._templates) >= MOST_KINDS:
-            self._templates.clear()
-        if not self._is_plain(request):
-            self._templates[key] = None
-            return actions
+        if self._kinds >= MOST_KINDS:
+            for each in self._places.values():
+                each.templates.clear()
+            self._kinds = 0
         form = _form(actions)
-        if form is not None:
-            self._templates[key] = _template(self._server, request, *form)
+        if not self._is_plain(request):
+            place.templates[key] = None
+        elif form is not None:
+            place.templates[key] = _template(self._server, request, *form)
+        else:
+            return actions
+        self._kinds += 1
+        self._remember(len(data), layout)
         return actions
 
     def _is_plain(self, request: Request) -> bool:
@@ -296,6 +314,7 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
     if event is not None:
         detail = event.detail.removeprefix(str(yiaddr)) if event.stage is Stage.ADDRESS else event.detail
         happens = (event.stage, detail, event.boots)
+    lease_s = server.lease_s(request, yiaddr)
     return _Template(
         acknowledges=request.message_type is MessageType.DHCPREQUEST,
         before_yiaddr=header[8:16],
@@ -305,7 +324,8 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
         room=send.size_limit - fixed,
         smallest=max(send.smallest, wire.SMALLEST),
         destination=send.destination if send.destination.hardware is None else None,
-        lease_s=server.lease_s(request, yiaddr),
+        lease_s=lease_s,
+        lease_times=_lease_times(lease_s),
         pools=request.pools,
         first=request.network.first,
         last=request.network.last,
@@ -322,44 +342,3 @@ def _lease_times(lease_s: int) -> bytes:
 
 
 _TIMES = struct.Struct("!BBIBBIBBI")
-
-
-def _shape(data: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None] | None:
-    """Return a message's options without the values of 50, 61 and 97, and those values.
-
-    None if one of them comes twice, or if anything about the options is unusual: 52, 81, a length that lies.
-    """
-    at, begin, size = _OPTIONS_AT, _OPTIONS_AT, len(data)
-    requested = client_id = uuid = None
-    parts = []
-    while at < size:
-        code = data[at]
-        if code == END:
-            parts.append(data[begin:at])
-            return b"".join(parts), requested, client_id, uuid
-        if code == PAD:
-            at += 1
-            continue
-        if at + 1 >= size:
-            return None
-        end = at + 2 + data[at + 1]
-        if end > size:
-            return None
-        if code in _HOLES:
-            value = data[at + 2 : end]
-            if code == _REQUESTED and requested is None and len(value) == 4:
-                requested = value
-            elif code == _CLIENT_ID and client_id is None and value:
-                client_id = value
-            elif code == _UUID and uuid is None:
-                uuid = value
-            else:
-                return None
-            parts.append(data[begin : at + 1])
-            begin = end
-        at = end
-    return None
-
-
-_REQUESTED, _CLIENT_ID, _UUID = 50, 61, 97
-_HOLES = frozenset((_REQUESTED, _CLIENT_ID, _UUID, OVERLOAD, Option.CLIENT_FQDN))

@@ -113,6 +113,20 @@ def test_who_boots_again_soon_is_told_the_time_that_is_left() -> None:
     assert twins.fast.hits == hits + 1
 
 
+def test_a_length_that_moves_what_follows_is_not_taken_for_another() -> None:
+    """The last one is as long as the first and has the fixed bytes of the second, read at its places."""
+    twins = Twins(rich_farm())
+    before = message(MessageType.DHCPDISCOVER, "02:00:00:00:01:00").encode()
+    head, asks = before[: before.index(b"\x35\1\1") + 3], bytes((55, 3, 12, 1, 3, 255))
+    for data in (
+        head + bytes((61, 7)) + bytes(7) + asks,
+        head + bytes((61, 9)) + bytes(9) + asks,
+        head + bytes((61, 9)) + bytes(7) + asks,
+    ):
+        for _ in range(2):
+            twins.ask(data, ARRIVAL, NOW)
+
+
 def test_a_static_address_that_somebody_leases_is_not_given_away() -> None:
     twins = Twins(rich_farm())
     boots(twins, "02:00:00:00:01:00", 1)
