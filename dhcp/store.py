@@ -54,11 +54,12 @@ _Entries = dict[int, _Entry]
 
 
 @dataclass(slots=True)
-class _Job:
-    """What the thread is to do: write lines, or with `leases` make these the only ones."""
+class _Replacement:
+    """What the thread is to do: make these leases the only ones. (A batch is just its lines.)"""
 
-    lines: dict[int, bytes]
-    leases: tuple[Lease, ...] | None = None
+    leases: tuple[Lease, ...]
+    then: list[Then]
+    """Who waited for one of them."""
     done: Future[None] = field(default_factory=Future)
 
 
@@ -68,7 +69,7 @@ class LeaseStore:
     def __init__(self, journal: Journal, clock: SteadyClock) -> None:
         self.clock = clock
         self._journal = journal
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[dict[int, bytes] | _Replacement | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: _Entries = {}
@@ -139,10 +140,9 @@ class LeaseStore:
         self._waiting = {}
         with suppress(RuntimeError):  # there is no loop yet
             self._loop = asyncio.get_running_loop()
-        job = _Job({}, leases)
-        job.done.add_done_callback(lambda done: self._call(self._replaced, thens, done.exception()))
-        self._jobs.put(job)
-        return job.done
+        replacement = _Replacement(leases, thens)
+        self._jobs.put(replacement)
+        return replacement.done
 
     def close(self) -> None:
         """Finish what is under way and let go of the file. Blocks for as long as the disk does."""
@@ -164,9 +164,7 @@ class LeaseStore:
             return
         self._writing, self._waiting = self._waiting, {}
         self._began = time.monotonic()
-        job = _Job({address: entry.line for address, entry in self._writing.items()})
-        job.done.add_done_callback(lambda done: self._call(self._written, done.exception()))
-        self._jobs.put(job)
+        self._jobs.put({address: entry.line for address, entry in self._writing.items()})
 
     def _written(self, error: BaseException | None) -> None:
         done, self._writing, self._began = self._writing, {}, None
@@ -227,15 +225,19 @@ class LeaseStore:
                 continue
             if job is None:
                 return
+            error: BaseException | None = None
             try:
-                if job.leases is None:
-                    self._journal.write(job.lines)
-                else:
+                if isinstance(job, _Replacement):
                     self._journal.replace(job.leases)
-            except BaseException as error:
-                job.done.set_exception(error)
+                else:
+                    self._journal.write(job)
+            except BaseException as failed:
+                error = failed
+            if isinstance(job, _Replacement):
+                self._call(self._replaced, job.then, error)
+                job.done.set_result(None) if error is None else job.done.set_exception(error)
             else:
-                job.done.set_result(None)
+                self._call(self._written, error)
             untidy = self._tidied()
 
     def _tidied(self) -> bool:
