@@ -162,7 +162,9 @@ class Connection(web.RequestHandler):
         """Return the answer to what could not be parsed, or the last resort after a bug of ours."""
         self._stop_clock()
         self.close()
-        if status >= 500:
+        if isinstance(exc, ConnectionError):
+            pass  # the client went away, and whoever sent to it has told so
+        elif status >= 500:
             log.error("http %s: an error of ours", self._peer, exc_info=exc)
         else:
             status = _status(exc)

@@ -40,6 +40,13 @@ def application(
     return app
 
 
+_SILENCE_MS = 15_000
+"""How long a client may acknowledge nothing. GRUB always connects from one port, so a machine that was switched off
+and on while it fetched something cannot connect again before its old connections are forgotten."""
+_IDLE_S = 5
+"""How long a connection may be quiet before its client is asked whether it is still there."""
+
+
 def open_socket(address: str, port: int, interface: str | None = None) -> socket.socket:
     """Return a listening-to-be TCP socket on `address` and `port`, seen only through `interface` if one is given.
 
@@ -50,6 +57,9 @@ def open_socket(address: str, port: int, interface: str | None = None) -> socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)  # aiohttp turns SO_KEEPALIVE on
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_S)
         sock.bind((address, port))
         sock.listen(1024)  # a taken port may show only here
         sock.setblocking(False)

@@ -244,6 +244,29 @@ def test_an_idle_connection_is_kept_for_a_while(server: Running, monkeypatch: py
     server.during(client)
 
 
+def test_a_machine_that_is_switched_off_in_mid_download_is_one_line_and_no_error(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /vmlinuz HTTP/1.0\r\n\r\n")
+            client.recv(1000)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
+        time.sleep(0.3)
+
+    with caplog.at_level(logging.INFO):
+        server.during(leave)
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
+def test_a_machine_that_fell_silent_is_forgotten_before_it_can_boot_again() -> None:
+    with open_socket("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+
+
 def test_it_stops_within_a_second_in_the_middle_of_downloads(server: Running, folder: Path) -> None:
     with (folder / "big").open("wb") as file:
         file.truncate(1 << 30)
