@@ -146,6 +146,18 @@ reboot
     )
 
 
+def by_card(machine: Machine) -> str:
+    """Return what comes first for a machine that did not say by which of its cards it boots: GRUB knows.
+
+    Only a GRUB that came by TFTP asks for its card's file by itself (`grub.cfg-01-MAC`).
+    """
+    others = [mac for mac in machine.macs if mac != machine.mac]
+    return "".join(
+        f'if [ "$net_default_mac" = {mac} ]; then source $prefix/grub.cfg-01-{mac.replace(":", "-")}; fi\n'
+        for mac in others
+    )
+
+
 def local(name: str, http: str, whence: str) -> str:
     """Return what has a machine boot from its own disk. `whence` says who wants that; `http` is as for `boot`."""
     loaders = " ".join(f"(hd*)/EFI/{path}" for path in LOADERS)

@@ -1,4 +1,9 @@
-"""GRUB's network images for BIOS and UEFI, made from Debian's GRUB packages."""
+"""GRUB's network images for BIOS and UEFI, made from Debian's GRUB packages.
+
+An image goes on from the server that its prefix names. GRUB would otherwise ask the one whose DHCPACK the firmware
+kept: beside somebody else's DHCP server, that one has nothing for it, and what our proxyDHCP offer said GRUB never
+sees. So each address that we are reached at has images of its own, made when a machine first asks for one there.
+"""
 
 import logging
 import os
@@ -6,9 +11,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+
+from config.durable import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +31,27 @@ BUILT_IN = "normal http linux tftp net echo test sleep reboot all_video"
 """Modules put into the images, so that a boot does not fetch each of them by TFTP."""
 
 GRUB_LIBRARY = Path("/usr/lib/grub")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the image of one platform is made."""
+
+    platform: str
+    format: str
+    """What grub-mkimage calls it."""
+    modules: str
+    """Those that drive the card, which GRUB cannot do without."""
+
+
+IMAGES: Mapping[str, Kind] = {
+    f"{FOLDER}/i386-pc/core.0": Kind("i386-pc", "i386-pc-pxe", "pxe tftp"),
+    f"{FOLDER}/x86_64-efi/core.efi": Kind("x86_64-efi", "x86_64-efi", "efinet tftp"),
+}
+"""The name of an image in the served tree → how it is made."""
+
+OWN = "own"
+"""The folder, in `FOLDER`, of the images that name their server."""
 
 STAMP = "made-from"
 """The file beside the images that says what they were made from."""
@@ -66,9 +96,51 @@ def ensure(served: Path, halted: Callable[[], bool] = lambda: False) -> None:
         log.warning("GRUB's images stay as they were: %s", error)
 
 
+class Images:
+    """The images that name their server, below `served`; safe to use from several threads."""
+
+    def __init__(self, served: Path) -> None:
+        """`served` is what `ensure` was given. What it makes anew begins without images of ours."""
+        self._served = served
+        self._making = Lock()
+        self._refused: set[str] = set()
+
+    def own(self, name: str, http: str) -> str:
+        """Return the name, below `served`, of image `name` that goes on over HTTP from `http` (HOST or HOST:PORT).
+
+        If it is not there it is made, which takes a tenth of a second. Where that cannot be done, `name` itself is
+        returned: that image goes on from where the DHCPACK says.
+        """
+        own = f"{FOLDER}/{OWN}/{http}/{name.removeprefix(f'{FOLDER}/')}"
+        if (self._served / own).exists():
+            return own
+        with self._making:
+            if own in self._refused:
+                return name
+            if not (self._served / own).exists():
+                try:
+                    self._make(IMAGES[name], http, self._served / own)
+                except (LoaderError, OSError) as error:
+                    log.warning("machines can boot from %s only if DHCP is ours: %s", http, error)
+                    self._refused.add(own)
+                    return name
+        return own
+
+    def _make(self, kind: Kind, http: str, path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=self._served) as work:
+            image = Path(work) / path.name
+            argv = ["grub-mkimage", f"--format={kind.format}", f"--directory={GRUB_LIBRARY / kind.platform}"]
+            argv += [f"--prefix=(http,{http})/{FOLDER}", f"--output={image}"]
+            status, said = _run([*argv, *kind.modules.split(), *BUILT_IN.split()], lambda: False)
+            if status != 0:
+                raise LoaderError(f"grub-mkimage failed: {said.strip().splitlines()[-1:]}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, image.read_bytes(), mode=0o644)
+
+
 def made_from() -> str:
     """Return what images made now are made from: the modules in them, and the GRUB that is installed."""
-    lines = [BUILT_IN]
+    lines = [BUILT_IN, *(f"{name}: {kind.modules}" for name, kind in IMAGES.items())]
     for platform in PLATFORMS:
         for name in ("kernel.img", "moddep.lst"):
             path = GRUB_LIBRARY / platform / name

@@ -1,6 +1,6 @@
 """The tree of names that a machine may fetch, through TFTP and HTTP alike.
 
-    grub/...                               GRUB's network images and modules, files on disk
+    grub/...                               GRUB's modules, files on disk, and its network images: those for our address
     grub/grub.cfg, grub/grub.cfg-01-MAC    made for whoever asks
     images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
     images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from ipaddress import IPv4Address
@@ -27,7 +27,7 @@ from typing import Protocol, TypeVar
 from config.content import Content, Made, OpenFile
 from config.events import Event, Report, Stage
 from config.model import Farm
-from pxeboot.bootfiles import archive, grubcfg
+from pxeboot.bootfiles import archive, grubcfg, loader
 from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
@@ -124,6 +124,7 @@ class Tree:
         """Serve another farm from now on."""
         self.house = Farmhouse(farm)
         self._static = Root(farm.server.state / "boot")
+        self._images = loader.Images(farm.server.state / "boot")
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
         """Return the machine whose address this is, if the farm gives it something to boot."""
@@ -144,13 +145,13 @@ class Tree:
             with suppress(RuntimeError):  # we have stopped meanwhile
                 loop.call_soon_threadsafe(self._report, Event(peer, stage, detail))
 
-        return await handed_over(self._threads.submit(self._find, name, machine, tell))
+        return await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
 
     async def export(self, name: str) -> OpenFile | None:
         """Return what `open_export` does, read in a thread."""
         return await handed_over(self._threads.submit(self.open_export, name))
 
-    def _find(self, name: str, machine: Machine | None, tell: Tell) -> Content | None:
+    def _find(self, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell) -> Content | None:
         failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
@@ -158,6 +159,9 @@ class Tree:
             case ["grub", _, "fs.lst"]:
                 # With the real list, GRUB fetches 33 modules when it meets a partition that it cannot read.
                 return Made(name, b"", "empty")
+            case ["grub", *_] if name in loader.IMAGES:
+                own = self._static.open(self._images.own(name, self._http(peer)))
+                return None if own is None else replace(own, name=name)
             case ["grub", *_]:
                 found = self._static.open(name)
                 # GRUB likes an empty list better than an error, and goes on faster.
@@ -202,7 +206,7 @@ class Tree:
         intent = self._intent(booting.name)
         if intent.boot in (Boot.LOCAL, Boot.REFUSE):
             return made(last, self._away(booting, intent, tell).encode())
-        http = self._http(machine)
+        http = self._http(machine.ip)
         try:
             image = store.open_image(self.house.farm.images[booting.pool.image].path)
         except store.ImageError as error:
@@ -211,11 +215,12 @@ class Tree:
             failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
-        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+        told = grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once)
+        return made(last, (told if card else grubcfg.by_card(machine) + told).encode())
 
-    def _http(self, machine: Machine) -> str:
+    def _http(self, client: IPv4Address) -> str:
         """Return our HTTP server as GRUB writes it, HOST or HOST:PORT."""
-        server, port = self._server_for(machine.ip), self.house.farm.server.http_port
+        server, port = self._server_for(client), self.house.farm.server.http_port
         return f"{server}" if port == 80 else f"{server}:{port}"
 
     def _away(self, machine: Machine, intent: Intent, tell: Tell) -> str:
@@ -224,7 +229,7 @@ class Tree:
             tell(Stage.FAILED, f"refused: its boot intent is refuse ({intent.origin})")
             return grubcfg.refused(machine.name, intent.origin)
         tell(Stage.DISK, f"goes on with its own disk: its boot intent is local ({intent.origin})")
-        return grubcfg.local(machine.name, self._http(machine), intent.origin)
+        return grubcfg.local(machine.name, self._http(machine.ip), intent.origin)
 
     def _may_start(self, machine: Machine, tell: Tell) -> Content:
         """Return what GRUB does that has loaded kernel and initrd, after it was noted that it does."""

@@ -130,7 +130,7 @@ def test_two_capabilities_are_enough(segment: Segment, unprivileged: Unprivilege
     client.run("ip", "address", "add", f"{found[1]}/24", "dev", "eth0")
     core = unprivileged.folder / "core"
     client.run("curl", "-sS", "-o", str(core), "tftp://10.77.0.1/grub/i386-pc/core.0")
-    assert core.read_bytes() == (unprivileged.folder / "state/boot/grub/i386-pc/core.0").read_bytes()
+    assert core.read_bytes() == (unprivileged.folder / "state/boot/grub/own/10.77.0.1/i386-pc/core.0").read_bytes()
     menu = client.run("curl", "-sSf", f"http://10.77.0.1/grub/grub.cfg-01-{MAC.replace(':', '-')}").stdout
     assert "node.cpio" in menu
     assert client.run("nbdinfo", "--size", "nbd://10.77.0.1/node").stdout.strip().isdigit()

@@ -1,11 +1,13 @@
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pxeboot.bootfiles import loader
+from tests.support.segment import lacking, requires
 
 SCRIPT = """\
 #!/bin/sh
@@ -14,6 +16,20 @@ for option; do
 done
 echo made >> {log}
 mkdir -p "$into/grub/i386-pc" "$into/grub/x86_64-efi"
+"""
+
+
+IMAGE_SCRIPT = """\
+#!/bin/sh
+for option; do
+    case $option in
+        --output=*) into=${option#*=} ;;
+        *=*) said="$said ${option#*=}" ;;
+        *) said="$said $option" ;;
+    esac
+done
+echo image >> {log}
+echo $said > "$into"
 """
 
 
@@ -27,6 +43,9 @@ class Library:
         self.program = folder / "bin/grub-mknetdir"
         self.program.parent.mkdir()
         self.script(SCRIPT.replace("{log}", str(self.log)))
+        self.image_program = self.program.with_name("grub-mkimage")
+        self.image_program.write_text(IMAGE_SCRIPT.replace("{log}", str(self.log)))
+        self.image_program.chmod(0o755)
         for platform in loader.PLATFORMS:
             (self.modules / platform).mkdir(parents=True)
             for name in ("kernel.img", "moddep.lst"):
@@ -127,6 +146,71 @@ def test_when_told_to_stop_it_ends_the_program_and_what_that_started(grub: Libra
     assert grub.left() == set()
     for pid in pids.read_text().split():
         assert ended(int(pid))
+
+
+def own(grub: Library, http: str = "10.0.0.1", name: str = "grub/i386-pc/core.0") -> str:
+    return loader.Images(grub.served).own(name, http)
+
+
+def test_each_address_of_ours_has_an_image_that_goes_on_from_there_by_http(grub: Library) -> None:
+    loader.ensure(grub.served)
+    bios, uefi, other = own(grub), own(grub, name="grub/x86_64-efi/core.efi"), own(grub, "10.1.0.1:8080")
+    assert (bios, uefi) == ("grub/own/10.0.0.1/i386-pc/core.0", "grub/own/10.0.0.1/x86_64-efi/core.efi")
+    made = {name: (grub.served / name).read_text().split() for name in (bios, uefi, other)}
+    assert made[bios][:3] == ["i386-pc-pxe", str(grub.modules / "i386-pc"), "(http,10.0.0.1)/grub"]
+    assert made[bios][3:] == ["pxe", "tftp", *loader.BUILT_IN.split()]
+    assert made[uefi][:3] == ["x86_64-efi", str(grub.modules / "x86_64-efi"), "(http,10.0.0.1)/grub"]
+    assert made[uefi][3] == "efinet"
+    assert made[other][2] == "(http,10.1.0.1:8080)/grub"
+    assert grub.left() == {"grub"}
+
+
+def test_an_image_of_our_address_is_made_once_until_another_grub_is_installed(grub: Library) -> None:
+    loader.ensure(grub.served)
+    first = grub.served / own(grub)
+    made = first.stat().st_ino
+    own(grub)
+    loader.ensure(grub.served)
+    assert first.stat().st_ino == made
+    os.utime(grub.modules / "x86_64-efi/moddep.lst", (1, 1))
+    loader.ensure(grub.served)
+    assert not first.exists()
+    assert (grub.served / own(grub)).exists()
+
+
+def test_machines_that_ask_at_once_wait_for_one_image(grub: Library) -> None:
+    loader.ensure(grub.served)
+    images = loader.Images(grub.served)
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: images.own("grub/i386-pc/core.0", "10.0.0.1"), range(50)))
+    assert found == {"grub/own/10.0.0.1/i386-pc/core.0"}
+    assert grub.log.read_text().split().count("image") == 1
+
+
+def test_the_common_image_stands_in_where_none_of_our_address_can_be_made(
+    grub: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader.ensure(grub.served)
+    grub.image_program.write_text("#!/bin/sh\necho no such format >&2\nexit 1\n")
+    images = loader.Images(grub.served)
+    for _ in range(2):
+        assert images.own("grub/i386-pc/core.0", "10.0.0.1") == "grub/i386-pc/core.0"
+    assert len(caplog.records) == 1
+    assert "no such format" in caplog.text
+    assert "10.0.0.1" in caplog.text
+    assert grub.left() == {"grub"}
+
+
+@requires("grub-mkimage")
+@pytest.mark.parametrize("name", loader.IMAGES)
+def test_the_real_program_makes_images_of_our_address(tmp_path: Path, name: str) -> None:
+    if not (loader.GRUB_LIBRARY / loader.IMAGES[name].platform).exists():
+        lacking("needs GRUB's modules")
+    image = (tmp_path / loader.Images(tmp_path).own(name, "192.0.2.1:8080")).read_bytes()
+    assert len(image) > 100_000
+    if name.endswith(".efi"):  # the other is compressed
+        assert image.startswith(b"MZ")
+        assert b"(http,192.0.2.1:8080)/grub\0" in image
 
 
 def ended(pid: int) -> bool:

@@ -40,6 +40,9 @@ class Farmyard:
         grub = folder / "state/boot/grub/x86_64-efi"
         grub.mkdir(parents=True)
         (grub / "core.efi").write_bytes(b"MZ core")
+        own = folder / "state/boot/grub/own/10.0.0.1:8080/x86_64-efi"
+        own.mkdir(parents=True)
+        (own / "core.efi").write_bytes(b"MZ core of 10.0.0.1:8080")
         self.askers = {
             M1: Asker(FIRST, "m1"),
             M2: Asker("", "m2"),
@@ -150,7 +153,9 @@ def test_a_machine_is_given_its_menu_by_the_name_of_its_card(farm: Farmyard) -> 
     text = (farm.read(menu(FIRST)) or b"").decode()
     assert f"(http,10.0.0.1:8080)/{farm.cpio_name(FIRST)}" in text
     assert "pxeboot.server=http://10.0.0.1:8080" in text
-    assert farm.read("grub/grub.cfg") == farm.read("grub/grub.cfg-01-52-54-00-00-00-01")
+    by_address = (farm.read("grub/grub.cfg") or b"").decode()
+    by_card = f'if [ "$net_default_mac" = {SECOND} ]; then source $prefix/{menu(SECOND).rpartition("/")[2]}; fi\n'
+    assert by_address == by_card + text, "GRUB knows its card where we only know its address"
     other = (farm.read(menu(SECOND)) or b"").decode()
     assert f"/{farm.cpio_name(SECOND)}" in other
     assert "BOOTIF=01-52-54-00-00-00-02" in other
@@ -187,7 +192,7 @@ def test_a_stranger_is_told_that_there_is_nothing_and_given_nothing_secret(farm:
 
 def test_a_stranger_may_have_what_is_no_secret(farm: Farmyard) -> None:
     image_id = farm.image.image_id
-    assert farm.read("grub/x86_64-efi/core.efi", STRANGER) == b"MZ core"
+    assert farm.read("grub/x86_64-efi/core.efi", STRANGER) == b"MZ core of 10.0.0.1:8080"
     assert farm.read(f"images/{image_id}/vmlinuz", STRANGER) == noise("vmlinuz one", 3000)
     found = farm.content(f"images/{image_id}/root.squashfs", STRANGER)
     assert isinstance(found, OpenFile)
