@@ -58,8 +58,6 @@ class Server:
     def __init__(self, plan: Plan, records: Iterable[Lease], now: float) -> None:
         self.plan = plan
         self.leases = Leases(records, now, plan.longest_lease_s, plan.offer_hold_s, plan.quarantine_s)
-        self.intents: dict[str, str] = {}
-        """Boot intents by machine name, over the configured ones (`config.model.Node.boot`)."""
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
         self._own: frozenset[IPv4Address] = frozenset()
@@ -71,7 +69,7 @@ class Server:
         """Return what to do about one message."""
         if received.address not in self._own:
             self._own |= {received.address}
-        request = understand(message, received, self.plan, self.intents)
+        request = understand(message, received, self.plan)
         actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
         for action in actions:
             if isinstance(action, Ignored):

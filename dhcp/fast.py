@@ -146,7 +146,7 @@ class FastPath:
             return None
         if known is not None:
             host = known.host
-            if host.own.options or host.boot != "netboot" or host.name in self._server.intents:
+            if host.own.options:
                 return None
         done = self._answer(template, layout, data, chaddr, known, now)
         if done is not None:
@@ -236,7 +236,7 @@ class FastPath:
         """Let the engine answer, and keep its answer's form for the next of this kind."""
         message = wire.decode(data)
         actions = self._server.receive(message, place.arrival, now)
-        request = understand(message, place.arrival, self._plan, self._server.intents)
+        request = understand(message, place.arrival, self._plan)
         if isinstance(request, Ignored) or (request.host is not None and _is_special(request, request.host)):
             return actions  # that is about this one machine
         if self._kinds >= MOST_KINDS:
@@ -272,7 +272,7 @@ class FastPath:
 
 def _is_special(request: Request, host: Host) -> bool:
     """Whether this machine is told something that no other of its tags is."""
-    return bool(host.own.options) or request.intent != "netboot" or request.static_address is None
+    return bool(host.own.options) or request.static_address is None
 
 
 def _form(actions: Sequence[Action]) -> tuple[Send, Happened | None] | None:

@@ -26,8 +26,6 @@ class Host:
     """What its tags say; over its network's options."""
     own: Layer
     """What it says itself."""
-    boot: str = "netboot"
-    """The configured boot intent (`config.model.Node.boot`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +158,7 @@ def plan(farm: Farm) -> Plan:
     for p, pool in enumerate(farm.pools):
         for n, node in enumerate(pool.nodes):
             own = Layer(("pools", p, "nodes", n, "dhcp"), option_bytes(node.dhcp))
-            hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own, node.boot))
+            hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own))
             nodes.append(node)
     taken = sorted({int(host.address) for host in hosts} | {int(address) for address in _infrastructure(farm)})
     unknown_tags = {pool.name: layers_of(pool.tags) for pool in farm.pools}

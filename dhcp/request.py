@@ -88,8 +88,6 @@ class Request:
     """The networks on its wire: `network`, and those that share it."""
     host: Host | None
     client: boot.Client
-    intent: str
-    """What a machine that we know is to boot: netboot, local, refuse or once."""
     server_identifier: IPv4Address
     """What this client calls us (option 54)."""
     requested: IPv4Address | None
@@ -135,11 +133,8 @@ class Request:
         return next((pool for pool in self.pools if address in pool), None)
 
 
-def understand(message: Message, arrival: Arrival, plan: Plan, intents: Mapping[str, str]) -> Request | Ignored:
-    """Return the request that a message is, or why it is none that we answer.
-
-    `intents` are boot intents by machine name, over the configured ones.
-    """
+def understand(message: Message, arrival: Arrival, plan: Plan) -> Request | Ignored:
+    """Return the request that a message is, or why it is none that we answer."""
     mac = message.chaddr.hex(":")
     if message.op is not Op.BOOTREQUEST:
         return Ignored(mac, Reason.NOT_A_REQUEST, "a reply of another server")
@@ -187,7 +182,6 @@ def understand(message: Message, arrival: Arrival, plan: Plan, intents: Mapping[
         link=plan.link_of(network),
         host=host,
         client=plan.clients.client(message.options, mac),
-        intent="netboot" if host is None else intents.get(host.name, host.boot),
         server_identifier=override or arrival.address,
         requested=options.address(message.options.get(Option.REQUESTED_IP_ADDRESS)),
         chosen_server=options.address(message.options.get(Option.SERVER_IDENTIFIER)),

@@ -112,9 +112,8 @@ class Desk:
     def explain(self, message: Message, arrival: Arrival, now: float) -> Explanation:
         """Return what becomes of a packet; `now` is as for `Server.receive`."""
         server = self.server
-        server.intents = {name: intent.boot.value for name, intent in self.intents.items()}
         server.own_addresses({arrival.address})
-        request = understand(message, arrival, server.plan, server.intents)
+        request = understand(message, arrival, server.plan)
         before = None if isinstance(request, Ignored) else Before.of(server.leases, request, now)
         actions, probed = _flat(server.receive(message, arrival, now))
         mac = message.chaddr.hex(":")

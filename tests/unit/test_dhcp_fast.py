@@ -36,7 +36,7 @@ def rich_farm() -> Farm:
         {"name": "n3", "macs": ["52:54:00:00:00:03"], "ip": "10.78.0.3", "tags": ["long"]},
         {"name": "n4", "macs": ["52:54:00:00:00:04"], "ip": "10.77.0.204", "dhcp": {"mtu": 1400}},
         {"name": "another", "macs": ["52:54:00:00:00:08"], "ip": "10.77.0.208", "tags": ["named"]},
-        {"name": "n5", "macs": ["52:54:00:00:00:05"], "ip": "10.77.0.205", "boot": "refuse"},
+        {"name": "n5", "macs": ["52:54:00:00:00:05"], "ip": "10.77.0.205"},
         {"name": "n6", "macs": ["52:54:00:00:00:06"], "ip": "10.77.0.206"},
         {"name": "pi", "macs": ["b8:27:eb:00:00:07"], "ip": "10.77.0.207"},
     ]
@@ -167,7 +167,7 @@ def test_the_second_machine_of_a_kind_is_answered_the_short_way() -> None:
 def test_machines_with_words_of_their_own_are_left_to_the_engine() -> None:
     twins = Twins(rich_farm())
     boots(twins, KNOWN, 1)
-    for mac in ("52:54:00:00:00:04", "52:54:00:00:00:05", "b8:27:eb:00:00:07"):
+    for mac in ("52:54:00:00:00:04", "b8:27:eb:00:00:07"):
         boots(twins, mac, 2)
     assert twins.fast.hits == 0
 
@@ -180,8 +180,6 @@ def test_a_new_farm_counts_at_once() -> None:
     twins.plain.reload(other)
     twins.server.reload(other)
     boots(twins, KNOWN, 5)
-    twins.plain.intents["n1"] = twins.server.intents["n1"] = "refuse"
-    boots(twins, KNOWN, 7)
 
 
 @pytest.mark.parametrize("name", WHOLE)
