@@ -221,7 +221,7 @@ RULES = {
 
 @pytest.mark.parametrize("name", RULES)
 def test_what_nobody_configures_has_its_rule(desk: Desk, name: str | int) -> None:
-    assert RULES[name] in row(explain(desk, sender()), name).source.why  # type: ignore[index]
+    assert RULES[name] in row(explain(desk, sender()), name).source.why
 
 
 def test_a_file_and_a_server_name_end_with_a_nul_and_say_why(desk: Desk) -> None:

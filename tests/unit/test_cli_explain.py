@@ -1,0 +1,285 @@
+"""`pxeboot explain`: its use, its exit status, what it prints, and where it has its knowledge from."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+from scapy.utils import wrpcap
+
+from dhcp.journal import HEADER, encode
+from dhcp.leases import Lease
+from pxeboot.api.leases import lease_json
+from pxeboot.cli import main
+from pxeboot.intents import Boot, Intent, Origin, dump
+from tests.support.dhcp_clients import recorded
+
+STRANGER = "02:00:00:00:00:99"
+FAR = 1 << 40
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Path:
+    path = tmp_path / "farm.yaml"
+    path.write_text(
+        dedent(f"""\
+            server: {{state: {tmp_path}/state, control: {tmp_path}/control.sock}}
+            dhcp:
+              probe: false
+              subnets:
+                - subnet: 10.77.0.0/24
+                  pool: 10.77.0.100-10.77.0.110
+                  routers: [10.77.0.254]
+                  unknown: workers
+            images: {{node: {{path: /srv/node}}}}
+            pools:
+              - name: workers
+                image: node
+                nodes:
+                  - {{name: n1, macs: [52:54:00:12:34:56, 52:54:00:12:34:57], ip: 10.77.0.10}}
+                  - {{name: n2, macs: [52:54:00:00:00:02], ip: 10.77.0.20, boot: refuse}}
+                  - {{name: n3, uuid: 00112233-4455-6677-8899-aabbccddeeff, ip: 10.77.0.30}}
+                  - {{name: n4, circuit_id: eth0, ip: 10.77.0.40}}
+            """)
+    )
+    return path
+
+
+def run(farm: Path | None, *argv: str) -> tuple[int, str, str]:
+    where = ["-c", str(farm)] if farm else []
+    result = CliRunner().invoke(main, ["explain", *where, *argv], env={"COLUMNS": "100", "NO_COLOR": "1"})
+    return result.exit_code, result.stdout, result.stderr
+
+
+def told(farm: Path, *argv: str) -> dict[str, Any]:
+    code, out, err = run(farm, *argv, "--json")
+    assert code in (0, 1), err
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], "which machine? give its MAC or its name, or --pcap FILE"),
+        (["n11"], "no machine is called 'n11', and it is no MAC; did you mean 'n1'?"),
+        (["01:00:5e:00:00:01"], "is no single machine's MAC"),
+        (["n1", "--arch", "amd64"], "'amd64' is no architecture; the ones there are: bios, "),
+        (["n1", "--circuit-id", "eth0"], "give its address with --giaddr"),
+        (["n1", "--giaddr", "10.0.0"], "'10.0.0' is no IPv4 address"),
+        (["n1", "--interface", "nosuch0"], "there is no interface nosuch0"),
+        (["n1", "--interface", "lo", "--server-address", "10.77.0.1"], "give --interface or --server-address"),
+        (["n1", "--message", "offer"], "'offer' is not one of"),
+        (["--pcap", "/nonexistent.pcap"], "cannot be read: No such file or directory"),
+        (["--pcap", "/etc/hostname"], "/etc/hostname: it is neither pcap nor pcapng"),
+    ],
+)
+def test_a_wrong_use_is_2_and_says_what_is_right(farm: Path, argv: list[str], says: str) -> None:
+    code, out, err = run(farm, *argv)
+    assert (code, out) == (2, "")
+    assert says in err.replace("\n", " ")
+
+
+def test_a_farm_that_is_wrong_is_told_as_check_tells_it(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text("dhcp: {subnets: [{subnet: 10.0.0.0/33}]}\n")
+    code, out, err = run(path, "n1")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"{path}:1:")
+
+
+def test_a_farm_with_several_networks_wants_to_know_which(farm: Path) -> None:
+    farm.write_text(farm.read_text().replace("  subnets:\n", "  subnets:\n    - subnet: 10.78.0.0/24\n"))
+    code, _, err = run(farm, STRANGER)
+    assert code == 2
+    assert "which network is it on?" in err
+    assert run(farm, "n1")[0] == 0
+    assert run(farm, "n3")[0] == 0
+    assert run(farm, STRANGER, "--server-address", "10.77.0.1")[0] == 0
+
+
+EXITS = [
+    pytest.param(["n1"], 0, id="it boots"),
+    pytest.param(["52-54-00-12-34-57"], 0, id="another MAC of it, as some write it"),
+    pytest.param(["525400123457"], 0, id="and as others do"),
+    pytest.param([STRANGER], 0, id="a machine that is not listed boots too"),
+    pytest.param(["n1", "--message", "request"], 0, id="the request that follows"),
+    pytest.param(["n1", "--message", "4011"], 0, id="the boot server"),
+    pytest.param(["n1", "--message", "bootp"], 0, id="BOOTP"),
+    pytest.param(["n1", "--class", "http"], 0, id="HTTP"),
+    pytest.param(["n1", "--class", "plain"], 0, id="a plain client wants no boot file"),
+    pytest.param(["n1", "--arch", "rpi"], 0, id="Raspberry Pi"),
+    pytest.param(["n3"], 0, id="known by its UUID"),
+    pytest.param(["n4", "--giaddr", "10.77.0.2"], 0, id="known by its port"),
+    pytest.param(["n1", "--arch", "0x0b"], 1, id="no boot file for arm64"),
+    pytest.param(["n2"], 1, id="refused"),
+    pytest.param(["n1", "--giaddr", "10.99.0.1"], 1, id="an unknown network"),
+    pytest.param([STRANGER, "--message", "bootp"], 1, id="a stranger by BOOTP"),
+]
+
+
+@pytest.mark.parametrize(("argv", "code"), EXITS)
+def test_the_exit_status_says_whether_it_boots(farm: Path, argv: list[str], code: int) -> None:
+    got, out, err = run(farm, *argv)
+    assert (got, err) == (code, "")
+    assert ("wrong " in out) or ("refuse" in out) if code else "wrong " not in out
+    assert told(farm, *argv)["boots"] is (code == 0)
+
+
+def test_a_table_fits_a_terminal_of_100_columns_and_has_the_lines(farm: Path) -> None:
+    _, out, _ = run(farm, "n1", "--server-address", "10.77.0.1")
+    rows = out.splitlines()
+    assert all(len(line) <= 100 for line in rows if not line.startswith(("n1", " ")))
+    assert rows[0].startswith("n1 (52:54:00:12:34:56), UEFI x64 firmware (PXE), sends a DHCPDISCOVER")
+    (routers,) = (line for line in rows if line.startswith("3 routers"))
+    assert "10.77.0.254" in routers
+    assert "farm.yaml:7" in out
+    assert "quirk pxe" in out
+
+
+def test_a_name_with_several_macs_says_which_it_asks_from(farm: Path) -> None:
+    notes = told(farm, "n1")["notes"]
+    assert notes[0] == "n1 asks from its first MAC, 52:54:00:12:34:56; it also has 52:54:00:12:34:57"
+
+
+def test_an_address_of_ours_that_is_made_up_is_said_to_be(farm: Path) -> None:
+    assert any("10.77.0.1 stands for it" in note for note in told(farm, "n1")["notes"])
+    given = told(farm, "n1", "--server-address", "10.77.0.5")
+    assert not any("stands for it" in note for note in given["notes"])
+    assert given["arrival"]["address"] == "10.77.0.5"
+
+
+def test_the_json_has_every_value_with_its_line(farm: Path) -> None:
+    answer = told(farm, "n1")["answer"]
+    routers = next(option for option in answer["options"] if option["code"] == 3)
+    assert (routers["value"], routers["raw"], routers["size_bytes"]) == ("10.77.0.254", "0a4d00fe", 4)
+    assert routers["where"] == {"file": str(farm), "line": 7, "setting": "dhcp.subnets[0].routers"}
+    assert answer["address"]["where"]["line"] == 14
+    assert all(row["why"] for row in (*answer["fields"], *answer["options"]))
+
+
+def test_leases_and_intents_are_read_from_the_state_folder(farm: Path) -> None:
+    state = farm.parent / "state"
+    state.mkdir()
+    lease = Lease(IPv4Address("10.77.0.107"), STRANGER, FAR)
+    (state / "leases").write_bytes(HEADER + encode(lease))
+    (state / "intents.json").write_text(dump({"n1": Intent(Boot.LOCAL, Origin.COMMAND, 5.0)}))
+    stranger = told(farm, STRANGER)
+    assert stranger["answer"]["address"]["value"] == "10.77.0.107"
+    assert "it has a lease of it" in stranger["answer"]["address"]["why"]
+    assert f"no daemon runs here; {state}/leases" in stranger["notes"][0]
+    assert told(farm, "n1")["intent"]["boot"] == "local"
+
+
+def test_a_damaged_state_is_said_and_does_no_harm(farm: Path) -> None:
+    state = farm.parent / "state"
+    state.mkdir()
+    (state / "leases").write_bytes(b"no leases\n")
+    (state / "intents.json").write_text("{")
+    answer = told(farm, "n1")
+    assert [note.partition(";")[0] for note in answer["notes"][1:3]] == [
+        "leases: unknown",
+        "intents: those of `pxeboot node` are unknown",
+    ]
+    assert answer["boots"]
+
+
+@pytest.fixture
+def daemon(farm: Path) -> Iterator[None]:
+    """What a running daemon answers on its control socket."""
+    lease = Lease(IPv4Address("10.77.0.105"), STRANGER, FAR)
+    answers = {
+        "/v1/leases": {"now_s": 1000.0, "degraded": None, "leases": [lease_json(lease, 1000.0, None)]},
+        "/v1/nodes": {
+            "pools": [],
+            "nodes": [
+                {"name": "n1", "boot": "once", "origin": "pxeboot node", "since_s": 9.0},
+                {"name": "n2", "boot": "refuse", "origin": "the farm's file", "since_s": None},
+            ],
+        },
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answers[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingUnixStreamServer(str(farm.parent / "control.sock"), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_running_daemon_is_asked_for_leases_and_intents(farm: Path) -> None:
+    answer = told(farm, STRANGER)
+    assert answer["answer"]["address"]["value"] == "10.77.0.105"
+    assert answer["notes"][0] == "leases and intents: the running daemon's"
+    intent = told(farm, "n1")["intent"]
+    assert (intent["boot"], intent["origin"], intent["since_s"]) == ("once", "pxeboot node", 9.0)
+    refused = told(farm, "n2")["intent"]
+    assert (refused["origin"], refused["where"]["line"]) == ("the farm's file", 15)
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    path = tmp_path / "boot.pcap"
+    sent = [recorded("D-OVMF-PXE"), recorded("D-EDK2-HTTP", STRANGER), recorded("D-IPCONFIG", STRANGER)]
+    wrpcap(
+        str(path),
+        [
+            Ether(dst="ff:ff:ff:ff:ff:ff")
+            / IP(src="0.0.0.0", dst="255.255.255.255")
+            / UDP(sport=68, dport=67)
+            / Raw(message.encode())
+            for message in sent
+        ],
+    )
+    return path
+
+
+def test_each_request_of_a_capture_is_explained(farm: Path, capture: Path) -> None:
+    code, out, _ = run(farm, "--pcap", str(capture))
+    assert code == 0
+    assert "boot.pcap: 3 frames, 3 requests explained" in out
+    assert "frame 1: DHCPDISCOVER of n1 (52:54:00:12:34:56); we would send" in out
+    assert "in the capture: nobody answered it" in out
+    requests = json.loads(run(farm, "--pcap", str(capture), "--json")[1])["requests"]
+    assert [request["frame"] for request in requests] == [1, 2, 3]
+    assert [request["ours"]["model"] for request in requests] == ["EDK2 PXE", "EDK2 HTTP boot", "DHCP client"]
+
+
+def test_a_capture_is_narrowed_to_one_machine(farm: Path, capture: Path) -> None:
+    requests = json.loads(run(farm, "n1", "--pcap", str(capture), "--json")[1])["requests"]
+    assert [request["ours"]["machine"] for request in requests] == ["n1"]
+    code, out, _ = run(farm, "n2", "--pcap", str(capture))
+    assert code == 1
+    assert "0 requests explained" in out
+
+
+def test_the_example_farm_is_explained_without_a_gap() -> None:
+    example = Path(__file__).parent.parent.parent / "docs/farm.example.yaml"
+    answer = told(example, "m1c29")["answer"]
+    assert all(row["why"] for row in (*answer["fields"], *answer["options"], *answer["not_sent"]))
