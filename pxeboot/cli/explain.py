@@ -142,6 +142,8 @@ def command(
     if node is not None:
         uuid, client_id, circuit_id, remote_id = _own(node, mac, uuid, client_id, circuit_id, remote_id, giaddr)
     sender = Sender(mac, Kind(kind), known_arch, uuid, client_id, giaddr or IPv4Address(0), circuit_id, remote_id)
+    if uuid is None and sender.kind is not Kind.PLAIN and planned.by_uuid and node is None:
+        notes.append("its UUID is made up, and machines are known by theirs here: --uuid says the real one")
     at = ours(mac, sender.giaddr)
     if at is None:
         raise click.UsageError("which network is it on? give --interface, --server-address or --giaddr")
