@@ -10,9 +10,9 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
-	shellcheck procps cpio dash systemd
-# Other people's servers, which ours is measured against; perfdhcp is in kea-admin. dnsmasq-base has no service.
-BENCH_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base
+	shellcheck procps cpio dash systemd strace faketime
+# Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
+PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base
 
 .PHONY: help demo test lint unit net boot image bench-start bench-dhcp clean
 
@@ -38,18 +38,18 @@ unit: $(BIN)/pxeboot .build/test-packages
 	@echo "== unit tests"
 	@$(BIN)/pytest -q tests/unit
 
-net: $(BIN)/pxeboot .build/test-packages
+net: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 	@echo "== real clients against the real servers"
 	@$(BIN)/pytest tests/net
 
-boot: $(BIN)/pxeboot .build/node-image .build/test-packages
+boot: $(BIN)/pxeboot .build/node-image .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
 	@$(BIN)/pytest -v tests/boot
 
 bench-start: $(BIN)/pxeboot
 	@$(BIN)/python -m bench.start
 
-bench-dhcp: $(BIN)/pxeboot .build/bench-packages
+bench-dhcp: $(BIN)/pxeboot .build/peer-packages
 	@$(BIN)/python -m bench.dhcp
 
 image: .build/node-image
@@ -70,12 +70,12 @@ $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
 
 # Nothing may start on this host: Kea's package would start its server now (hence policy-rc.d) and at each boot.
 POLICY := /usr/sbin/policy-rc.d
-.build/bench-packages: Makefile
+.build/peer-packages: Makefile
 	@if { command -v kea-dhcp4 && command -v perfdhcp && command -v dnsmasq; } >/dev/null; then :; else \
 		if [ ! -e $(POLICY) ]; then \
 			trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod 755 $(POLICY); \
 		fi; \
-		deploy/apt-install $(BENCH_PACKAGES) && \
+		deploy/apt-install $(PEER_PACKAGES) && \
 			{ ! command -v systemctl >/dev/null || systemctl disable --quiet kea-dhcp4-server; }; \
 	fi
 	@mkdir -p .build && touch $@
