@@ -98,7 +98,8 @@ def command(
 ) -> None:
     """Show the DHCP answer that a machine would get, field by field, and where each comes from.
 
-    Nothing is sent, and no lease is given. Exit status: 0 if it boots, 1 if it does not, with what to change.
+    Nothing is sent, and no lease is given. Exit status: 0 if it boots, 1 if it does not, with what to change; of
+    a capture, 0 if every machine in it boots by one of its requests.
     """
     from dhcp.engine import Server
     from dhcp.plan import plan
@@ -116,10 +117,11 @@ def command(
     farm, marks = _loaded(configuration)
     known = _known(farm)
     planned = plan(farm)
-    desk = Desk(Server(planned, known.leases, known.now_s), farm, marks, known.intents)
+    here = _here(farm, interface)
+    own = frozenset(address.ip for address in here)
+    desk = Desk(Server(planned, known.leases, known.now_s), farm, marks, known.intents, own)
     mac, node, note = _machine(farm, machine) if machine is not None else (None, None, None)
     notes = [*([note] if note else []), *known.said]
-    here = _here(farm, interface)
 
     def ours(mac: bytes, giaddr: IPv4Address) -> Ours | None:
         from pxeboot.explain.whereabouts import our_address
@@ -253,7 +255,8 @@ def _explain_capture(
         click.echo(json.dumps({"notes": notes, "requests": [compared_json(one) for one in compared]}, indent=2))
     else:
         _show_capture(compared, notes)
-    sys.exit(0 if compared and all(one.explanation.boots for one in compared) else 1)
+    asked = {one.captured.message.chaddr for one in compared}
+    sys.exit(0 if asked and asked == {one.captured.message.chaddr for one in compared if one.explanation.boots} else 1)
 
 
 def _show_capture(compared: "Sequence[Compared]", notes: list[str]) -> None:
@@ -281,14 +284,15 @@ def _loaded(path: Path) -> "tuple[Farm, Marks]":
     """Return the farm and its lines; say what is wrong with it and exit with status 1."""
     from config.load import ConfigErrors, load
     from config.marks import Marks
+    from config.yamltree import NotReadable
 
     try:
         farm = load(path)
         return farm, Marks(str(path), path.read_bytes().decode("utf-8-sig"))
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
-    except OSError as error:
-        click.echo(f"pxeboot explain: {path} cannot be read: {error.strerror}", err=True)
+    except (OSError, UnicodeDecodeError, NotReadable) as error:  # it was changed after it was found right
+        click.echo(f"pxeboot explain: {path} cannot be read again: {error}", err=True)
     sys.exit(1)
 
 

@@ -4,12 +4,13 @@ Nothing is stored, and nothing is sent: the server is one that is made for this.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from config.events import Stage
 from config.marks import Marks, Where
 from config.model import Farm
+from config.yamltree import Place
 from dhcp import boot, quirks
 from dhcp.actions import Action, Happened, Probe
 from dhcp.engine import Server
@@ -108,11 +109,20 @@ class Desk:
     marks: Marks
     intents: Mapping[str, Intent]
     """What was said at run time, by machine name."""
+    own: frozenset[IPv4Address] = frozenset()
+    """Addresses of ours, which nobody gets, besides the one that a packet comes in at."""
+    places: Mapping[str, Place] = field(init=False, repr=False)
+    """Where the configuration lists each machine, by name."""
+
+    def __post_init__(self) -> None:
+        pools = enumerate(self.farm.pools)
+        listed = {node.name: ("pools", p, "nodes", n) for p, pool in pools for n, node in enumerate(pool.nodes)}
+        object.__setattr__(self, "places", listed)
 
     def explain(self, message: Message, arrival: Arrival, now: float) -> Explanation:
         """Return what becomes of a packet; `now` is as for `Server.receive`."""
         server = self.server
-        server.own_addresses({arrival.address})
+        server.own_addresses(self.own | {arrival.address})
         request = understand(message, arrival, server.plan)
         before = None if isinstance(request, Ignored) else Before.of(server.leases, request, now)
         actions, probed = _flat(server.receive(message, arrival, now))
@@ -128,7 +138,8 @@ class Desk:
         at = message.ciaddr
         if send is not None and send.message.yiaddr != NO_ADDRESS:
             at = send.message.yiaddr
-        ground = Ground(self.farm, self.marks, server.plan, request, told(request, server.plan, at))
+        place = self.places.get(request.host.name, ()) if request.host else ()
+        ground = Ground(self.farm, self.marks, server.plan, request, told(request, server.plan, at), place)
         matched = self._quirks(message, request.mac, request)
         network = self._network(ground)
         if send is None:

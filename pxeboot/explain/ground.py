@@ -49,18 +49,8 @@ class Ground:
     request: Request
     what: Told
     """What the client is told at its address."""
-
-    @property
-    def node_place(self) -> Place:
-        """Where the configuration lists the machine; () if it does not."""
-        host = self.request.host
-        if host is None:
-            return ()
-        for p, pool in enumerate(self.farm.pools):
-            for n, node in enumerate(pool.nodes):
-                if node.name == host.name:
-                    return ("pools", p, "nodes", n)
-        return ()
+    node_place: Place
+    """Where the configuration lists the machine; () if it does not."""
 
     @property
     def node(self) -> Node | None:

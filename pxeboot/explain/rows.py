@@ -1,6 +1,6 @@
 """An answer field by field: each with its value, its size, and where it comes from. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from config.dhcp import INFINITE_S
@@ -79,10 +79,12 @@ def fields(ground: Ground, send: Send, packed: Packed, address: Source) -> tuple
         "sname": _text(message.sname, "sname", used, refused if is_nak else _sname_source(ground, message)),
         "file": _text(message.file, "file", used, refused if is_nak else _file_source(ground, message, boot_source)),
     }
-    return tuple(
-        Row(name, None, value, _FIELD_SIZES[name], source, raw=_raw(message, name))
-        for name, (value, source) in values.items()
-    )
+    out, at = [], 0
+    for name, size in _FIELD_SIZES.items():
+        value, source = values[name]
+        out.append(Row(name, None, value, size, source, raw=packed.data[at : at + size]))
+        at += size
+    return tuple(out)
 
 
 def sent_options(ground: Ground, send: Send, packed: Packed) -> tuple[Row, ...]:
@@ -291,11 +293,6 @@ def _text(value: bytes, field: str, used: int, source: Source) -> tuple[str, Sou
     if used & {"file": 1, "sname": 2}[field]:
         return "options", Source("options that had no room elsewhere lie here (option 52)")
     return (repr(value.decode("utf-8", "backslashreplace")) if value else "", source)
-
-
-def _raw(message: Message, name: str) -> bytes:
-    values: Mapping[str, bytes] = {"sname": message.sname, "file": message.file, "chaddr": message.chaddr}
-    return values.get(name, b"")
 
 
 def _type_of(message: Message) -> MessageType | None:
