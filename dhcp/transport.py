@@ -80,6 +80,14 @@ class Service:
         self._own: frozenset[IPv4Address] = frozenset()
         self._arrivals: dict[tuple[int, bytes, tuple[str, int]], Arrival | None] = {}
 
+    @property
+    def counts(self) -> Counter[str]:
+        """What was dropped, what could not be sent, and what was offered without a probe, by its name."""
+        counts = Counter({f"dropped: {why}": count for why, count in self.dropped.items()})
+        counts.update({f"not sent: {error}": count for error, count in self._sender.failed.items()})
+        counts.update({"offered without a probe": self._prober.unprobed})
+        return counts
+
     def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:
         """Serve with these `addresses` of the interface, primary one first, from now on; with none, ignore all.
 

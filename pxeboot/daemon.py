@@ -26,6 +26,7 @@ from config.content import OpenFile
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot import systemd
+from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
@@ -261,9 +262,10 @@ async def serve(
 ) -> None:
     """Run all servers until we are told to stop."""
     others = dhcp.others.Others(daemon.ours())
+    fast = dhcp.fast.FastPath(daemon.dhcp)
     parts = Parts(
         engine=daemon.dhcp,
-        fast=dhcp.fast.FastPath(daemon.dhcp),
+        fast=fast,
         others=others,
         leases=leases,
         lookup=daemon.tree.lookup,
@@ -281,7 +283,12 @@ async def serve(
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
 
-    routes = [*others_api.routes(others), *leases_api.routes(daemon.dhcp, leases), *daemon.nodes.routes]
+    routes = [
+        *others_api.routes(others),
+        *leases_api.routes(daemon.dhcp, leases),
+        *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
+        *daemon.nodes.routes,
+    ]
     about = daemon.nodes.about
     async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(serving.run(ready), name="interfaces")

@@ -9,6 +9,7 @@ later, on an interface that came back, it is an error in the log, and tried agai
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -112,6 +113,11 @@ class Group:
         """Go on with other addresses of the interface; `own` are all of this machine."""
         self._dhcp.follow(addresses, own)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """What DHCP counts on this interface."""
+        return self._dhcp.counts
+
     def _chosen(self, message: dhcp.wire.Message, interface: str, now: float) -> None:
         """A machine takes another server's offer."""
         text = self._parts.others.chosen(message, interface, now)
@@ -168,6 +174,10 @@ class Serving:
     def waits(self) -> Mapping[str, str]:
         """What is not served yet, and what it lacks."""
         return self._waits
+
+    def counts(self) -> Counter[str]:
+        """What the sockets of all interfaces dropped, could not send, and offered without a probe, by its name."""
+        return sum((group.counts for group in self._groups.values()), Counter[str]())
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until cancelled. `ready` is called once everything that can be served is."""

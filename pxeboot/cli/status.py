@@ -126,6 +126,18 @@ def other_servers(others: list[dict[str, Any]], now: float) -> list[Any]:
     ]
 
 
+def troubles(dhcp: dict[str, Any]) -> list[Any]:
+    """Return a red line for each thing that keeps DHCP from serving: the disk, an interface, a full pool."""
+    from rich.text import Text
+
+    lines = [f"interface {name} is not served: {lacks}" for name, lacks in dhcp["waits"].items()]
+    if dhcp["cannot_store"]:
+        lines.append(f"no leases are given, because they cannot be stored: {dhcp['cannot_store']}")
+    full = [pool for pool in dhcp["pools"] if pool["used"] >= pool["size"]]
+    lines += [f"the pool {pool['first']}-{pool['last']} has no address left" for pool in full]
+    return [Text(line, style="bold red") for line in lines]
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("--control", type=click.Path(path_type=Path), default=CONTROL, show_default=True,
@@ -141,7 +153,7 @@ def command(name: str | None, control: Path, as_json: bool, watch: bool, report:
     if as_json:
         whole = ask(control, path)
         if not name:
-            whole |= ask(control, "/v1/others")
+            whole |= ask(control, "/v1/others") | {"dhcp": ask(control, "/v1/dhcp")}
         click.echo(json.dumps(whole, indent=2))
         return
     if report:
@@ -154,7 +166,8 @@ def command(name: str | None, control: Path, as_json: bool, watch: bool, report:
         answer, now = ask(control, path), time.time()
         if name:
             return timeline(answer)
-        return Group(table(answer["machines"], now), *other_servers(ask(control, "/v1/others")["others"], now))
+        others = other_servers(ask(control, "/v1/others")["others"], now)
+        return Group(table(answer["machines"], now), *troubles(ask(control, "/v1/dhcp")), *others)
 
     console = Console()
     if not watch:

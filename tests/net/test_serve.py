@@ -248,6 +248,13 @@ def test_status_shows_who_is_booting_and_how_far(running: Running) -> None:
     assert status_json(control, "m1")["boots"]
 
 
+def test_status_tells_how_dhcp_is(running: Running) -> None:
+    told = status_json(running.prepared.control)["dhcp"]
+    assert (told["serves"], told["waits"], told["cannot_store"]) == (["eth1"], {}, None)
+    assert all(0 <= pool["used"] <= pool["size"] for pool in told["pools"])
+    assert {"answered_the_short_way", "not_answered", "transport"} <= told.keys()
+
+
 def test_status_says_what_is_wrong(running: Running, tmp_path: Path) -> None:
     control = running.prepared.control
     for argv in (["nobody"], ["no body"], ["../x"], ["--json", "nobody"]):
