@@ -102,7 +102,7 @@ def test_a_big_endian_pcapng_and_its_own_time_are_read() -> None:
 
     frame = bytes(ethernet(udp(DISCOVER)))
     section = block(0x0A0D0D0A, struct.pack(">IHHq", 0x1A2B3C4D, 1, 0, -1))
-    options = struct.pack(">HHB3x", 9, 1, 3)  # milliseconds
+    options = struct.pack(">HH3sxHHB3x", 2, 3, b"lan", 9, 1, 3)  # its name, and milliseconds
     interface = block(1, struct.pack(">HHI", 1, 0, 65535) + options)
     packet = block(6, struct.pack(">IIIII", 0, 0, 5000, len(frame), len(frame)) + frame)
     simple = block(3, struct.pack(">I", len(frame)) + frame)

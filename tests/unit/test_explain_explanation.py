@@ -449,6 +449,17 @@ def test_a_proxied_network_without_a_boot_file_says_what_to_set(desk: Desk) -> N
     assert one.problem.advice == "set dhcp.architectures.uefi-riscv64.boot_file"
 
 
+def test_ipxe_passes_over_a_line_that_is_ipxe_again(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text(TEXT.replace('ipxe: {boot_file: "http://10.77.0.1/boot.ipxe"}', "uefi-x64: {boot_file: ipxe.efi}"))
+    rom = explain(at_desk(path), sender())
+    assert (row(rom, "file").value, line(rom, "file")) == ("'ipxe.efi'", 29)
+    one = explain(at_desk(path), sender(kind=Kind.IPXE))
+    assert (row(one, "file").value, line(one, "file")) == ("'grub/x86_64-efi/core.efi'", None)
+    assert row(one, "file").source.why == "our own GRUB for UEFI x64, as iPXE is not given iPXE again"
+    assert overrode(one, "file") == [29]
+
+
 def test_who_is_sent_to_4011_is_followed_there(desk: Desk) -> None:
     one = explain(desk, sender("02:40:11:00:00:01"))
     assert "UDP 4011" in one.steps[-1].what
