@@ -208,10 +208,12 @@ class Desk:
         )
 
     def _intent(self, ground: Ground, name: str, answer: Answer) -> ToldIntent | None:
-        """Return what a machine that gets a boot file is to do with it."""
+        """Return what a machine is to do with its boot file; None if it gets none, and nothing was said."""
         file = answer.send.message.file or answer.send.message.options.get(Option.BOOTFILE_NAME, b"").rstrip(b"\0")
         node = ground.node
         intent = self.intents.get(name) or Intent(Boot(node.boot) if node else Boot.NETBOOT)
+        if not file and intent.boot is Boot.NETBOOT:
+            return None
         where = self.marks.of((*ground.node_place, "boot")) if intent.origin is Origin.FARM and node else None
         return ToldIntent(intent, where, _follows(ground, intent, file.decode("utf-8", "replace")))
 

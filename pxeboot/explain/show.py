@@ -133,7 +133,7 @@ def _block(name: str, steps: Sequence[Step], who: str) -> Table:
 def _table(answer: Answer) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
     table.add_column("field or option", overflow="fold", max_width=30)
-    table.add_column("value", overflow="fold", max_width=25)
+    table.add_column("value", overflow="fold", max_width=26)
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("from", overflow="fold", ratio=1)
     quiet = [row for row in answer.fields if row.name in _QUIET]
@@ -150,7 +150,7 @@ def _table(answer: Answer) -> Table:
 def _unsent(rows: Sequence[Row]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, expand=True)
     table.add_column("option", overflow="fold", max_width=30)
-    table.add_column("value", overflow="fold", max_width=25)
+    table.add_column("value", overflow="fold", max_width=26)
     table.add_column("why", overflow="fold", ratio=1)
     for row in rows:
         table.add_row(

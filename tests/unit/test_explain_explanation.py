@@ -559,6 +559,13 @@ def test_an_intent_is_not_promised_for_a_boot_file_that_is_not_ours(desk: Desk) 
     assert "is not our GRUB" in one.intent.follows
 
 
+def test_an_intent_is_told_to_who_gets_no_boot_file_if_it_is_a_special_one(desk: Desk) -> None:
+    refused, ordinary = (explain(desk, sender(mac, "uefi-riscv64")) for mac in (N2, N1))
+    assert refused.intent is not None
+    assert refused.intent.follows == "no boot file that could heed it"
+    assert ordinary.intent is None
+
+
 def test_what_has_no_room_is_told(farm_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "farm.yaml"
     extra = ", ".join(f"{code}: {{text: {'x' * 200}}}" for code in (230, 231, 232))
