@@ -5,6 +5,8 @@ import errno
 import logging
 import socket
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from dhcp.actions import Datagram
@@ -64,6 +66,10 @@ class Sender:
             to = datagram.destination.address
             self._complain("send", "dhcp could not send to %s: %s", "everybody" if to == EVERYBODY else to, error)
 
+    def early(self, datagram: Datagram, own: IPv4Address) -> "Early":
+        """Return what sends an answer from another thread."""
+        return Early(self._put, datagram, own)
+
     def _later(self, delay_s: float, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> bool:
         """Send after `delay_s`; False if too many wait already."""
         if len(self._waiting) >= MOST_WAITING:
@@ -93,3 +99,24 @@ class Sender:
             value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
             control = self._control[own] = [(socket.IPPROTO_IP, IP_PKTINFO, value)]
         return control
+
+
+class Early:
+    """An answer that the thread which stored its lease sends by itself.
+
+    When one machine asks at a time, to wake the loop for it would take longer than all else that the loop does.
+    """
+
+    __slots__ = ("_arguments", "_put", "sent")
+
+    def __init__(self, put: Callable[[Datagram, IPv4Address], None], datagram: Datagram, own: IPv4Address) -> None:
+        self.sent = False
+        """If it was not, it is to be sent as any other."""
+        self._put = put
+        self._arguments = (datagram, own)
+
+    def __call__(self) -> None:
+        """Send it. What fails is tried again on the loop, and complained of there."""
+        with suppress(OSError):
+            self._put(*self._arguments)
+            self.sent = True

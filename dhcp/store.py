@@ -38,6 +38,8 @@ _AT_ONCE = 128
 
 Then = Callable[[BaseException | None], None]
 """Called on the loop when a lease is on disk, or with the error that kept it off."""
+Early = Callable[[], None]
+"""Called in the thread when a lease is on disk, if nothing else is under way; it raises nothing and is quick."""
 
 
 class StoreBusy(OSError):
@@ -50,6 +52,7 @@ class _Entry:
 
     line: bytes
     then: list[Then]
+    early: Early | None = None
 
 
 _Entries = dict[int, _Entry]
@@ -57,8 +60,16 @@ _Entries = dict[int, _Entry]
 
 
 @dataclass(slots=True)
+class _Batch:
+    """What the thread is to do: put these lines on disk."""
+
+    lines: dict[int, bytes]
+    early: Early | None
+
+
+@dataclass(slots=True)
 class _Replacement:
-    """What the thread is to do: make these leases the only ones. (A batch is just its lines.)"""
+    """What the thread is to do: make these leases the only ones."""
 
     leases: tuple[Lease, ...]
     then: list[Then]
@@ -72,7 +83,7 @@ class LeaseStore:
     def __init__(self, journal: Journal, clock: SteadyClock) -> None:
         self.clock = clock
         self._journal = journal
-        self._jobs: SimpleQueue[dict[int, bytes] | _Replacement | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Batch | _Replacement | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: _Entries = {}
@@ -114,8 +125,11 @@ class LeaseStore:
             return f"the disk of {self._journal.path} has not answered for {waited_s:.0f} s"
         return None
 
-    def put(self, lease: Lease, then: Then) -> None:
-        """Have `lease` on disk and call `then`, at once if it is there already. Only on a running loop."""
+    def put(self, lease: Lease, then: Then, early: Early | None = None) -> None:
+        """Have `lease` on disk and call `then`, at once if it is there already. Only on a running loop.
+
+        `early` may be called before it, and need not be.
+        """
         address, line = int(lease.address), encode(lease)
         waiting, writing = self._waiting.get(address), self._writing.get(address)
         if waiting is None and writing is None and self._journal.holds(address, line):
@@ -127,7 +141,7 @@ class LeaseStore:
         if waiting is None and writing is not None and writing.line == line:
             waiting = writing
         elif waiting is None:
-            waiting = self._waiting[address] = _Entry(line, [])
+            waiting = self._waiting[address] = _Entry(line, [], early)
         else:
             waiting.line = line  # only the newest record of an address matters
         if self._error is not None and time.monotonic() < self._retry_at:
@@ -136,6 +150,11 @@ class LeaseStore:
         self._count += 1
         waiting.then.append(then)
         self._soon()
+
+    def flush(self) -> None:
+        """Begin to write what was put, since nothing more is to come at once."""
+        if self._due:
+            self._write()
 
     def replace(self, leases: tuple[Lease, ...]) -> Future[None]:
         """Make these the only records on disk, what was put before included; who waits for that is told then."""
@@ -167,7 +186,11 @@ class LeaseStore:
             return
         self._writing, self._waiting = self._waiting, {}
         self._began = time.monotonic()
-        self._jobs.put({address: entry.line for address, entry in self._writing.items()})
+        early = None
+        if len(self._writing) == 1:
+            [entry] = self._writing.values()
+            early = entry.early if len(entry.then) == 1 else None
+        self._jobs.put(_Batch({address: entry.line for address, entry in self._writing.items()}, early))
 
     def _written(self, error: BaseException | None) -> None:
         done, self._writing, self._began = self._writing, {}, None
@@ -236,7 +259,9 @@ class LeaseStore:
                 if isinstance(job, _Replacement):
                     self._journal.replace(job.leases)
                 else:
-                    self._journal.write(job)
+                    self._journal.write(job.lines)
+                    if job.early is not None:
+                        job.early()
             except BaseException as failed:
                 error = failed
             if isinstance(job, _Replacement):

@@ -21,8 +21,8 @@ from dhcp.place import own_address, source_of
 from dhcp.probes import Prober
 from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
-from dhcp.sending import Sender
-from dhcp.sockets import IP_PKTINFO, CannotServe, Sockets, open_sockets
+from dhcp.sending import Early, Sender
+from dhcp.sockets import CannotServe, Sockets, open_sockets
 from dhcp.store import LeaseStore
 
 __all__ = ["CannotServe", "Fast", "Service", "Sockets", "open_sockets", "serve"]
@@ -32,6 +32,8 @@ log = logging.getLogger("dhcp")
 _DRAIN = 64
 """Messages taken from a socket before other servers get their turn."""
 _LARGEST = 4096
+_CONTROL = 64
+"""Room for what the kernel says of a datagram: where it was sent to (ip(7), IP_PKTINFO)."""
 _HOUSEKEEPING_S = 5.0
 _CLOCK_WAS_SET_S = 30.0
 _REST_S = 0.5
@@ -76,7 +78,6 @@ class Service:
         self._sender = Sender(sockets, self._complain)
         self._prober = Prober(sockets)
         self._closed = False
-        self._buffer = bytearray(_LARGEST)
         self._own: frozenset[IPv4Address] = frozenset()
         self._arrivals: dict[tuple[int, bytes, tuple[str, int]], Arrival | None] = {}
 
@@ -118,13 +119,12 @@ class Service:
 
     def _drain(self, sock: socket.socket, port: int) -> None:
         """Answer the messages that have arrived, up to `_DRAIN` of them."""
-        now = self._store.clock()
-        buffer, into, failures = self._buffer, [self._buffer], 0
+        now, failures = self._store.clock(), 0
         for _ in range(_DRAIN):
             try:
-                size, control, flags, source = sock.recvmsg_into(into, 64)
+                data, control, flags, source = sock.recvmsg(_LARGEST, _CONTROL)
             except BlockingIOError:
-                return
+                break
             except OSError as error:  # the interface went away, or an ICMP error came back
                 self.dropped["error"] += 1
                 self._complain("receive", "dhcp cannot receive on %s: %s", self._sockets.interface, error)
@@ -134,9 +134,10 @@ class Service:
                 if flags & socket.MSG_TRUNC:
                     self.dropped["too long"] += 1
                 else:
-                    self._receive(bytes(buffer[:size]), control, source, port, now)
+                    self._receive(data, control, source, port, now)
             except Exception:  # a bug of ours must not stop the machines of others
                 log.exception("dhcp failed on a message from %s", source[0])
+        self._store.flush()
         if failures == _DRAIN:
             self._loop.remove_reader(sock)
             self._loop.call_later(_REST_S, self._resume, sock, port)
@@ -161,11 +162,8 @@ class Service:
         self, data: bytes, control: list[tuple[int, int, bytes]], source: tuple[str, int], port: int, now: float
     ) -> None:
         """Answer one datagram."""
-        destination = b""
-        for level, kind, value in control:
-            if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-                destination = value[8:12]
-        key = (port, destination, source)
+        info = control[0][2] if control else b""  # IP_PKTINFO is all that the sockets ask for
+        key = (port, info[8:12], source)
         try:
             arrival = self._arrivals[key]
         except KeyError:
@@ -242,7 +240,10 @@ class Service:
                 case Datagram():
                     self._sender.put(action, own)
                 case Store(lease):
-                    self._store.put(lease, partial(self._stored, lease, actions[i + 1 :], own))
+                    rest, early = actions[i + 1 :], None
+                    if rest and isinstance(rest[0], Datagram):
+                        early = self._sender.early(rest[0], own)
+                    self._store.put(lease, partial(self._stored, lease, rest, own, early), early)
                     return
                 case Probe(address, then, request):
                     if request.relayed:  # it is not on our link
@@ -259,13 +260,18 @@ class Service:
                         log.debug("dhcp does not answer %s: %s (%s)", mac, detail, reason)
 
     def _stored(
-        self, lease: Lease, rest: Sequence[Action | Datagram], own: IPv4Address, error: BaseException | None
+        self,
+        lease: Lease,
+        rest: Sequence[Action | Datagram],
+        own: IPv4Address,
+        early: Early | None,
+        error: BaseException | None,
     ) -> None:
         if error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
         elif not self._closed:
             try:
-                self._carry_out(rest, own)
+                self._carry_out(rest[1:] if early is not None and early.sent else rest, own)
             except Exception:
                 log.exception("dhcp failed after storing the lease of %s", lease.address)
 

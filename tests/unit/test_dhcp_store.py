@@ -344,3 +344,39 @@ def test_what_was_put_last_is_on_disk_when_it_was_closed(tmp_path: Path) -> None
     on_a_loop(LeaseStore.open(tmp_path / "leases"), test)
     assert reopened(tmp_path / "leases") == {lease(1)}
     assert sorted(os.listdir(tmp_path)) == ["leases", "leases.lock"]
+
+
+def test_the_thread_tells_early_of_a_lease_that_is_alone_and_on_disk(leases: LeaseStore, disk: SlowDisk) -> None:
+    said: list[tuple[str, set[Lease], str]] = []
+
+    def told(what: str) -> Callable[..., None]:
+        return lambda *_: said.append((what, on(disk), threading.current_thread().name))
+
+    async def test(leases: LeaseStore) -> None:
+        leases.put(lease(1), told("then"), told("early"))
+        leases.flush()
+        await eventually(lambda: len(said) == 2)
+        for n in (2, 3):  # together: a wake-up for all of them is cheaper than one each
+            leases.put(lease(n), told("then"), told("early"))
+        await eventually(lambda: len(said) == 4)
+
+    on_a_loop(leases, test)
+    loop = threading.current_thread().name
+    assert [(what, thread) for what, _, thread in said] == [
+        ("early", "leases"), ("then", loop), ("then", loop), ("then", loop)
+    ]  # fmt: skip
+    assert said[0][1] == {lease(1)}
+
+
+def test_nobody_is_told_early_of_a_lease_that_the_disk_lost(leases: LeaseStore, disk: SlowDisk) -> None:
+    early: list[bool] = []
+    answers: list[Answer] = []
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("sync", errno.EIO)
+        leases.put(lease(1), answers.append, lambda: early.append(True))
+        await eventually(lambda: bool(answers))
+
+    on_a_loop(leases, test)
+    assert isinstance(answers[0], OSError)
+    assert not early
