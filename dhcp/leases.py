@@ -69,6 +69,7 @@ class Lease:
 class _Offer:
     client: str
     until: float
+    address: IPv4Address
 
 
 class Leases:
@@ -138,9 +139,9 @@ class Leases:
     def offered(self, client: str, now: float) -> IPv4Address | None:
         """Return the address that is on offer to `client`."""
         address = self._offered_to.get(client)
-        if address is None or self._offers[address].until <= now:
+        if address is None or (offer := self._offers[address]).until <= now:
             return None
-        return IPv4Address(address)
+        return offer.address
 
     def choose(
         self,
@@ -156,12 +157,14 @@ class Leases:
         nobody ever had; one whose lease is over. `own` are our addresses, given to nobody.
         """
         candidates: list[IPv4Address] = []
-        if (current := self.bound_to(client, pools, now)) is not None:
+        offered = self.offered(client, now)
+        if client in self._of_client and (current := self.bound_to(client, pools, now)) is not None:
             candidates.append(current.address)
-        if (offered := self.offered(client, now)) is not None:
+        if offered is not None:
             candidates.append(offered)
-        before = [self._records[address] for address in self._of_client.get(client, ())]
-        candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
+        if client in self._of_client:
+            before = [self._records[address] for address in self._of_client[client]]
+            candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
         if len(self._offers) >= MOST_OFFERS:
             self.expire(now)
         has_room = len(self._offers) < MOST_OFFERS or offered is not None
@@ -172,16 +175,19 @@ class Leases:
                 return address
         if not has_room:
             return None
-        found = (self._search(client, pool, own, now) for pool in pools)
-        return next((address for address in found if address is not None), None)
+        for pool in pools:
+            if (found := self._search(client, pool, own, now)) is not None:
+                return found
+        return None
 
     def offer(self, client: str, address: IPv4Address, now: float) -> None:
         """Keep `address` for `client` for `offer_hold_s`; an earlier offer to it ends."""
         self.withdraw(client)
-        if (lapsed := self._offers.pop(int(address), None)) is not None:  # to somebody who did not come in time
+        number = int(address)
+        if (lapsed := self._offers.pop(number, None)) is not None:  # to somebody who did not come in time
             del self._offered_to[lapsed.client]
-        self._offers[int(address)] = _Offer(client, now + self.offer_hold_s)
-        self._offered_to[client] = int(address)
+        self._offers[number] = _Offer(client, now + self.offer_hold_s, address)
+        self._offered_to[client] = number
 
     def withdraw(self, client: str) -> None:
         """End the offer to `client`, if there is one: it chose another server, or has its lease."""

@@ -7,12 +7,13 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from dhcp.actions import Datagram
 from dhcp.complaints import Complaints
 from dhcp.frame import udp_packet
-from dhcp.replies import EVERYBODY, Send
+from dhcp.replies import EVERYBODY, Destination, Send
 from dhcp.request import SERVER_PORT
 from dhcp.sockets import IP_PKTINFO, PKTINFO, Sockets
 
@@ -36,7 +37,7 @@ class Sender:
         self._complain = complain
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.TimerHandle] = set()
-        self._control: dict[IPv4Address, list[tuple[int, int, bytes]]] = {}
+        self._before: _Way | None = None
 
     def close(self) -> None:
         """Drop the answers that wait."""
@@ -91,14 +92,25 @@ class Sender:
             self._sockets.packets.sendto(packet, link)
             return
         sock = self._sockets.udp if datagram.source_port == SERVER_PORT else self._sockets.boot
-        sock.sendmsg([datagram.data], self._from(own), 0, (str(to.address), to.port))
+        way = self._before
+        if way is None or way.to is not to or way.own is not own:
+            way = self._before = self._way(to, own)
+        sock.sendmsg([datagram.data], way.control, 0, way.address)
 
-    def _from(self, own: IPv4Address) -> list[tuple[int, int, bytes]]:
-        """The ancillary data that makes a datagram leave from our address `own`, by this interface."""
-        if (control := self._control.get(own)) is None:
-            value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
-            control = self._control[own] = [(socket.IPPROTO_IP, IP_PKTINFO, value)]
-        return control
+    def _way(self, to: Destination, own: IPv4Address) -> "_Way":
+        """How a datagram leaves from our address `own`, by this interface."""
+        value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
+        return _Way(to, own, [(socket.IPPROTO_IP, IP_PKTINFO, value)], (str(to.address), to.port))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What a socket is told. It is kept for the next datagram, which mostly goes to the same relay."""
+
+    to: Destination
+    own: IPv4Address
+    control: list[tuple[int, int, bytes]]
+    address: tuple[str, int]
 
 
 class Early:
