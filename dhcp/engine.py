@@ -57,7 +57,7 @@ class Server:
 
     def __init__(self, plan: Plan, records: Iterable[Lease], now: float) -> None:
         self.plan = plan
-        self.leases = Leases(records, now, plan.longest_lease_s, plan.offer_hold_s, plan.quarantine_s)
+        self.leases = Leases(records, now, plan.longest_promise_s, plan.offer_hold_s, plan.quarantine_s)
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
         self._own: frozenset[IPv4Address] = frozenset()

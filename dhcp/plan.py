@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from config.model import DhcpOptions, Farm, Limits, Node, Subnet
 from dhcp import boot
-from dhcp.layers import Layer, option_bytes, seconds
+from dhcp.layers import LEASE_TIME, Layer, option_bytes, seconds
 from dhcp.options import Option
 
 
@@ -107,6 +107,18 @@ class Plan:
     quarantine_s: int
     server_address: IPv4Address | None
     http_port: int
+
+    @property
+    def longest_promise_s(self) -> int:
+        """The longest lease that any place of the configuration gives."""
+        layers = [*self.architectures.values()]
+        for network in self.networks:
+            layers += (*network.layers, *network.unknown_tags)
+            layers += (layer for pool in network.pools for layer in pool.layers)
+        for host in self.by_address.values():
+            layers += (*host.tags, host.own)
+        said = (layer.options.get(LEASE_TIME) for layer in layers)
+        return max(self.longest_lease_s, self.lease_s, *(int.from_bytes(value, "big") for value in said if value))
 
     def network_of(self, address: IPv4Address) -> Network | None:
         """Return the smallest network that `address` lies in."""
