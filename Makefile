@@ -14,12 +14,12 @@ TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libn
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base
 
-.PHONY: help demo test lint unit net boot image bench-start bench-dhcp clean
+.PHONY: help demo test lint unit net boot image bench-start bench-dhcp fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
-	@echo "make lint | unit | net | boot | bench-start | bench-dhcp"
+	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -51,6 +51,12 @@ bench-start: $(BIN)/pxeboot
 
 bench-dhcp: $(BIN)/pxeboot .build/peer-packages
 	@$(BIN)/python -m bench.dhcp
+
+# FUZZ_S is how long, in seconds. What fails is printed and left in .build/fuzz.
+FUZZ_S ?= 180
+fuzz: $(BIN)/pxeboot
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.fuzz_dhcp $(FUZZ_S)
 
 image: .build/node-image
 
