@@ -134,15 +134,14 @@ class FastPath:
                 break
         else:
             found = layout_of(data)
-            if found is None:
+            if found is None or self._is_odd(data[found.uuid]):
                 return None
             layout, key = found, (found.fixed(data), found.sizes, tags)
             if key not in place.templates:
                 return self._learn(place, layout, key, data, now)
             self._remember(len(data), layout)
         template = place.templates[key]
-        uuid = data[layout.uuid]
-        if template is None or (uuid and (uuid[0] or uuid.startswith(self._odd_ids))):
+        if template is None or self._is_odd(data[layout.uuid]):
             return None
         if known is not None:
             host = known.host
@@ -207,6 +206,10 @@ class FastPath:
             detail = f"{address}{detail}" if stage is Stage.ADDRESS else detail
             actions.append(Happened(mac, stage, detail, part_of_boot))
         return actions
+
+    def _is_odd(self, uuid: bytes) -> bool:
+        """Whether an option 97 is not as the others: of another type, or one that a quirk looks at."""
+        return bool(uuid) and (uuid[0] != 0 or uuid.startswith(self._odd_ids))
 
     def _machine(self, chaddr: bytes) -> _Known | None:
         """Return the machine that has this MAC, and remember it; one that has none is not remembered."""

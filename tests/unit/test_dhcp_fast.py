@@ -149,6 +149,13 @@ def test_an_odd_uuid_comes_back_only_as_the_engine_says(odd: bytes) -> None:
         boots(twins, KNOWN, n, options={60: b"PXEClient:Arch:00000", 93: b"\0\0", 97: uuid})
 
 
+@pytest.mark.parametrize("odd", [b"\1" + bytes(16), b"\0RPi4" + bytes(12)])
+def test_nothing_is_learnt_from_an_odd_uuid(odd: bytes) -> None:
+    twins = Twins(rich_farm())
+    for n, uuid in enumerate((odd, b"\0" + bytes(range(16)), odd, bytes(17))):
+        boots(twins, KNOWN, n, options={60: b"PXEClient:Arch:00000", 93: b"\0\0", 97: uuid})
+
+
 def first(answers: list[object]) -> bytes:
     """The first answer that is sent."""
     return next(answer[0] for answer in answers if isinstance(answer, tuple) and isinstance(answer[0], bytes))
