@@ -5,6 +5,7 @@ If one server fails, all stop, and whoever started us starts us afresh.
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import re
@@ -278,6 +279,9 @@ async def serve(
     serving = Serving(farm.server, parts, sockets, daemon.has_addresses)
 
     def ready() -> None:
+        # What is there now stays. To look through it for garbage, again and again, takes 50 ms for 2,000 machines.
+        gc.collect()
+        gc.freeze()
         nodes = sum(len(pool.nodes) for pool in farm.pools)
         where = ", ".join(serving.served) or "no interface yet"
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pxeboot import logs
+
 
 @click.command()
 @click.option("-c", "--config", "configuration", type=click.Path(path_type=Path), help="The farm's file.")
@@ -31,9 +33,7 @@ def command(
         raise click.UsageError("give either --config FILE, or --interface and --image")
     if configuration is None and image is None:
         raise click.UsageError("--interface needs --image; or give --config FILE")
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
-    )
+    logs.begin(logging.DEBUG if verbose else logging.INFO)
     import asyncio
 
     from config.interfaces import NoInterface
