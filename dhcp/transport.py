@@ -39,6 +39,8 @@ _CLOCK_WAS_SET_S = 30.0
 _REST_S = 0.5
 """How long a socket that only fails is left alone."""
 _MOST_ARRIVALS = 4096
+_MOST_ANNOUNCED = 5000
+"""Addresses given that are logged in a minute, each once: one machine that asks in a loop must not fill a disk."""
 
 _LOUD = frozenset({Reason.POOL_EMPTY, Reason.NO_NETWORK, Reason.TOO_MANY_DECLINED, Reason.TOO_MANY})
 """Reasons that a person should hear of; the others are met every day."""
@@ -75,6 +77,7 @@ class Service:
         self._chosen = chosen
         self._loop = asyncio.get_running_loop()
         self._complain = Complaints(log, self._loop.time)
+        self._announce = partial(Complaints(log, self._loop.time, _MOST_ANNOUNCED), level=logging.INFO)
         self._sender = Sender(sockets, self._complain)
         self._prober = Prober(sockets)
         self._closed = False
@@ -284,7 +287,7 @@ class Service:
         mac, detail = happened.mac, happened.detail
         match happened.stage:
             case Stage.ADDRESS:
-                log.info("dhcp %s has %s", mac, detail)
+                self._announce(f"{mac} {detail}", "dhcp %s has %s", mac, detail)
             case Stage.FAILED:
                 self._complain(f"failed {mac}", "dhcp %s: %s", mac, detail)
             case _:
