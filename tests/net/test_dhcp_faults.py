@@ -1,0 +1,180 @@
+"""What goes wrong around a DHCP server: clocks, losses, a second server, a flood while a machine boots.
+
+Kills, failing disks and a running server whose clock jumps by years: `test_dhcp_storage`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from dhcp import journal
+from dhcp.leases import Lease, State
+from tests.support.dhcp_clients import FARM, KNOWN, STRANGER
+from tests.support.segment import Host, Segment, requires
+
+pytestmark = pytest.mark.net
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+DAY_S = 86400
+PATIENCE_S = 20.0
+UDHCPC = ("busybox", "udhcpc", "-f", "-n", "-q", "-t", "10", "-T", "1", "-i", "eth0", "-s", "/bin/true")
+
+FLOOD = """\
+import os, socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+head = bytes.fromhex("0101060000000bad00008000") + bytes(16)
+tail = bytes(202) + bytes.fromhex("63825363350101ff")
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for _ in range(50):
+        sock.sendto(head + b"\\2" + os.urandom(5) + tail, ("255.255.255.255", 67))
+    time.sleep(0.005)
+"""
+
+
+class Serving:
+    """`tests.support.serve_dhcp` in the segment's server, with a clock of its own if `offset` is given."""
+
+    def __init__(self, segment: Segment, folder: Path) -> None:
+        self.host = segment.server
+        self.log, self.leases, self.offset = folder / "log", folder / "leases", folder / "offset"
+        self._farm = folder / "farm.json"
+        self._farm.write_text(json.dumps(FARM))
+
+    def start(self, offset: str | None = None) -> "subprocess.Popen[str]":
+        """Start, and wait until it serves."""
+        env = dict(os.environ)
+        if offset is not None:
+            self.offset.write_text(offset)
+            env |= {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self.offset), "FAKETIME_NO_CACHE": "1"}
+            env |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        with self.log.open("w") as log:
+            process = self.host.popen(*self.argv(), stdout=log, stderr=subprocess.STDOUT, env=env)
+        self.until(lambda: "dhcp serves" in self.log.read_text())
+        return process
+
+    def argv(self) -> list[str]:
+        """The command."""
+        return [sys.executable, "-m", "tests.support.serve_dhcp", "eth1", str(self._farm), str(self.leases)]
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+
+    def lease_of(self, mac: str) -> Lease:
+        """The record of a machine in the file."""
+        found = journal.read(self.leases.read_bytes(), self.leases)
+        [lease] = [lease for lease in found.leases if lease.mac == mac and lease.state is State.BOUND]
+        return lease
+
+
+@pytest.fixture
+def serving(segment: Segment, tmp_path: Path) -> Iterator[Serving]:
+    serving = Serving(segment, tmp_path)
+    yield serving
+    assert "Traceback" not in serving.log.read_text()
+
+
+def udhcpc(host: Host) -> IPv4Address:
+    """The address that busybox udhcpc obtains."""
+    done = host.run(*UDHCPC, check=False, timeout=40)
+    found = re.search(r"lease of ([0-9.]+) obtained", done.stdout + done.stderr)
+    assert found, done.stdout + done.stderr
+    return IPv4Address(found[1])
+
+
+JUMPS = [
+    pytest.param("+1d", DAY_S, id="a-day-forward"),
+    pytest.param("-1d", -DAY_S, id="a-day-back"),
+    pytest.param("+3650d", 3650 * DAY_S, id="ten-years-forward"),
+    pytest.param("@1970-01-02 00:00:00", None, id="1970"),
+]
+
+
+@requires("busybox")
+@pytest.mark.skipif(not Path(FAKETIME).exists() and not os.environ.get("CI"), reason="needs faketime")
+@pytest.mark.parametrize(("offset", "by_s"), JUMPS)
+def test_leases_move_with_a_clock_that_jumps(
+    segment: Segment, serving: Serving, offset: str, by_s: int | None
+) -> None:
+    serving.start("+0")
+    client = segment.host(mac=STRANGER)
+    held = udhcpc(client)
+    before = serving.lease_of(STRANGER).expires
+    began = time.time()
+    serving.offset.write_text(offset)
+    serving.until(lambda: "the wall clock was set by" in serving.log.read_text())
+    serving.until(lambda: abs(serving.lease_of(STRANGER).expires - before) > DAY_S / 2)
+    moved = serving.lease_of(STRANGER).expires
+    if by_s is not None:
+        assert moved - before == pytest.approx(by_s, abs=5)
+    else:
+        assert DAY_S < moved < 2 * DAY_S + time.time() - began + 60, "a day and the lease since 1970"
+    assert udhcpc(segment.host()) != held, "it is still its own"
+    assert udhcpc(client) == held
+
+
+@requires("busybox", "nft")
+def test_an_exchange_takes_ten_seconds_at_most_while_every_fifth_packet_is_lost(
+    segment: Segment, serving: Serving
+) -> None:
+    serving.start()
+    hosts = [segment.host(mac=f"02:00:00:00:03:0{n}") for n in range(4)] + [segment.host(mac=KNOWN)]
+    segment.lose(20, 67, 68, every=5)
+    began = time.monotonic()
+    clients = [host.popen(*UDHCPC, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for host in hosts]
+    took = {}
+    said = {}
+    while len(took) < len(clients) and time.monotonic() < began + 30:
+        for n, process in enumerate(clients):
+            if n not in took and process.poll() is not None:
+                took[n] = time.monotonic() - began
+        time.sleep(0.05)
+    for n, process in enumerate(clients):
+        said[n] = process.communicate(timeout=5)[0]
+        assert "obtained" in said[n], said[n]
+    assert max(took.values()) < 10
+    addresses = {found[1] for text in said.values() if (found := re.search(r"lease of ([0-9.]+) obtained", text))}
+    assert len(addresses) == len(hosts)
+    assert segment.lost() > 0
+
+
+def test_a_second_server_on_one_lease_file_is_refused_and_the_first_goes_on(
+    segment: Segment, serving: Serving
+) -> None:
+    first = serving.start()
+    other = segment.client.run(*[word.replace("eth1", "lo") for word in serving.argv()], check=False)
+    assert other.returncode
+    code = (
+        f"from pathlib import Path; from dhcp.store import LeaseStore; LeaseStore.open(Path({str(serving.leases)!r}))"
+    )
+    other = segment.client.run(sys.executable, "-c", code, check=False)
+    assert "another process keeps its leases here" in other.stderr
+    assert first.poll() is None
+    assert str(udhcpc(segment.host(mac=KNOWN))) == "10.77.0.10"
+
+
+@requires("busybox")
+def test_a_machine_boots_while_the_interface_is_flooded(segment: Segment, serving: Serving) -> None:
+    serving.start()
+    flood = segment.client.popen(sys.executable, "-c", FLOOD, "12")
+    time.sleep(1)
+    began = time.monotonic()
+    assert str(udhcpc(segment.host(mac=KNOWN))) == "10.77.0.10"
+    assert time.monotonic() - began < 10
+    assert flood.poll() is None, "it went on all the while"
+    flood.kill()
+    flood.wait()
