@@ -136,8 +136,8 @@ def test_an_exchange_takes_ten_seconds_at_most_while_every_fifth_packet_is_lost(
     segment.lose(20, 67, 68, every=5)
     began = time.monotonic()
     clients = [host.popen(*UDHCPC, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for host in hosts]
-    took = {}
-    said = {}
+    took: dict[int, float] = {}
+    said: dict[int, str] = {}
     while len(took) < len(clients) and time.monotonic() < began + 30:
         for n, process in enumerate(clients):
             if n not in took and process.poll() is not None:
