@@ -23,6 +23,21 @@ sleep 60
 reboot
 """
 
+FIRST = """\
+# made by pxeboot
+regexp --set=1:a --set=2:b --set=3:c --set=4:d --set=5:e --set=6:f '^(..):(..):(..):(..):(..):(..)$' "$net_default_mac"
+for try in 1 2 3 4 5 6; do
+  if source (http,{http})/grub/$grub_cpu-$grub_platform/fs.lst; then
+    set prefix=(http,{http})/grub
+    source $prefix/grub.cfg-01-$a-$b-$c-$d-$e-$f
+    source $prefix/grub.cfg
+  fi
+  echo "pxeboot: {http} does not answer. This machine asks again in 5 seconds."
+  sleep 5
+done
+reboot
+"""
+
 LOCAL = """\
 echo "pxeboot: {name} goes on with its own disk: its boot intent is local ({whence})"
 insmod chain
@@ -146,16 +161,15 @@ reboot
     )
 
 
-def by_card(machine: Machine) -> str:
-    """Return what comes first for a machine that did not say by which of its cards it boots: GRUB knows.
+def first(http: str) -> str:
+    """Return what GRUB reads first of all, out of its own image: go on from our HTTP server `http`, as for `boot`.
 
-    Only a GRUB that came by TFTP asks for its card's file by itself (`grub.cfg-01-MAC`).
+    It asks for the file of its card, as GRUB does by itself over TFTP only. Both files end in a boot or a restart, so
+    what follows them is for a server that is being restarted; without it, GRUB would wait at its prompt for ever. The
+    machine restarts in the end, since our address may be another one by now. Whether we are there is tried with one
+    file, which is empty: GRUB takes two minutes to give up on a connection, and to set `prefix` has it fetch four.
     """
-    others = [mac for mac in machine.macs if mac != machine.mac]
-    return "".join(
-        f'if [ "$net_default_mac" = {mac} ]; then source $prefix/grub.cfg-01-{mac.replace(":", "-")}; fi\n'
-        for mac in others
-    )
+    return FIRST.format(http=http)
 
 
 def local(name: str, http: str, whence: str) -> str:

@@ -1,15 +1,17 @@
 """GRUB's network images for BIOS and UEFI, made from Debian's GRUB packages.
 
-An image goes on from the server that its prefix names. GRUB would otherwise ask the one whose DHCPACK the firmware
-kept: beside somebody else's DHCP server, that one has nothing for it, and what our proxyDHCP offer said GRUB never
-sees. So each address that we are reached at has images of its own, made when a machine first asks for one there.
+GRUB goes on from the server whose DHCPACK the firmware kept. Beside somebody else's DHCP server, that one has nothing
+for it, and what our proxyDHCP offer said GRUB never sees. So each address that we are reached at has images of its
+own, made when a machine first asks for one there: they hold a script that goes on from that address.
 """
 
+import io
 import logging
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +20,7 @@ from pathlib import Path
 from threading import Lock
 
 from config.durable import replace_file
+from pxeboot.bootfiles import grubcfg
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,14 @@ class Kind:
     format: str
     """What grub-mkimage calls it."""
     modules: str
-    """Those that drive the card, which GRUB cannot do without."""
+    """Those that are put into it, beside `BUILT_IN`: the card's driver, and what it takes to read its own script."""
 
+
+SCRIPTED = "memdisk tar regexp configfile"
 
 IMAGES: Mapping[str, Kind] = {
-    f"{FOLDER}/i386-pc/core.0": Kind("i386-pc", "i386-pc-pxe", "pxe tftp"),
-    f"{FOLDER}/x86_64-efi/core.efi": Kind("x86_64-efi", "x86_64-efi", "efinet tftp"),
+    f"{FOLDER}/i386-pc/core.0": Kind("i386-pc", "i386-pc-pxe", f"pxe {SCRIPTED}"),
+    f"{FOLDER}/x86_64-efi/core.efi": Kind("x86_64-efi", "x86_64-efi", f"efinet {SCRIPTED}"),
 }
 """The name of an image in the served tree → how it is made."""
 
@@ -129,8 +134,10 @@ class Images:
     def _make(self, kind: Kind, http: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=WORK, dir=self._served) as work:
             image = Path(work) / path.name
+            disk = Path(work) / "script.tar"
+            disk.write_bytes(_tar(f"{FOLDER}/grub.cfg", grubcfg.first(http).encode()))
             argv = ["grub-mkimage", f"--format={kind.format}", f"--directory={GRUB_LIBRARY / kind.platform}"]
-            argv += [f"--prefix=(http,{http})/{FOLDER}", f"--output={image}"]
+            argv += [f"--memdisk={disk}", f"--prefix=(memdisk)/{FOLDER}", f"--output={image}"]  # in this order
             status, said = _run([*argv, *kind.modules.split(), *BUILT_IN.split()], lambda: False)
             if status != 0:
                 raise LoaderError(f"grub-mkimage failed: {said.strip().splitlines()[-1:]}")
@@ -138,9 +145,19 @@ class Images:
             replace_file(path, image.read_bytes(), mode=0o644)
 
 
+def _tar(name: str, data: bytes) -> bytes:
+    """Return an archive with one file."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return made.getvalue()
+
+
 def made_from() -> str:
     """Return what images made now are made from: the modules in them, and the GRUB that is installed."""
-    lines = [BUILT_IN, *(f"{name}: {kind.modules}" for name, kind in IMAGES.items())]
+    lines = [BUILT_IN, *(f"{name}: {kind.modules}" for name, kind in IMAGES.items()), repr(grubcfg.first(""))]
     for platform in PLATFORMS:
         for name in ("kernel.img", "moddep.lst"):
             path = GRUB_LIBRARY / platform / name

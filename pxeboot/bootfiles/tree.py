@@ -215,8 +215,7 @@ class Tree:
             failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
-        told = grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once)
-        return made(last, (told if card else grubcfg.by_card(machine) + told).encode())
+        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
 
     def _http(self, client: IPv4Address) -> str:
         """Return our HTTP server as GRUB writes it, HOST or HOST:PORT."""

@@ -2,13 +2,13 @@
 4011, through a relay, by iPXE.
 
 Each ends where the kernel is on its way, or prints its first line: what follows is the same for all of them, and is in
-`test_boot`. A UEFI machine takes some 15 s, a BIOS machine 30 s, since iPXE waits 16 s for an IPv6 router.
+`test_boot`. A UEFI machine takes 15 to 30 s, a BIOS machine 30 s, since iPXE waits 16 s for an IPv6 router.
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -48,9 +48,11 @@ BINL = {
 }
 
 
-def started(segment: Segment, folder: Path, ip: str = "10.77.0.29", **of_dhcp: Any) -> Lab:
+def started(
+    segment: Segment, folder: Path, ip: str = "10.77.0.29", macs: Sequence[str] = (MAC,), **of_dhcp: Any
+) -> Lab:
     """Return a farm of one machine, whose daemon runs; `of_dhcp` replaces keys of its `dhcp`."""
-    listed = {"name": NAME, "macs": [MAC], "ip": ip}
+    listed = {"name": NAME, "macs": list(macs), "ip": ip}
     made = farm(folder, [{"name": "workers", "image": "node", "nodes": [listed]}])
     lab = Lab(segment, folder, made | {"dhcp": made["dhcp"] | of_dhcp})
     lab.start_daemon()
@@ -106,10 +108,11 @@ class Recorded:
 
 
 @contextmanager
-def somebody_elses_dhcp(segment: Segment, folder: Path) -> Iterator[None]:
-    """Serve addresses, and nothing to boot, on the segment."""
+def somebody_elses_dhcp(segment: Segment, folder: Path, *more: str) -> Iterator[None]:
+    """Serve addresses, and nothing to boot unless `more` says so, on the segment."""
     host = segment.host(address=f"{OTHER}/24")
-    with Dnsmasq(host, folder, "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h", f"--dhcp-option=3,{SERVER}"):
+    plain = ("--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h", f"--dhcp-option=3,{SERVER}")
+    with Dnsmasq(host, folder, *plain, *more):
         yield
 
 
@@ -170,6 +173,57 @@ def test_a_uefi_machine_boots_over_http_alone(segment: Segment, folder: Path) ->
     assert {one.message.file for one in answers} == {url}
     assert {one.message.options[Option.BOOTFILE_NAME].rstrip(b"\0") for one in answers} == {url}
     assert all(one.size_bytes <= 1472 for one in answers)
+
+
+DEAF_TO_DHCP = """\
+table netdev deaf {
+  chain in {
+    type filter hook ingress device "eth1" priority 0;
+    udp dport 67 drop
+  }
+}
+"""
+ASTRAY = """\
+table ip astray {
+  chain in {
+    type nat hook prerouting priority dstnat;
+    tcp dport 80 redirect to :8000
+  }
+}
+"""
+
+
+@requires("nft")
+def test_grub_asks_again_until_the_server_knows_what_to_boot(segment: Segment, folder: Path) -> None:
+    """At GRUB's own prompt, it would wait for ever. (Nobody at port 80: the same, but GRUB tries for two minutes.)"""
+    empty = folder / "empty"
+    empty.mkdir()
+    lab = started(segment, folder)
+    segment.server.run("nft", "-f", "-", text_in=ASTRAY)
+    with web_server(segment, empty, folder / "empty.log"):
+        machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
+        machine.power_on()
+        machine.wait_for(f"{SERVER} does not answer. This machine asks again in 5 seconds.", WITHIN_S)
+    assert "menu" not in lab.stages(NAME)
+    segment.server.run("nft", "delete", "table", "ip", "astray")
+    lab.wait_stage(NAME, "kernel", WITHIN_S)
+    machine.power_off()
+
+
+@requires("dnsmasq")
+def test_a_machine_boots_by_its_second_card_when_all_of_dhcp_is_somebody_elses(segment: Segment, folder: Path) -> None:
+    """We hear of no lease: the address says which machine it is, and GRUB which card."""
+    second = "52:54:00:12:34:57"
+    lab = started(segment, folder, macs=[MAC, second])
+    segment.server.run("nft", "-f", "-", text_in=DEAF_TO_DHCP)
+    told = (f"--dhcp-host={second},10.77.0.29", f"--dhcp-boot=grub/x86_64-efi/core.efi,,{SERVER}")
+    with somebody_elses_dhcp(segment, folder, *told):
+        machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC, second], boot_card=1)
+        machine.power_on()
+        console = machine.wait_for("Kernel command line:", WITHIN_S)
+        machine.power_off()
+    assert "BOOTIF=01-52-54-00-12-34-57" in console
+    assert lab.stages(NAME)[:3] == ["loader", "menu", "kernel"]
 
 
 @contextmanager

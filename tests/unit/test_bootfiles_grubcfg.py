@@ -130,6 +130,7 @@ def test_a_machine_that_boots_once_asks_leave_in_place_of_starting() -> None:
         grubcfg.boot(machine(), "http://10.0.0.1", "10.0.0.1", ID, once=True),
         grubcfg.local("m1", "10.0.0.1:8080", "the farm's file"),
         grubcfg.refused("m1", "the farm's file"),
+        grubcfg.first("10.0.0.1:8080"),
     ],
 )
 def test_grub_can_parse_what_a_machine_is_told_by_its_intent(text: str) -> None:

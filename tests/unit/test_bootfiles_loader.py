@@ -24,12 +24,14 @@ IMAGE_SCRIPT = """\
 for option; do
     case $option in
         --output=*) into=${option#*=} ;;
+        --memdisk=*) disk=${option#*=} ;;
         *=*) said="$said ${option#*=}" ;;
         *) said="$said $option" ;;
     esac
 done
 echo image >> {log}
 echo $said > "$into"
+tar -xOf "$disk" grub/grub.cfg >> "$into"
 """
 
 
@@ -156,12 +158,16 @@ def test_each_address_of_ours_has_an_image_that_goes_on_from_there_by_http(grub:
     loader.ensure(grub.served)
     bios, uefi, other = own(grub), own(grub, name="grub/x86_64-efi/core.efi"), own(grub, "10.1.0.1:8080")
     assert (bios, uefi) == ("grub/own/10.0.0.1/i386-pc/core.0", "grub/own/10.0.0.1/x86_64-efi/core.efi")
-    made = {name: (grub.served / name).read_text().split() for name in (bios, uefi, other)}
-    assert made[bios][:3] == ["i386-pc-pxe", str(grub.modules / "i386-pc"), "(http,10.0.0.1)/grub"]
-    assert made[bios][3:] == ["pxe", "tftp", *loader.BUILT_IN.split()]
-    assert made[uefi][:3] == ["x86_64-efi", str(grub.modules / "x86_64-efi"), "(http,10.0.0.1)/grub"]
-    assert made[uefi][3] == "efinet"
-    assert made[other][2] == "(http,10.1.0.1:8080)/grub"
+    made = {name: (grub.served / name).read_text() for name in (bios, uefi, other)}
+    for name, platform, words in (
+        (bios, "i386-pc", ["i386-pc-pxe", "pxe"]),
+        (uefi, "x86_64-efi", ["x86_64-efi", "efinet"]),
+    ):
+        said = made[name].splitlines()[0].split()
+        assert said[:4] == [words[0], str(grub.modules / platform), "(memdisk)/grub", words[1]]
+        assert set(loader.BUILT_IN.split()) <= set(said)
+        assert "set prefix=(http,10.0.0.1)/grub\n" in made[name]
+    assert "set prefix=(http,10.1.0.1:8080)/grub\n" in made[other]
     assert grub.left() == {"grub"}
 
 
@@ -210,7 +216,8 @@ def test_the_real_program_makes_images_of_our_address(tmp_path: Path, name: str)
     assert len(image) > 100_000
     if name.endswith(".efi"):  # the other is compressed
         assert image.startswith(b"MZ")
-        assert b"(http,192.0.2.1:8080)/grub\0" in image
+        assert b"(memdisk)/grub\0" in image
+        assert b"set prefix=(http,192.0.2.1:8080)/grub\n" in image
 
 
 def ended(pid: int) -> bool:

@@ -153,9 +153,7 @@ def test_a_machine_is_given_its_menu_by_the_name_of_its_card(farm: Farmyard) -> 
     text = (farm.read(menu(FIRST)) or b"").decode()
     assert f"(http,10.0.0.1:8080)/{farm.cpio_name(FIRST)}" in text
     assert "pxeboot.server=http://10.0.0.1:8080" in text
-    by_address = (farm.read("grub/grub.cfg") or b"").decode()
-    by_card = f'if [ "$net_default_mac" = {SECOND} ]; then source $prefix/{menu(SECOND).rpartition("/")[2]}; fi\n'
-    assert by_address == by_card + text, "GRUB knows its card where we only know its address"
+    assert farm.read("grub/grub.cfg") == farm.read("grub/grub.cfg-01-52-54-00-00-00-01")
     other = (farm.read(menu(SECOND)) or b"").decode()
     assert f"/{farm.cpio_name(SECOND)}" in other
     assert "BOOTIF=01-52-54-00-00-00-02" in other
