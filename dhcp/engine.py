@@ -20,6 +20,7 @@ from config.dhcp import INFINITE_S
 from config.events import Stage
 from dhcp import options, proxy, replies
 from dhcp.actions import Action, Happened, Probe, Store
+from dhcp.grants import Grants
 from dhcp.leases import NEVER, Lease, Leases
 from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
@@ -44,14 +45,6 @@ class Holder:
     address: IPv4Address
 
 
-@dataclass(slots=True)
-class _Grant:
-    """A static address that a machine was told it has."""
-
-    mac: str
-    expires: int
-
-
 class Server:
     """All that is decided about DHCP. `now` is in seconds since 1970 and must not jump (`dhcp.clock.SteadyClock`)."""
 
@@ -61,7 +54,7 @@ class Server:
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
         self._own: frozenset[IPv4Address] = frozenset()
-        self._granted: dict[IPv4Address, _Grant] = {}
+        self._granted = Grants()
         self._heard = proxy.Heard()
         self._counted = Counted(plan.limits)
 
@@ -71,10 +64,7 @@ class Server:
             self._own |= {received.address}
         request = understand(message, received, self.plan)
         actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
-        for action in actions:
-            if isinstance(action, Ignored):
-                self.counts[action.reason] += 1
-        return actions
+        return self._count(actions)
 
     @property
     def deadline(self) -> float | None:
@@ -99,45 +89,53 @@ class Server:
         """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
         request = probe.request
         declined = self.leases.found_in_use(request.identity, probe.address, now)
-        if declined is None:
-            return []
-        if probe.tries >= MOST_PROBED:
-            return [Store(declined)]
         # The record is stored beside the offer, not before it: nothing is promised by it.
-        return [*self._discover(request, now, probe.tries + 1), Store(declined)]
+        stored: list[Action] = [] if declined is None else [Store(declined)]
+        if probe.tries >= MOST_PROBED:
+            return stored
+        return [*self._count(self._discover(request, now, probe.tries + 1)), *stored]
 
-    def reload(self, plan: Plan) -> None:
+    def _count(self, actions: list[Action]) -> list[Action]:
+        for action in actions:
+            if isinstance(action, Ignored):
+                self.counts[action.reason] += 1
+        return actions
+
+    def reload(self, plan: Plan) -> list[Action]:
         """Take a new configuration. Leases stay; what changed for a machine counts from its next request.
 
-        An address that is no machine's own any more stays that machine's for the time it was promised.
+        An address that is no more the machine's that was told it is its own stays that machine's for as long as it was
+        told; carry out what is returned, so that it does over a restart.
         """
-        for address, grant in list(self._granted.items()):
-            if address not in plan.by_address:
-                del self._granted[address]
-                self.leases.remember(Lease(address, grant.mac, grant.expires))
+        kept = list(self._granted.moved(plan))
+        for lease in kept:
+            self.leases.remember(lease)
         self.plan = plan
         self.leases.offer_hold_s, self.leases.quarantine_s = plan.offer_hold_s, plan.quarantine_s
         self.leases.pools_changed()
         if plan.limits != self._counted.limits:
             self._counted = Counted(plan.limits)
+        return [Store(lease) for lease in kept]
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""
         self.leases.shift(by_s)
-        for grant in self._granted.values():
-            grant.expires += by_s if grant.expires != NEVER else 0
+        self._granted.shift(by_s)
+        self._counted.shift(by_s)
 
     def who(self, address: IPv4Address, now: float) -> Holder | None:
         """Return whose address this is now. A static one is always its machine's, another while its lease lasts."""
         host = self.plan.by_address.get(address)
         lease = self.leases.bound(address, now)
-        mac = lease.mac if lease is not None else self._heard.at(address)
+        network = self.plan.network_of(address)
+        heard = self._heard.at(address) if network is not None and network.proxy else None
+        mac = lease.mac if lease is not None else heard
         if mac is not None and (host is None or mac not in host.macs):
             known = self.plan.by_mac.get(mac)
             return Holder(mac, known.name if known else None, address)
         if host is None:
             return None
-        grant = self._granted.get(address)
+        grant = self._granted.at(address)
         only = host.macs[0] if len(host.macs) == 1 else None
         return Holder(grant.mac if grant else mac or only, host.name, address)
 
@@ -148,7 +146,7 @@ class Server:
             return proxy.answer(request, self.plan, self._heard)
         match request.message_type:
             case None:
-                return self._bootp(request)
+                return self._bootp(request, now)
             case MessageType.DHCPDISCOVER:
                 return self._discover(request, now)
             case MessageType.DHCPREQUEST:
@@ -168,7 +166,8 @@ class Server:
             if not request.pools:
                 detail = _without_address(request)
                 return [*_begins(request, f"; {detail}"), Ignored(request.mac, Reason.NO_ADDRESS, detail)]
-            if request.host is None and (why := self._counted.refuses(request, now)) is not None:
+            why = self._counted.refuses(request, now) if request.host is None and tries == 1 else None
+            if why is not None:
                 return _ignore(request, Reason.TOO_MANY, why)
             address = self.leases.choose(request.identity, request.pools, request.requested, self._own, now)
             if address is None:
@@ -233,8 +232,10 @@ class Server:
     ) -> list[Action]:
         lease_s = self.lease_s(request, address)
         actions: list[Action] = []
-        if address == request.static_address:
-            self.grant_static(address, request.mac, lease_s, now)
+        if request.host is not None and address == request.static_address:
+            self.grant_static(request.host, request.mac, lease_s, now, request.identity)
+        elif (why := self._too_many(request, address, now)) is not None:
+            return _ignore(request, Reason.TOO_MANY, why)
         else:
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
@@ -245,13 +246,21 @@ class Server:
             actions.append(happened)
         return actions
 
-    def _bootp(self, request: Request) -> list[Action]:
+    def _too_many(self, request: Request, address: IPv4Address, now: float) -> str | None:
+        """Why an unlisted client gets no lease that it asks for without having been offered it; None if it does."""
+        record = self.leases.record(address)
+        if request.host is not None or (record is not None and record.client == request.identity):
+            return None
+        return None if self.leases.offered(request.identity, now) else self._counted.refuses(request, now)
+
+    def _bootp(self, request: Request, now: float) -> list[Action]:
         """A BOOTP client has its address for good, so only a machine that we know gets one (RFC 1534)."""
-        address = request.static_address
-        if address is None:
+        address = self._static(request, now)
+        if address is None or request.host is None:
             return _ignore(request, Reason.NO_ADDRESS, "a BOOTP client that is not configured")
         if request.message.ciaddr not in (NO_ADDRESS, address):
             return _ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
+        self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity)
         return [
             replies.grant(request, self.plan, None, address, None),
             *_begins(request),
@@ -291,7 +300,7 @@ class Server:
         if request.chosen_server is not None and not request.is_for_us:
             return _ignore(request, Reason.OTHER_SERVER, f"DHCPRELEASE to {request.chosen_server}")
         if address == request.static_address:
-            self._granted.pop(address, None)
+            self._granted.end(address)
             return []
         released = self.leases.release(request.identity, address, now)
         if released is None:
@@ -310,10 +319,10 @@ class Server:
         lease = self.leases.bound(host.address, now)
         return lease is None or lease.mac in host.macs or lease.mac == mac
 
-    def grant_static(self, address: IPv4Address, mac: str, lease_s: int, now: float) -> None:
-        """Take note that the machine with `mac` was told that its own `address` is its own."""
-        self._granted[address] = _Grant(mac, NEVER if lease_s == INFINITE_S else int(now) + lease_s)
-        self.leases.withdraw(mac)
+    def grant_static(self, host: Host, mac: str, lease_s: int, now: float, identity: str) -> None:
+        """Take note that a machine was told that its own address is its own. `mac` is the card that asked."""
+        self._granted.give(host, mac, identity, lease_s, now)
+        self.leases.withdraw(identity)
 
     def choose_and_offer(
         self, mac: str, pools: Sequence[DynamicPool], wanted: IPv4Address | None, now: float

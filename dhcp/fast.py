@@ -92,6 +92,9 @@ class _Place:
     templates: dict[_Key, _Template | None] = field(default_factory=dict)
 
 
+_NOBODY = bytes(6)
+
+
 class FastPath:
     """Answers what it knows; None: ask the engine."""
 
@@ -116,6 +119,8 @@ class FastPath:
         if self._server.plan is not self._plan:
             self._forget()
         chaddr = data[28:34]
+        if chaddr[:1] and (chaddr[0] & 1 or chaddr == _NOBODY):
+            return None
         known = self._machines.get(chaddr) or self._machine(chaddr)
         if (
             arrival.port != SERVER_PORT
@@ -166,7 +171,7 @@ class FastPath:
             if template.acknowledges:
                 if requested != packed:
                     return None
-                server.grant_static(address, mac, lease_s, now)
+                server.grant_static(known.host, mac, lease_s, now, mac)
         elif template.acknowledges:
             if not requested:
                 return None

@@ -24,6 +24,9 @@ MOST_QUARANTINES_A_MINUTE = 10
 """A client that declines everything must not be able to empty the pool."""
 SOMEBODY = "somebody"
 """The client of an address that was found in use, we do not know by whom."""
+MOST_OF_A_CLIENT = 16
+"""Addresses that are found by who has, or had, them. One that takes and releases a whole pool has more records, and
+must not make each of its messages as dear as them all."""
 MOST_RECORDS = 131072
 """Addresses remembered in all pools together. A pool may be larger; it then counts as empty at this point."""
 MOST_OFFERS = 65536
@@ -240,13 +243,14 @@ class Leases:
     def found_in_use(self, client: str, address: IPv4Address, now: float) -> Lease | None:
         """Put `address` in quarantine because somebody answered for it, and return the record.
 
-        None after `MOST_QUARANTINES_A_MINUTE`; it is then given to nobody but `client` for as long as an offer.
+        None after `MOST_QUARANTINES_A_MINUTE`; it then rests for as long as an offer.
         """
+        self.withdraw(client)
         recent = self._quarantined
         if len(recent) == recent.maxlen and recent[0] > now - 60:
+            self.offer(f"{SOMEBODY} at {address}", address, now)
             return None
         recent.append(now)
-        self.withdraw(client)
         return self._quarantine(SOMEBODY, address, now)
 
     def _quarantine(self, client: str, address: IPv4Address, now: float) -> Lease:
@@ -260,7 +264,10 @@ class Leases:
         if before is not None and before.client != lease.client:
             self._forget_owner(before)
         self._records[address] = lease
-        self._of_client.setdefault(lease.client, set()).add(address)
+        addresses = self._of_client.setdefault(lease.client, set())
+        addresses.add(address)
+        if len(addresses) > MOST_OF_A_CLIENT:
+            addresses.discard(min(addresses, key=lambda number: self._records[number].expires))
         for search in self._searches.values():
             search.remember(address, lease.expires)
 
@@ -326,10 +333,10 @@ class Leases:
         return sum(search.steps for search in self._searches.values())
 
     def _forget_owner(self, lease: Lease) -> None:
-        addresses = self._of_client[lease.client]
+        addresses = self._of_client.get(lease.client, set())
         addresses.discard(int(lease.address))
         if not addresses:
-            del self._of_client[lease.client]
+            self._of_client.pop(lease.client, None)
 
 
 def _is_fresh(lease: Lease, lease_s: int, now: float) -> bool:

@@ -29,6 +29,13 @@ class Counted:
         """Whether anything is limited."""
         return self.limits.discovers_per_second is not None or self.limits.clients_per_circuit is not None
 
+    def shift(self, by_s: int) -> None:
+        """Move every time by `by_s`: the wall clock was set."""
+        self._at += by_s
+        for clients in self._circuits.values():
+            for client in clients:
+                clients[client] += by_s
+
     def refuses(self, request: Request, now: float) -> str | None:
         """Return why an unlisted client's DHCPDISCOVER is not answered; None, and it counts, if it is."""
         full = self._circuit_is_full(request, now)

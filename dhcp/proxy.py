@@ -35,14 +35,17 @@ class Heard:
         if len(self._macs) > MOST_HEARD:
             self._macs.popitem(last=False)
 
+    def forget(self, address: IPv4Address) -> None:
+        """Take in that nobody has `address`."""
+        self._macs.pop(address, None)
+
 
 def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
     """Return what to do about a message in a proxied network, or to port 4011 in any."""
     at_4011 = request.arrival.port == BOOT_SERVER_PORT
     ciaddr = request.message.ciaddr
     has = ciaddr if ciaddr != NO_ADDRESS else request.requested
-    if has is not None and request.network.proxy and request.network.is_host(has):
-        heard.learn(has, request.mac)
+    _listen(request, has, heard)
     if not request.client.boots:
         return [Ignored(request.mac, Reason.NO_BOOT, f"{request.client} wants no boot file")]
     match request.message_type:
@@ -66,3 +69,14 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
             return [Happened(request.mac, Stage.ADDRESS, detail)]
         case _:
             return [Ignored(request.mac, Reason.OTHER_SERVER, "addresses are another server's here")]
+
+
+def _listen(request: Request, has: IPv4Address | None, heard: Heard) -> None:
+    """Learn whose address it is from those who take or use one; a DHCPDISCOVER only wishes."""
+    if has is None or not request.network.proxy or not request.network.is_host(has):
+        return
+    match request.message_type:
+        case MessageType.DHCPREQUEST | MessageType.DHCPINFORM:
+            heard.learn(has, request.mac)
+        case MessageType.DHCPRELEASE | MessageType.DHCPDECLINE if heard.at(has) == request.mac:
+            heard.forget(has)

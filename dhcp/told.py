@@ -52,9 +52,10 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
     layers = tuple(_layers(request, plan, network, address))
     settings = overlay(layers)
     routes, routers = settings.get(Option.CLASSLESS_STATIC_ROUTE), settings.get(Option.ROUTER)
-    if routes and routers and not options.has_default_route(routes):
+    router = options.address(routers[:4]) if routers else None
+    if routes and router is not None and not options.has_default_route(routes):
         # A client that takes option 121 ignores option 3 (RFC 3442).
-        default = options.encode_static_routes([(_ANYWHERE, IPv4Address(routers[:4]))])
+        default = options.encode_static_routes([(_ANYWHERE, router)])
         settings[Option.CLASSLESS_STATIC_ROUTE] = routes + default
     server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.near(address)
     file = boot_file(request, plan, network, layers, server)

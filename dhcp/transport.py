@@ -177,6 +177,8 @@ class Service:
         if self._fast is not None and not arrival.nearby:
             done = self._fast(data, arrival, now)
             if done is not None:
+                if self._chosen is not None and done and isinstance(done[0], Ignored):
+                    self._hear(wire.decode(data), done, now)
                 self._carry_out(done, arrival.address)
                 return
         try:
@@ -192,10 +194,14 @@ class Service:
             if arrival is None:
                 return
         actions = self._server.receive(message, arrival, now)
+        self._hear(message, actions, now)
+        self._carry_out(actions, arrival.address)
+
+    def _hear(self, message: wire.Message, actions: Sequence[Action | Datagram], now: float) -> None:
+        """Tell who wants to know that a client chose another server."""
         for action in actions:
             if self._chosen is not None and isinstance(action, Ignored) and action.reason is Reason.OTHER_SERVER:
                 self._chosen(message, self._sockets.interface, now)
-        self._carry_out(actions, arrival.address)
 
     def _arrival(
         self, port: int, destination: bytes, source: tuple[str, int], address: IPv4Address | None = None

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.events import Stage
+from config.model import Farm
 from dhcp import wire
 from dhcp.engine import Action, Happened, Holder, Server, Store
 from dhcp.leases import OFFER_HOLD_S, Lease, State
@@ -19,6 +20,7 @@ from dhcp.request import Arrival, Ignored, Reason
 from dhcp.wire import Message
 from tests.support.dhcp_clients import (
     ARRIVAL,
+    FARM,
     KNOWN,
     OWN_ADDRESS,
     SECOND,
@@ -570,3 +572,30 @@ def test_no_message_stops_the_server(messages: list[Message], unicast: bool) -> 
         assert to == EVERYBODY or not (to.is_multicast or to.is_loopback or to.is_reserved)
     for other in ("02:00:00:00:00:77", KNOWN):
         assert sent(server.receive(discover(other), ARRIVAL, NOW + 10)) is not None
+
+
+def test_a_bootp_client_waits_for_the_stranger_who_leases_its_address() -> None:
+    asked = Server(plan(farm()), [Lease(OWN_ADDRESS, STRANGER, int(NOW) + 1000)], NOW)
+    assert not [action for action in asked.receive(message(None, KNOWN), ARRIVAL, NOW) if isinstance(action, Send)]
+    (sent,) = (a for a in asked.receive(message(None, KNOWN), ARRIVAL, NOW + 1001) if isinstance(a, Send))
+    assert sent.message.yiaddr == OWN_ADDRESS
+    holder = asked.who(OWN_ADDRESS, NOW + 1001)
+    assert holder is not None
+    assert holder.mac == KNOWN, "the card that was told"
+
+
+def test_an_address_that_a_reload_moves_stays_with_who_was_told_it_is_his() -> None:
+    asked = Server(plan(farm()), (), NOW)
+    taken = message(MessageType.DHCPREQUEST, KNOWN, options={50: OWN_ADDRESS.packed, 54: SERVER.packed})
+    asked.receive(taken, ARRIVAL, NOW)
+    nodes = [{"name": "new", "macs": ["52:54:00:00:00:aa"], "ip": str(OWN_ADDRESS)}]
+    other = Farm.model_validate(FARM | {"pools": [FARM["pools"][0] | {"nodes": nodes}]})
+    (store,) = asked.reload(plan(other))
+    assert isinstance(store, Store)
+    assert (store.lease.address, store.lease.mac) == (OWN_ADDRESS, KNOWN)
+    discover = message(MessageType.DHCPDISCOVER, "52:54:00:00:00:aa")
+    (offer, *_) = (a for a in asked.receive(discover, ARRIVAL, NOW + 1) if isinstance(a, Send))
+    assert offer.message.yiaddr != OWN_ADDRESS
+    assert asked.reload(plan(other)) == []
+    renamed = [{"name": "renamed", "macs": [KNOWN], "ip": "10.77.0.11"}]
+    assert asked.reload(plan(Farm.model_validate(FARM | {"pools": [FARM["pools"][0] | {"nodes": renamed}]}))) == []

@@ -156,6 +156,18 @@ def test_nothing_is_learnt_from_an_odd_uuid(odd: bytes) -> None:
         boots(twins, KNOWN, n, options={60: b"PXEClient:Arch:00000", 93: b"\0\0", 97: uuid})
 
 
+@pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "00:00:00:00:00:00"])
+def test_a_mac_that_is_no_machines_is_answered_by_neither(mac: str) -> None:
+    twins = Twins(farm())
+    boots(twins, KNOWN, 1)
+    for n in range(3):
+        boots(twins, f"02:00:00:00:01:{n:02x}", n)
+    for kind in (MessageType.DHCPDISCOVER, MessageType.DHCPREQUEST):
+        options = {55: ASKS} | ({50: ip("10.77.0.9"), 54: SERVER.packed} if kind is MessageType.DHCPREQUEST else {})
+        (action,) = twins.ask(message(kind, mac, options=options).encode(), ARRIVAL, NOW)
+        assert isinstance(action, Ignored)
+
+
 def first(answers: list[object]) -> bytes:
     """The first answer that is sent."""
     return next(answer[0] for answer in answers if isinstance(answer, tuple) and isinstance(answer[0], bytes))

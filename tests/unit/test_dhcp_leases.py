@@ -293,3 +293,27 @@ class TwoMachinesNeverShare(RuleBasedStateMachine):
 
 TwoMachinesNeverShare.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 test_two_machines_never_share_an_address = TwoMachinesNeverShare.TestCase
+
+
+class Counting(DynamicPool):
+    """A pool that counts how often it is asked."""
+
+    asked = 0
+
+    def __contains__(self, address: IPv4Address) -> bool:
+        Counting.asked += 1
+        return super().__contains__(address)
+
+
+def test_who_took_and_released_a_whole_pool_costs_no_more_than_others() -> None:
+    first = int(IPv4Address("10.77.0.1"))
+    known = Leases([], NOW, LEASE_S)
+    for n in range(1000):
+        known.bind(A, IPv4Address(first + n), LEASE_S, NOW)
+        known.release(A, IPv4Address(first + n), NOW + n)
+    pool = Counting(first, first + 1999, frozenset())
+    assert known.choose(A, (pool,), None, (), NOW + 2000) == IPv4Address(first + 999), "the one it had last"
+    assert Counting.asked < 50
+    for n in range(1000):
+        known.bind(B, IPv4Address(first + n), LEASE_S, NOW + 2000)
+    assert known.choose(A, (pool,), None, (), NOW + 2000) not in (None, IPv4Address(first + 999))

@@ -1,14 +1,18 @@
 """dhcp.limits: what unlisted machines may take."""
 
+from ipaddress import IPv4Address
 from typing import Any
 
+import pytest
+
+from dhcp.actions import Store
 from dhcp.engine import Server
 from dhcp.limits import COUNTED_S
 from dhcp.options import MessageType
 from dhcp.plan import plan
 from dhcp.replies import Send
 from dhcp.request import Ignored, Reason
-from tests.support.dhcp_clients import ARRIVAL, KNOWN, message
+from tests.support.dhcp_clients import ARRIVAL, KNOWN, SERVER, message
 from tests.unit.test_dhcp_request import NOW, RELAY, farm_of
 
 
@@ -44,3 +48,34 @@ def test_limits_that_did_not_change_keep_their_count_over_a_reload() -> None:
     assert is_offered(server, "02:00:00:00:00:01")
     server.reload(made)
     assert not is_offered(server, "02:00:00:00:00:02")
+
+
+@pytest.mark.parametrize("limits", [{"clients_per_circuit": 1}, {"discovers_per_second": 1}])
+def test_who_takes_an_address_that_was_not_offered_is_counted(limits: dict[str, int]) -> None:
+    server = Server(plan(farm_of(limits=limits)), (), NOW)
+    got = []
+    for n in range(4):
+        address = IPv4Address(f"10.77.0.{100 + n}").packed
+        how: dict[str, Any] = (
+            {"options": {50: address, 54: SERVER.packed}} if n % 2 else {"ciaddr": IPv4Address(address)}
+        )
+        options = how.pop("options", {}) | {82: b"\1\2p1"}
+        ask = message(MessageType.DHCPREQUEST, f"02:00:00:00:03:0{n}", giaddr=RELAY, options=options, **how)
+        got.append([type(action) for action in server.receive(ask, ARRIVAL, NOW)][0])
+    assert got == [Store, Ignored, Ignored, Ignored]
+
+
+def test_who_renews_what_he_has_is_not_counted_again() -> None:
+    server = Server(plan(farm_of(limits={"discovers_per_second": 1})), (), NOW)
+    server.leases.bind("02:00:00:00:03:00", IPv4Address("10.77.0.100"), 3600, NOW)
+    for _ in range(3):
+        ask = message(MessageType.DHCPREQUEST, "02:00:00:00:03:00", ciaddr=IPv4Address("10.77.0.100"))
+        assert not isinstance(server.receive(ask, ARRIVAL, NOW)[0], Ignored)
+
+
+def test_a_clock_that_is_set_back_leaves_no_port_full() -> None:
+    server = Server(plan(farm_of(limits={"clients_per_circuit": 1})), (), NOW)
+    assert is_offered(server, "02:00:00:00:00:01", port=b"p1")
+    server.shift(-72_000)
+    assert not is_offered(server, "02:00:00:00:00:02", NOW - 72_000, port=b"p1")
+    assert is_offered(server, "02:00:00:00:00:02", NOW - 72_000 + COUNTED_S + 1, port=b"p1")

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 from dhcp.actions import Action, Probe, Store
 from dhcp.engine import MOST_PROBED, Server
-from dhcp.leases import SOMEBODY, State
+from dhcp.leases import MOST_QUARANTINES_A_MINUTE, SOMEBODY, State
 from dhcp.options import MessageType
 from dhcp.plan import plan
 from dhcp.replies import Send
@@ -83,3 +83,24 @@ def test_a_network_where_everything_answers_does_not_empty_the_pool() -> None:
         while actions and isinstance(actions[0], Probe):
             actions = asked.in_use(actions[0], NOW)
     assert sum(lease.state is State.DECLINED for lease in asked.leases) <= 10
+
+
+def test_an_address_seen_in_use_is_not_offered_to_who_asks_again() -> None:
+    asked = server()
+    for n in range(MOST_QUARANTINES_A_MINUTE):
+        asked.leases.found_in_use(f"m{n}", IPv4Address("10.77.0.100") + n, NOW)
+    probe = probe_in(asked.receive(DISCOVER, ARRIVAL, NOW))
+    seen = {probe.address}
+    while (actions := asked.in_use(probe, NOW)) and isinstance(actions[0], Probe):
+        probe = actions[0]
+        assert probe.address not in seen
+        seen.add(probe.address)
+    assert probe_in(asked.receive(DISCOVER, ARRIVAL, NOW + 4)).address not in seen
+
+
+def test_one_question_counts_once_against_a_limit_however_many_addresses_are_in_use() -> None:
+    asked = Server(plan(farm(probe=True, limits={"discovers_per_second": 2})), (), NOW)
+    probe = probe_in(asked.receive(DISCOVER, ARRIVAL, NOW))
+    for _ in range(MOST_PROBED - 1):
+        probe = probe_in(asked.in_use(probe, NOW))
+    assert isinstance(asked.receive(message(MessageType.DHCPDISCOVER, "02:00:00:00:00:98"), ARRIVAL, NOW)[0], Probe)

@@ -155,3 +155,30 @@ def test_a_client_whose_quirk_says_so_is_sent_to_port_4011() -> None:
     assert (offer.message.file, offer.message.siaddr) == (b"", SERVER)
     (ack,) = sent(asked.receive(recorded("D-EDK2-4011", ciaddr=IPv4Address("10.77.0.10")), AT_4011, NOW))
     assert ack.message.file == b"grub/x86_64-efi/core.efi"
+
+
+@pytest.mark.parametrize("kind", [MessageType.DHCPDISCOVER, MessageType.DHCPDECLINE, MessageType.DHCPRELEASE])
+def test_a_wish_or_a_refusal_of_an_address_does_not_make_it_somebodys(kind: MessageType) -> None:
+    asked = server()
+    asked.receive(message(MessageType.DHCPREQUEST, KNOWN, options={50: HERE.packed, 54: OTHER.packed}), ARRIVAL, NOW)
+    for fields in ({"options": {50: HERE.packed, 54: OTHER.packed}}, {"ciaddr": HERE}):
+        asked.receive(message(kind, STRANGER, **fields), ARRIVAL, NOW)
+    assert asked.who(HERE, NOW) == Holder(KNOWN, "n1", HERE)
+
+
+@pytest.mark.parametrize("kind", [MessageType.DHCPDECLINE, MessageType.DHCPRELEASE])
+def test_who_gives_an_address_back_has_it_no_more(kind: MessageType) -> None:
+    asked = server()
+    asked.receive(message(MessageType.DHCPREQUEST, KNOWN, options={50: HERE.packed, 54: OTHER.packed}), ARRIVAL, NOW)
+    asked.receive(message(kind, KNOWN, options={50: HERE.packed, 54: OTHER.packed}), ARRIVAL, NOW)
+    assert asked.who(HERE, NOW) is None
+
+
+def test_what_was_heard_counts_only_where_addresses_are_somebody_elses() -> None:
+    asked = server()
+    own = IPv4Address("10.77.0.10")
+    asked.receive(message(MessageType.DHCPREQUEST, STRANGER, ciaddr=own), ARRIVAL, NOW)
+    asked.reload(server(proxy=False).plan)
+    holder = asked.who(own, NOW)
+    assert holder is not None
+    assert holder.node_name == "n1"

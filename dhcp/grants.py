@@ -1,0 +1,57 @@
+"""Which machine was told, until when, that its own address is its own. Pure.
+
+A static address is a function of the configuration and needs no record, but for this: who asks from it is the card
+that was told last, and a reload that gives it to another machine must not take it from one that still uses it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from config.dhcp import INFINITE_S
+from dhcp.leases import NEVER, Lease
+from dhcp.plan import Host, Plan
+
+
+@dataclass(slots=True)
+class Grant:
+    """A static address that a machine was told it has."""
+
+    host: Host
+    mac: str
+    """The card that asked for it."""
+    identity: str
+    expires: int
+
+
+class Grants:
+    """All of them, by address."""
+
+    def __init__(self) -> None:
+        self._grants: dict[IPv4Address, Grant] = {}
+
+    def at(self, address: IPv4Address) -> Grant | None:
+        """Return who was told last that `address` is his."""
+        return self._grants.get(address)
+
+    def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float) -> None:
+        """Take note that a machine was told that its address is its own."""
+        expires = NEVER if lease_s == INFINITE_S else int(now) + lease_s
+        self._grants[host.address] = Grant(host, mac, identity, expires)
+
+    def end(self, address: IPv4Address) -> None:
+        """Take note that the machine needs its address no more."""
+        self._grants.pop(address, None)
+
+    def moved(self, plan: Plan) -> Iterator[Lease]:
+        """Yield, as a lease, each address that is another machine's in the new `plan`, or nobody's, and forget it."""
+        for address, grant in list(self._grants.items()):
+            owner = plan.by_address.get(address)
+            if owner is None or (owner.name != grant.host.name and grant.mac not in owner.macs):
+                del self._grants[address]
+                yield Lease(address, grant.identity, grant.expires, mac=grant.mac)
+
+    def shift(self, by_s: int) -> None:
+        """Move every time by `by_s`."""
+        for grant in self._grants.values():
+            grant.expires += by_s if grant.expires != NEVER else 0
