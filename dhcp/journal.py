@@ -173,6 +173,7 @@ class Journal:
             lines[int(lease.address)] = encode(lease)
             if not len(lines) % _BREATH:
                 time.sleep(0.0001)
+        self._close_file()  # first: `holds` is asked meanwhile, and none of these lines is on disk yet
         self._lines, self._leases = lines, None
         self._rewrite(lines)
 

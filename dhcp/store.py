@@ -53,6 +53,7 @@ class _Entry:
     line: bytes
     then: list[Then]
     early: Early | None = None
+    """Of the only one who waits, for this very line."""
 
 
 _Entries = dict[int, _Entry]
@@ -89,7 +90,9 @@ class LeaseStore:
         self._waiting: _Entries = {}
         self._writing: _Entries = {}
         self._began: float | None = None
-        """When the disk was asked for what it has not answered yet."""
+        """When the thread was given the batch that is under way, which may be an empty one; None if there is none."""
+        self._superseded = False
+        """Whether the records were replaced since that batch began."""
         self._due = False
         self._answers: deque[tuple[Then, BaseException | None]] = deque()
         self._count = 0
@@ -141,13 +144,14 @@ class LeaseStore:
         if waiting is None and writing is not None and writing.line == line:
             waiting = writing
         elif waiting is None:
-            waiting = self._waiting[address] = _Entry(line, [], early)
+            waiting = self._waiting[address] = _Entry(line, [])
         else:
-            waiting.line = line  # only the newest record of an address matters
+            waiting.line, waiting.early = line, None  # only the newest record of an address matters
         if self._error is not None and time.monotonic() < self._retry_at:
             then(self._error)
             return
         self._count += 1
+        waiting.early = None if waiting.then else early
         waiting.then.append(then)
         self._soon()
 
@@ -159,7 +163,7 @@ class LeaseStore:
     def replace(self, leases: tuple[Lease, ...]) -> Future[None]:
         """Make these the only records on disk, what was put before included; who waits for that is told then."""
         thens = [then for entry in self._waiting.values() for then in entry.then]
-        self._waiting = {}
+        self._waiting, self._superseded = {}, True
         with suppress(RuntimeError):  # there is no loop yet
             self._loop = asyncio.get_running_loop()
         replacement = _Replacement(leases, thens)
@@ -174,7 +178,7 @@ class LeaseStore:
 
     def _soon(self) -> None:
         """Write when the messages that have arrived together are all answered, so that they share one sync."""
-        if not self._due and not self._writing:
+        if not self._due and self._began is None:
             self._due = True
             self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._write)
@@ -182,14 +186,14 @@ class LeaseStore:
     def _write(self) -> None:
         """Begin the next batch, unless one is under way."""
         self._due = False
-        if self._writing or not (self._waiting or self._error):
+        if self._began is not None or not (self._waiting or self._error):
             return
         self._writing, self._waiting = self._waiting, {}
-        self._began = time.monotonic()
+        self._began, self._superseded = time.monotonic(), False
         early = None
         if len(self._writing) == 1:
             [entry] = self._writing.values()
-            early = entry.early if len(entry.then) == 1 else None
+            early = entry.early
         self._jobs.put(_Batch({address: entry.line for address, entry in self._writing.items()}, early))
 
     def _written(self, error: BaseException | None) -> None:
@@ -197,7 +201,8 @@ class LeaseStore:
         thens = [then for entry in done.values() for then in entry.then]
         self._count -= len(thens)
         self._judge(error)
-        if error is not None:  # on the loop it is a lease; so it should become one on disk, though nobody was told
+        if error is not None and not self._superseded:
+            # On the loop it is a lease; so it should become one on disk, though nobody was told.
             for address, entry in done.items():
                 self._waiting.setdefault(address, _Entry(entry.line, []))
         self._answer(thens, error)

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import get_args
@@ -224,6 +225,29 @@ def test_the_file_stays_small_however_often_leases_are_renewed(
     book.close()
     assert reopened(book.path)[0] == {lease(n % 3, 1_790_000_000 + n) for n in (5997, 5998, 5999)}
     assert sorted(os.listdir(tmp_path)) == ["leases", "leases.lock"]
+
+
+class ClosingDisk(CrashDisk):
+    """Tells when a file is closed, which lets go of the interpreter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing: Callable[[], None] = lambda: None
+
+    def close(self, fd: int) -> None:
+        self.closing()
+        super().close(fd)
+
+
+def test_no_line_counts_as_stored_while_all_are_being_replaced(tmp_path: Path) -> None:
+    """The loop asks at any moment, and acknowledges at once what is said to be on disk."""
+    disk = ClosingDisk()
+    book = Journal(tmp_path / "leases", disk)
+    said: list[bool] = []
+    disk.closing = lambda: said.append(book.holds(int(lease(1).address), journal.encode(lease(1))))
+    book.replace([lease(1)])
+    assert said == [False]
+    assert book.holds(int(lease(1).address), journal.encode(lease(1)))
 
 
 def test_a_file_that_somebody_removed_is_written_anew(tmp_path: Path) -> None:

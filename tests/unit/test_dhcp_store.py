@@ -51,6 +51,11 @@ async def eventually(holds: Callable[[], bool]) -> None:
     pytest.fail("it never did")
 
 
+def let_pass(time_s: float) -> None:
+    """Keep the loop from doing anything for so long."""
+    time.sleep(time_s)
+
+
 def on_a_loop(leases: LeaseStore, test: Test) -> None:
     async def run() -> None:
         try:
@@ -380,3 +385,105 @@ def test_nobody_is_told_early_of_a_lease_that_the_disk_lost(leases: LeaseStore, 
     on_a_loop(leases, test)
     assert isinstance(answers[0], OSError)
     assert not early
+
+
+def test_a_lease_that_comes_while_the_disk_is_tried_with_nothing_waits_for_its_own_write(
+    leases: LeaseStore, disk: SlowDisk
+) -> None:
+    """An empty batch repairs the file after a replacement that failed; its end says nothing of a lease."""
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("create", errno.ENOSPC)
+        with pytest.raises(OSError, match="No space"):
+            await asyncio.wrap_future(leases.replace(()))
+        disk.works()
+        disk.asked.clear()
+        disk.answer.clear()
+        await eventually(disk.asked.is_set)
+        answers: list[Answer] = []
+        leases.put(lease(1), answers.append)
+        leases.flush()
+        disk.fail("write", errno.EIO)  # the empty batch is past this
+        disk.answer.set()
+        await eventually(lambda: bool(answers))
+        assert isinstance(answers[0], OSError)
+        assert on(disk) == set()
+
+    on_a_loop(leases, test)
+
+
+def test_an_early_answer_that_was_refused_never_leaves(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early: list[str] = []
+    monkeypatch.setattr(store, "RETRY_S", 0.2)
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("create", errno.ENOSPC)
+        with pytest.raises(OSError, match="No space"):
+            await asyncio.wrap_future(leases.replace(()))
+        await eventually(lambda: leases.degraded is not None)
+        answers: list[Answer] = []
+        leases.put(lease(1), answers.append, lambda: early.append("refused"))
+        assert isinstance(answers[0], OSError)
+        disk.works()
+        let_pass(0.25)  # the disk may be tried again, and the timer did not get its turn yet
+        leases.put(lease(1, state=State.DECLINED), answers.append, lambda: early.append("declined"))
+        leases.flush()
+        await eventually(lambda: len(answers) == 2)
+        assert answers[1] is None
+
+    on_a_loop(leases, test)
+    assert early == ["declined"]
+    assert on(disk) == {lease(1, state=State.DECLINED)}
+
+
+def test_an_early_answer_does_not_leave_with_another_record(leases: LeaseStore, disk: SlowDisk) -> None:
+    """A lease waits behind a batch that fails; while the disk is left alone another record takes its place."""
+    early: list[str] = []
+
+    async def test(leases: LeaseStore) -> None:
+        disk.fail("write", errno.ENOSPC)
+        disk.answer.clear()
+        first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+        leases.put(lease(1), first.set_result)
+        await asyncio.sleep(0)
+        leases.put(lease(1, 200), second.set_result, lambda: early.append("bound"))
+        assert isinstance(await first, OSError)
+        leases.put(lease(1, state=State.DECLINED), lambda error: None)
+        disk.works()
+        disk.answer.set()
+        await second
+
+    on_a_loop(leases, test)
+    assert not early
+
+
+def test_a_record_whose_write_failed_does_not_come_back_after_all_were_replaced(
+    leases: LeaseStore, disk: SlowDisk
+) -> None:
+    """The clock was set while a write was under way that fails: the record with the old time is out of date."""
+
+    async def test(leases: LeaseStore) -> None:
+        disk.asked.clear()
+        disk.answer.clear()
+        answer = asyncio.get_running_loop().create_future()
+        leases.put(lease(1, 100), answer.set_result)
+        await asyncio.to_thread(disk.asked.wait, 5)
+        moved = leases.replace((lease(1, 200),))
+        failed = iter([OSError(errno.EIO, "lost")])
+
+        def once(operation: str, number: int) -> None:
+            if operation == "sync" and (error := next(failed, None)) is not None:
+                raise error
+
+        disk.before = once
+        disk.answer.set()
+        assert isinstance(await answer, OSError)
+        await asyncio.wrap_future(moved)
+        await eventually(lambda: leases.degraded is None)
+        await asyncio.sleep(0.05)  # longer than the disk is left alone
+        assert await put(leases, lease(2)) is None
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(1, 200), lease(2)}
