@@ -123,6 +123,16 @@ def test_what_no_client_says_is_silent_and_the_next_machine_is_served(
     assert heard(server, discover().encode()) == offer(OWN_ADDRESS)
 
 
+@pytest.mark.parametrize("chaddr", ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:09"])
+def test_a_02_nor_does_the_short_way_answer_who_is_no_machine(chaddr: str) -> None:
+    server = serving()
+    fast = FastPath(server)
+    for mac in (STRANGER, OTHER):
+        assert fast.receive(discover(mac).encode(), ARRIVAL, NOW)
+    done = fast.receive(discover(chaddr=bytes.fromhex(chaddr.replace(":", ""))).encode(), ARRIVAL, NOW)
+    assert not [action for action in done or () if not isinstance(action, Ignored)]
+
+
 PLAIN = bytes.fromhex("350101")
 BROKEN = {
     "an-option-past-the-end": PLAIN + bytes.fromhex("0c50") + b"short",
