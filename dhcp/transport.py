@@ -255,11 +255,8 @@ class Service:
                     self._store.put(lease, partial(self._stored, lease, rest, own, early), early)
                     return
                 case Probe(address, then, request):
-                    if request.relayed:  # it is not on our link
-                        self._carry_out(then, own)
-                    else:
-                        free = partial(self._carry_out, then, own)
-                        self._prober.ask(address, request.message.chaddr, free, partial(self._taken, action, own))
+                    free = partial(self._carry_out, then, own)
+                    self._prober.ask(address, request.message.chaddr, free, partial(self._taken, action, own))
                 case Happened():
                     self._tell(action)
                 case Ignored(mac, reason, detail):
@@ -286,16 +283,17 @@ class Service:
 
     def _taken(self, probe: Probe, own: IPv4Address, by: str) -> None:
         """Somebody answered a probe."""
-        self._complain(f"in use {probe.address}", "dhcp: %s is in use by %s, so nobody gets it", probe.address, by)
+        address = probe.address
+        self._complain("in use", "dhcp: %s is in use by %s, so nobody gets it", address, by, whom=str(address))
         self._carry_out(self._server.in_use(probe, self._store.clock()), own)
 
     def _tell(self, happened: Happened) -> None:
         mac, detail = happened.mac, happened.detail
         match happened.stage:
             case Stage.ADDRESS:
-                self._announce(f"{mac} {detail}", "dhcp %s has %s", mac, detail)
+                self._announce("address", "dhcp %s has %s", mac, detail, whom=f"{mac} {detail}")
             case Stage.FAILED:
-                self._complain(f"failed {mac}", "dhcp %s: %s", mac, detail)
+                self._complain("failed", "dhcp %s: %s", mac, detail, whom=mac)
             case _:
                 log.debug("dhcp %s: %s", mac, detail)
         if happened.boots:

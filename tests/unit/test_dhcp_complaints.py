@@ -36,8 +36,24 @@ def test_things_that_are_made_up_fill_neither_the_log_nor_the_memory(caplog: pyt
     clock = Clock()
     complain = Complaints(logging.getLogger("test"), clock)
     for n in range(10 * MOST):
-        complain(f"machine {n}", "machine %d", n)
+        complain("failed", "machine %d", n, whom=str(n))
     assert len(caplog.records) == MOST
     clock.now = PERIOD_S
-    complain("machine 0", "machine %d", 0)
+    complain("failed", "machine %d", 0, whom="0")
     assert len(caplog.records) == MOST + 1
+
+
+def test_machines_that_are_made_up_hush_nothing_that_is_our_own_fault(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    complain = Complaints(logging.getLogger("test"), clock)
+    for n in range(2 * MOST):
+        complain("failed", "machine %d", n, whom=str(n))
+    caplog.clear()
+    for about in ("store", "send", "receive", "store"):
+        complain(about, "cannot %s", about, level=logging.ERROR)
+    assert [record.getMessage() for record in caplog.records] == ["cannot store", "cannot send", "cannot receive"]
+    clock.now = PERIOD_S
+    complain("failed", "machine %d", -1, whom="another")
+    complain("store", "cannot %s", "store")
+    said = [record.getMessage() for record in caplog.records[3:]]
+    assert said == ["machine -1", "cannot store", "dhcp: and 1 more of these"]
