@@ -148,6 +148,9 @@ def _grub(client: Client, steps: Sequence[Step], replies: Sequence[Reply]) -> li
         return []
     for reply in replies:
         name = reply.boot_file[0]
+        if name.endswith(tuple(boot.BUILT_IN.values())) and name in steps[-1].what:
+            what = "(our GRUB) asks the server that it came from by HTTP for grub.cfg-01-MAC"
+            return [goes(what, "a script in its image names that server")]
         if _GRUB.search(name) and name in steps[-1].what:
             efi = client.machine is not None and client.machine.name.startswith("uefi")
             return others.grub_boots(reply, efi=efi)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.quirks import Option43
-from dhcp import pxe, wire
+from dhcp import boot, pxe, wire
 from dhcp.models import Model, Step, model_for, next_steps
 from dhcp.options import MessageType
 from dhcp.pxe import Discovery, MenuLine, VendorOptions
@@ -19,10 +19,10 @@ US = IPv4Address("198.51.100.1")
 OTHER = IPv4Address("198.51.100.2")
 ITS = IPv4Address("198.51.100.20")
 PI = "dc:a6:32:00:00:01"
-X64 = b"grub/x86_64-efi/core.efi"
-BIOS = b"grub/i386-pc/core.0"
+X64 = b"debian/x64/core.efi"
+BIOS = b"debian/bios/core.0"
 SCRIPT = b"http://198.51.100.1/boot.ipxe"
-URL = b"http://198.51.100.1:8080/grub/x86_64-efi/core.efi"
+URL = b"http://198.51.100.1:8080/debian/x64/core.efi"
 MTFTP_ONLY = VendorOptions(others={1: bytes(4), 2: b"\0\1", 3: b"\0\2", 4: b"\1", 5: b"\2"}).encode()
 IPXE_EFI = recorded("D-IPXE-BIOS", options=dict(options_in(RECORDED["D-IPXE-EFI"] + b"\xff")))
 EDK2 = recorded("D-EDK2-PXE", flags=0x8000)
@@ -175,7 +175,7 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         IPXE_EFI,
         [pxe_answer(IPXE_EFI, X64)],
         True,
-        ["fetches 'grub/x86_64-efi/core.efi' by TFTP from 198.51.100.1", "(GRUB, efinet)"],
+        ["fetches 'debian/x64/core.efi' by TFTP from 198.51.100.1", "(GRUB, efinet)"],
     ),
     "6: iPXE cannot tell where a file is": (
         IPXE_EFI,
@@ -305,7 +305,7 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         recorded("D-EDK2-PXE", options={60: b"PXEClient", 93: b"\xff\xff"}),
         [pxe_answer(recorded("D-EDK2-PXE"), BIOS)],
         True,
-        ["takes", "fetches 'grub/i386-pc/core.0' by TFTP", "(GRUB, pxe)"],
+        ["takes", "fetches 'debian/bios/core.0' by TFTP", "(GRUB, pxe)"],
     ),
     "11: a ROM and a long name": (
         ROM,
@@ -319,7 +319,7 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         True,
         ["junk behind it", "fetches"],
     ),
-    "a ROM without 43 uses the file": (ROM, [pxe_answer(ROM, BIOS, b"")], True, ["fetches 'grub/i386-pc/core.0'"]),
+    "a ROM without 43 uses the file": (ROM, [pxe_answer(ROM, BIOS, b"")], True, ["fetches 'debian/bios/core.0'"]),
     "a ROM without a file asks 4011": (
         ROM,
         [answer(ROM, options={60: b"PXEClient"})],
@@ -439,7 +439,7 @@ SCENARIOS: dict[str, tuple[Message, list[Message], bool, list[str]]] = {
         recorded("D-BOOTP"),
         [answer(recorded("D-BOOTP"), None, file=BIOS, options={54: None, 51: None})],
         True,
-        ["has 198.51.100.20", "fetches 'grub/i386-pc/core.0' by TFTP", "(GRUB, pxe)"],
+        ["has 198.51.100.20", "fetches 'debian/bios/core.0' by TFTP", "(GRUB, pxe)"],
     ),
 }
 
@@ -603,3 +603,10 @@ def test_there_is_always_a_story_and_it_can_be_printed(
     steps = next_steps(request, *heard)
     assert steps
     assert all(step.what.isprintable() and step.because.isprintable() for step in steps), steps
+
+
+@pytest.mark.parametrize("name", sorted(boot.BUILT_IN.values()))
+def test_our_own_grub_needs_nothing_of_the_reply(name: str) -> None:
+    steps = next_steps(ROM, pxe_answer(ROM, name.encode()))
+    assert "(our GRUB) asks the server that it came from by HTTP for grub.cfg-01-MAC" in steps[-1].what
+    assert steps[-1].ok

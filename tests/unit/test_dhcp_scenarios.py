@@ -54,8 +54,11 @@ def does(ask: Message, *replies: Send) -> str:
 
 BOOTS = {
     "D-EDK2-PXE": (recorded("D-EDK2-PXE"), "by TFTP for the size of 'grub/x86_64-efi/core.efi'"),
-    "D-OVMF-PXE": (recorded("D-OVMF-PXE", flags=0x8000), "(GRUB, efinet) asks 10.77.0.1 by TFTP"),
-    "D-OVMF-PXE-REQ": (recorded("D-OVMF-PXE-REQ", options=REQUEST), "(GRUB, efinet) asks 10.77.0.1 by TFTP"),
+    "D-OVMF-PXE": (recorded("D-OVMF-PXE", flags=0x8000), "(our GRUB) asks the server that it came from by HTTP"),
+    "D-OVMF-PXE-REQ": (
+        recorded("D-OVMF-PXE-REQ", options=REQUEST),
+        "(our GRUB) asks the server that it came from by HTTP",
+    ),
     "D-EDK2-HTTP": (recorded("D-EDK2-HTTP"), "asks for http://10.77.0.1/grub/x86_64-efi/core.efi by HTTP"),
     "D-EDK2-ARM64": (recorded("D-EDK2-ARM64"), "'grub/arm64-efi/core.efi'"),
     "D-HUAWEI": (recorded("D-HUAWEI"), "'grub/x86_64-efi/core.efi'"),

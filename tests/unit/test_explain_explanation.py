@@ -284,11 +284,11 @@ def test_nothing_is_told_without_a_source_whatever_the_architecture(desk: Desk, 
 
 
 BOOTS = {  # architecture, class: whether n1 boots, its file, and what its client does last
-    ("bios", Kind.PXE): (True, "'grub/i386-pc/core.0'", "(GRUB, pxe)"),
-    ("uefi-x64", Kind.PXE): (True, "'grub/x86_64-efi/core.efi'", "(GRUB, efinet)"),
-    ("uefi-ebc", Kind.PXE): (True, "'grub/x86_64-efi/core.efi'", "(GRUB, efinet)"),
+    ("bios", Kind.PXE): (True, "'grub/i386-pc/core.0'", "(our GRUB)"),
+    ("uefi-x64", Kind.PXE): (True, "'grub/x86_64-efi/core.efi'", "(our GRUB)"),
+    ("uefi-ebc", Kind.PXE): (True, "'grub/x86_64-efi/core.efi'", "(our GRUB)"),
     ("uefi-x64-http", Kind.HTTP): (
-        True, "'http://10.77.0.1:8080/grub/x86_64-efi/core.efi'", "(GRUB, efinet) asks 10.77.0.1 by HTTP"
+        True, "'http://10.77.0.1:8080/grub/x86_64-efi/core.efi'", "(our GRUB)"
     ),
     ("uefi-arm64", Kind.PXE): (True, "'arm/grubaa64.efi'", "(GRUB, efinet)"),
     ("uefi-x64", Kind.IPXE): (True, "'http://10.77.0.1/boot.ipxe'", "runs the script"),
