@@ -257,7 +257,7 @@ class Server:
         """A BOOTP client has its address for good, so only a machine that we know gets one (RFC 1534)."""
         address = self._static(request, now)
         if address is None or request.host is None:
-            return _ignore(request, Reason.NO_ADDRESS, "a BOOTP client that is not configured")
+            return _ignore(request, Reason.BOOTP, "a BOOTP client that is not configured")
         if request.message.ciaddr not in (NO_ADDRESS, address):
             return _ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
         self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity)

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     BAD_RELAY = "its relay's address is no machine's"
     NO_NETWORK = "it came from a network that is not configured"
     NO_ADDRESS = "the machine is not configured, and its network has no pool"
+    BOOTP = "a BOOTP client gets no address of a pool (RFC 1534), and this one is not configured"
     POOL_EMPTY = "the pool has no address left"
     OTHER_SERVER = "it is for another server"
     NOT_OURS = "it names an address or a lease that we know nothing of"

@@ -150,6 +150,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.BAD_RELAY: "set the relay's address (giaddr) to its own in the client's network",
     Reason.NO_NETWORK: "add the network to dhcp.subnets, or have the relay say another one",
     Reason.NO_ADDRESS: "list the machine under `pools`, or give the subnet a `pool` of addresses",
+    Reason.BOOTP: "list the machine under `pools`; one that speaks DHCP gets an address of the pool too",
     Reason.POOL_EMPTY: "make the pool larger or lease_s shorter; `pxeboot leases` shows who has the addresses",
     Reason.OTHER_SERVER: "nothing: it talks to another DHCP server; `pxeboot status` names those that are heard",
     Reason.NOT_OURS: "nothing, if another server gave that address; dhcp.authoritative would have it refused",
@@ -164,14 +165,12 @@ ADVICE: Mapping[Reason, str] = {
 def no_answer(ground: Ground | None, reason: Reason, detail: str) -> Problem:
     """Return why a message gets no answer."""
     where, advice = None, ADVICE[reason]
-    if ground is not None and ground.request.message_type is None and reason is Reason.NO_ADDRESS:
-        advice = "list the machine under `pools`: a BOOTP client gets no address of a pool (RFC 1534)"
     if ground is not None:
         place = ground.subnet_place(ground.request.network.network)
         match reason:
             case Reason.POOL_EMPTY:
                 where = ground.marks.of((*place, "pool")) or ground.marks.of((*place, "pools"))
-            case Reason.NO_ADDRESS | Reason.OTHER_SERVER | Reason.NO_BOOT:
+            case Reason.NO_ADDRESS | Reason.BOOTP | Reason.OTHER_SERVER | Reason.NO_BOOT:
                 where = ground.marks.of(ground.node_place) if ground.node_place else ground.marks.of(place)
             case Reason.TOO_MANY:
                 where = ground.marks.of(("dhcp", "limits"))

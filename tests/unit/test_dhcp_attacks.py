@@ -82,7 +82,7 @@ SILENT = [
     pytest.param(with_byte(0, 2), Reason.NOT_A_REQUEST, id="A-01-op-2"),
     pytest.param(with_byte(0, 7), MALFORMED, id="A-01-op-7"),
     pytest.param(with_byte(239, 0), MALFORMED, id="A-01-no-cookie"),
-    pytest.param(with_options("ff", STRANGER), Reason.NO_ADDRESS, id="A-01-no-53-is-bootp"),
+    pytest.param(with_options("ff", STRANGER), Reason.BOOTP, id="A-01-no-53-is-bootp"),
     *(
         pytest.param(with_options(tail), Reason.NOT_A_REQUEST, id=f"A-01-53-{tail[2:]}")
         for tail in ("3500ff", "35020101ff", "350100ff", "350102ff", "350163ff")

@@ -434,7 +434,7 @@ def test_a_bootp_client_gets_its_static_address_or_nothing() -> None:
     assert {51, 53, 54, 58, 59}.isdisjoint(reply.message.options)
     assert reply.message.file == b"grub/i386-pc/core.0"
     assert len(reply.pack().data) == 300
-    assert answer(server.receive(message(None, STRANGER), ARRIVAL, NOW)) == Reason.NO_ADDRESS
+    assert answer(server.receive(message(None, STRANGER), ARRIVAL, NOW)) == Reason.BOOTP
     assert answer(server.receive(message(None, ciaddr=NOBODY), ARRIVAL, NOW)) == Reason.NOT_OURS
     reply = sent(server.receive(message(None, ciaddr=OWN_ADDRESS), UNICAST, NOW))
     assert reply is not None

@@ -477,7 +477,7 @@ def test_who_is_sent_to_4011_is_followed_there(desk: Desk) -> None:
 NO_ANSWER = {  # what comes in, where: the reason, and the line to look at
     "unknown network": (packets.discover(sender()), IPv4Address("10.99.0.1"), Reason.NO_NETWORK, None),
     "no pool": (packets.discover(sender(STRANGER)), IPv4Address("10.80.0.1"), Reason.NO_ADDRESS, 27),
-    "bootp": (packets.bootp(sender(STRANGER, "bios")), US, Reason.NO_ADDRESS, 15),
+    "bootp": (packets.bootp(sender(STRANGER, "bios")), US, Reason.BOOTP, 15),
     "another server": (
         packets.request(sender(), IPv4Address("10.77.0.10"), IPv4Address("10.77.0.2")), US, Reason.OTHER_SERVER, 49
     ),
