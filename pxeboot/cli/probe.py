@@ -109,6 +109,7 @@ def _why(error: OSError) -> str:
 
 
 def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
+    from pxeboot.explain.as_json import steps_json
     from pxeboot.probe.answers import answer_json
 
     address_from, boot_from = result.verdict.address_from, result.verdict.boot_from
@@ -120,6 +121,7 @@ def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
         "answers": [answer_json(answer) for answer in result.answers],
         "address_from": result.answers.index(address_from) if address_from else None,
         "boot_from": result.answers.index(boot_from) if boot_from else None,
+        "next": steps_json(result.verdict.steps),
         "taken": answer_json(result.taken) if result.taken else None,
         "problems": [*result.problems],
     }
@@ -149,7 +151,11 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
             table.add_row(field, Text(value))
         console.print(table)
     console.print()
-    if verdict.address_from is not None and (client.kind == "plain" or verdict.boot_from is not None):
+    for step in verdict.steps:
+        said = Text(f"It {step.what}", style="" if step.ok else "red") + Text(f" ({step.because})", style="dim")
+        console.print(said, soft_wrap=True)
+    fails = bool(verdict.steps) and not verdict.steps[-1].ok
+    if not fails and verdict.address_from is not None and (client.kind == "plain" or verdict.boot_from is not None):
         boot = f", and boots {boot_words(verdict.boot_from)}" if verdict.boot_from else ""
         console.print(Text(f"The machine takes {verdict.address_from.address}{boot}."))
     if result.taken is not None and result.taken.message_type == "ACK":

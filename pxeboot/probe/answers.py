@@ -6,10 +6,12 @@ is why two answers are a fault even where a machine could choose.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from dhcp.wire import options_in
+from dhcp.models import Step, next_steps
+from dhcp.options import Option
+from dhcp.wire import MalformedPacket, Message, decode, options_in
 from pxeboot.probe.client import Kind
 
 _PXE_TAGS = {1: "MTFTP address", 2: "MTFTP client port", 3: "MTFTP server port", 4: "MTFTP time-out",
@@ -18,6 +20,8 @@ _DISCOVERY_CONTROL = 6
 _BOOT_SERVERS = 8
 _MENU = 9
 _PROMPT = 10
+_OPTIONS_AT = 240
+"""Behind the header and the cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Answer:
     """Option 56: why a NAK."""
     damaged: bool = False
     """Whether its options could not be read to their end."""
+    packet: bytes = field(default=b"", compare=False, repr=False)
+    """All of it, as it came."""
 
     @property
     def server(self) -> tuple[IPv4Address, str]:
@@ -99,10 +105,16 @@ class Verdict:
     boot_from: Answer | None
     problems: tuple[str, ...]
     """What is wrong, in words; nothing is, if there are none."""
+    steps: tuple[Step, ...] = ()
+    """What the program that so asks does with them, where it is known what was asked."""
 
 
-def judge(kind: Kind, answers: Sequence[Answer], waited_s: float) -> Verdict:
-    """Return which answers a machine of `kind` takes, and what is wrong with all of them."""
+def judge(kind: Kind, answers: Sequence[Answer], waited_s: float, asked: Message | None = None) -> Verdict:
+    """Return which answers a machine of `kind` takes, and what is wrong with all of them.
+
+    With `asked`, what was asked, the client models read the answers too: an offer with a boot file boots nothing if
+    its option 43 sends the firmware somewhere else.
+    """
     address_from, boot_from = _choice(kind, answers)
     problems = []
     addresses = _servers([answer for answer in answers if answer.address is not None])
@@ -121,7 +133,23 @@ def judge(kind: Kind, answers: Sequence[Answer], waited_s: float) -> Verdict:
         verb = "agree" if agree else "disagree"
         problems.append(f"{len(boots)} servers say what to boot, and {verb}: {_listed(boots, 'boot_file')}")
     problems += [f"the options of {answer.name} cannot be read to their end" for answer in answers if answer.damaged]
-    return Verdict(address_from, boot_from, tuple(problems))
+    steps = _steps(asked, answers) if asked is not None else ()
+    complete = address_from is not None and (kind is Kind.PLAIN or boot_from is not None)
+    if complete and steps and not steps[-1].ok:
+        problems.append(f"the machine {steps[-1].what}: {steps[-1].because}")
+    return Verdict(address_from, boot_from, tuple(problems), steps)
+
+
+def _steps(asked: Message, answers: Sequence[Answer]) -> tuple[Step, ...]:
+    """What becomes of a machine by the models; an answer that we cannot decode, it cannot either."""
+    heard, overloaded = [], False
+    for answer in answers:
+        try:
+            heard.append(decode(answer.packet))
+        except MalformedPacket:
+            continue
+        overloaded |= Option.OPTION_OVERLOAD in dict(options_in(answer.packet[_OPTIONS_AT:]))
+    return next_steps(asked, *heard, overloaded=overloaded) if heard else ()
 
 
 _HOW = {Kind.PXE: "by PXE", Kind.HTTP: "by HTTP (option 60 HTTPClient with a URL)", Kind.IPXE: "by iPXE"}

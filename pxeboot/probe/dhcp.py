@@ -15,7 +15,7 @@ from scapy.layers.dhcp import BOOTP, DHCP, DHCPOptionsField
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from dhcp import options
+from dhcp import options, wire
 from dhcp.options import MessageType, Option
 from dhcp.sniff import Frame, open_socket, receive
 from pxeboot.probe.answers import Answer, Verdict, judge
@@ -52,7 +52,7 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
     with open_socket(interface, promiscuous=True) as hears, _sender(interface) as sends:
         conversation = _Conversation(client, xid, hears, sends)
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, wait_s))
-        verdict = judge(client.kind, answers, wait_s)
+        verdict = judge(client.kind, answers, wait_s, conversation.discover)
         problems, taken = verdict.problems, None
         offer = verdict.address_from
         if request and offer is not None and offer.address is not None:
@@ -82,6 +82,11 @@ class _Conversation:
         self._xid = xid
         self._hears = hears
         self._sends = sends
+
+    @property
+    def discover(self) -> wire.Message:
+        """What the first `ask` sends."""
+        return wire.decode(bytes(self._packet(MessageType.DHCPDISCOVER, self._client.options())[BOOTP]))
 
     def ask(self, kind: MessageType, wants: Mapping[int, bytes], wait_s: float) -> Iterator[Answer]:
         """Send a DISCOVER or REQUEST to everybody and yield the answers; again, if there is none for 4 seconds."""
@@ -176,6 +181,7 @@ def read(frame: Frame, xid: int, mac: bytes, delay_s: float) -> Answer | None:
         relay=giaddr,
         message=_text(said.get(Option.MESSAGE, b"")),
         damaged=damaged,
+        packet=data,
     )
 
 

@@ -1,5 +1,6 @@
 """What `pxeboot probe dhcp` sends, how it reads answers, and what it thinks of them."""
 
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -9,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhcp import wire
+from dhcp.models import Model, model_for
 from dhcp.options import MessageType, Option
 from dhcp.overheard import Datagram
 from dhcp.sniff import Frame
 from pxeboot.probe import dhcp
 from pxeboot.probe.answers import Answer, answer_json, boot_words, judge, vendor_words
 from pxeboot.probe.client import Client, Kind, architecture
-from tests.support.dhcp_clients import KNOWN, RECORDED, message
+from tests.support.dhcp_clients import KNOWN, RECORDED, message, recorded
 
 MAC = bytes.fromhex(KNOWN.replace(":", ""))
 SERVER = IPv4Address("10.77.0.1")
@@ -286,3 +288,37 @@ def test_what_to_boot_is_said_in_words() -> None:
 )
 def test_option_43_is_said_in_words(recorded: str, words: list[str]) -> None:
     assert vendor_words(bytes.fromhex(recorded.replace(" ", ""))) == words
+
+
+MENU_PROMPT_ONLY = bytes.fromhex("0a 06 03 68656c6c6f ff")
+AT_ONCE = bytes.fromhex("06 01 08 ff")
+
+
+@pytest.mark.parametrize(
+    ("option_43", "says"),
+    [(AT_ONCE, None), (MENU_PROMPT_ONLY, "the machine ends its network boot (PXE-E21)")],
+)
+def test_an_offer_whose_option_43_ends_the_boot_is_wrong_though_it_names_a_file(
+    option_43: bytes, says: str | None
+) -> None:
+    asked = recorded("D-EDK2-PXE", mac=KNOWN)
+    offer = replace(OFFER, options={**OFFER.options, Option.VENDOR_SPECIFIC_INFORMATION: option_43})
+    read = dhcp.read(frame(offer), offer.xid, MAC, 0.5)
+    assert read is not None
+    verdict = judge(Kind.PXE, [read], 5, replace(asked, xid=offer.xid))
+    assert (verdict.address_from, verdict.boot_from) == (read, read)
+    assert verdict.steps[-1].ok is (says is None)
+    if says is None:
+        assert verdict.problems == ()
+    else:
+        (problem,) = verdict.problems
+        assert problem.startswith(says)
+
+
+def test_what_the_models_read_is_what_is_sent() -> None:
+    """The DHCPDISCOVER that the verdict is about is a packet of the conversation itself."""
+    client = Client(Kind.PXE, architecture("x64", Kind.PXE), MAC)
+    with socket.socketpair()[0] as one:
+        asked = dhcp._Conversation(client, XID, one, one).discover
+    assert model_for(asked) is Model.EDK2_PXE
+    assert (asked.xid, asked.chaddr) == (XID, MAC)
