@@ -13,6 +13,8 @@ ORDER = list(Stage)
 MAX_MACHINES = 20_000
 KEPT_BOOTS = 3
 MAX_REPORT = 64 * 1024
+_ASKING = frozenset((Stage.DISCOVER, Stage.ADDRESS, Stage.FAILED))
+"""What a made-up card gets to: where others give out the addresses, a DHCPREQUEST is enough for `ADDRESS`."""
 
 
 @dataclass(slots=True)
@@ -60,8 +62,8 @@ class Machine:
 class Timeline:
     """All machines, by name. The one that was silent longest is forgotten when there are too many.
 
-    Machines that did nothing but ask for an address are forgotten before all others: anybody can make them up by
-    the thousand, and those that boot must stay to be seen.
+    Machines that did nothing but ask for an address, or take one, are forgotten before all others: anybody can make
+    them up by the thousand, and those that boot must stay to be seen.
     """
 
     def __init__(self) -> None:
@@ -83,7 +85,7 @@ class Timeline:
     def _machine(self, name: str, stage: Stage) -> Machine:
         """Return the machine of this name, new if we had not heard of it; it counts as heard of now."""
         machine = self._machines.pop(name, None)
-        only_asks = machine is None and stage is Stage.DISCOVER
+        only_asks = machine is None and stage in _ASKING
         machine = machine or self._asking.pop(name, None) or Machine(name)
         (self._asking if only_asks else self._machines)[name] = machine
         if len(self) > MAX_MACHINES:

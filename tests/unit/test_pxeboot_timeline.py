@@ -102,20 +102,23 @@ def test_the_one_that_was_silent_longest_is_forgotten(monkeypatch: pytest.Monkey
     assert [machine.name for machine in told] == ["a", "c", "d"]
 
 
-def test_a_flood_of_made_up_cards_drives_no_machine_out_that_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stages", [[S.DISCOVER], [S.ADDRESS], [S.ADDRESS, S.ADDRESS], [S.DISCOVER, S.FAILED]])
+def test_a_flood_of_made_up_cards_drives_no_machine_out_that_boots(
+    stages: list[Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(timeline, "MAX_MACHINES", 50)
     told = Timeline()
     farm = [f"m{number}" for number in range(20)]
     for name in farm:
         tell([S.DISCOVER, S.ADDRESS, S.SYSTEM], name, told)
     for number in range(1000):
-        told.record(f"node-{number}", S.DISCOVER, "", 1.0)
+        tell(stages, f"node-{number}", told)
     assert len(told) == 50
     assert all(told.get(name) is not None for name in farm)
     assert told.get("node-999") is not None
     machine = tell([S.DISCOVER], "m0", told)  # it reboots in the flood
     for number in range(1000):
-        told.record(f"node-{number}", S.DISCOVER, "", 1.0)
+        tell(stages, f"node-{number}", told)
     assert told.get("m0") is machine
     assert len(machine.boots) == 2
 
@@ -125,10 +128,11 @@ def test_a_machine_that_gets_on_is_no_longer_one_that_only_asks(monkeypatch: pyt
     told = Timeline()
     first = told.record("m1", S.DISCOVER, "", 0.0)
     assert told.record("m1", S.ADDRESS, "", 1.0) is first
+    assert told.record("m1", S.LOADER, "", 1.0) is first
     for name in ("x", "y", "z"):
         told.record(name, S.DISCOVER, "", 2.0)
     assert [machine.name for machine in told] == ["m1", "z"]
-    assert [step.stage for step in first.boots[-1].steps] == [S.DISCOVER, S.ADDRESS]
+    assert [step.stage for step in first.boots[-1].steps] == [S.DISCOVER, S.ADDRESS, S.LOADER]
 
 
 events = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(ORDER), st.integers(0, 9))
