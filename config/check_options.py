@@ -24,6 +24,8 @@ OPTION_KEYS = {
 }
 """The options that have a key of their own, by number."""
 
+SERVER_NAME_OPTION = 66
+
 MOST_SERVER_NAME_BYTES = 63
 """The field `sname` has 64 bytes, the last of them NUL (RFC 2131 section 2)."""
 MOST_BOOT_FILE_BYTES = 255
@@ -47,6 +49,10 @@ def options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
             continue
         if code in given:
             yield Finding(place, f"option {code} is already given as {given[code][-1]}", given[code], key=True)
+        elif code == SERVER_NAME_OPTION:
+            # It would be another server than in the fields siaddr and sname, which some firmware reads instead.
+            yield Finding(place, "option 66 alone is not what all firmware reads; write server_name", key=True)
+            continue
         given.setdefault(code, place)
         try:
             dhcpoptions.encode(key, value)
@@ -83,18 +89,23 @@ def _sending(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
 def _domain(place: Place, name: str) -> Iterator[Finding]:
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(map(_DNS_LABEL.fullmatch, labels)):
-        yield Finding(place, f"{shown(name)} is not a domain; write words of letters, digits and hyphens, with dots")
+        words = "write words of letters, digits and hyphens, with dots"
+        key = next(part for part in reversed(place) if isinstance(part, str))
+        yield Finding(place, f"{key}: {shown(name)} is not a domain; {words}")
 
 
 def _server_and_file(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
     name, file = settings.server_name or "", settings.boot_file or ""
     size = len(name.encode())
     if size > MOST_SERVER_NAME_BYTES:
-        yield Finding((*at, "server_name"), f"it has {size} bytes; at most {MOST_SERVER_NAME_BYTES} are possible")
+        most = MOST_SERVER_NAME_BYTES
+        yield Finding((*at, "server_name"), f"server_name: it has {size} bytes; at most {most} are possible")
     elif _CONTROL_OR_SPACE.search(name):
-        yield Finding((*at, "server_name"), f"{shown(name)} is not a server; write its name or its address")
+        text = f"server_name: {shown(name)} is not a server; write its name or its address"
+        yield Finding((*at, "server_name"), text)
     size = len(file.encode())
     if size > MOST_BOOT_FILE_BYTES:
-        yield Finding((*at, "boot_file"), f"it has {size} bytes; at most {MOST_BOOT_FILE_BYTES} are possible")
+        text = f"boot_file: it has {size} bytes; at most {MOST_BOOT_FILE_BYTES} are possible"
+        yield Finding((*at, "boot_file"), text)
     elif _CONTROL.search(file):
-        yield Finding((*at, "boot_file"), f"{shown(file)} has control characters; write a path or a URL")
+        yield Finding((*at, "boot_file"), f"boot_file: {shown(file)} has control characters; write a path or a URL")

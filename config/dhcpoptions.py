@@ -1,18 +1,20 @@
 """DHCP options as people write them: by name or number, with values of their type ⇄ number and bytes. Pure.
 
 A name takes a value of its type. So does a number, but there text is hex when it can be, as it always was:
-`66: 31302e30`. It can be if the bytes make sense for that option, so `67: cafe` is a file's name. What might be a
-number or hex is refused: `26: 1500` is 1500, or the bytes 15 00? A mapping with the name of a type says which, in
-every place: `{hex: 05dc}`, `{text: cafe}`, `{ip: 10.28.0.1}`, `{uint16: 1500}`. Sub-options have types by name only;
-under a number they are hex or say their type. An empty value takes away what a less specific place said.
+`67: 636f72652e656669`. It can be if the bytes make sense for that option. What might be hex or something else is
+refused: `26: 1500` is 1500, or the bytes 15 00? `67: cafe` is a file's name, or two bytes? `164: 12`, of an option
+without a type, is twelve, or the byte 12? A mapping with the name of a type says which, in every place:
+`{hex: 05dc}`, `{text: cafe}`, `{ip: 10.28.0.1}`, `{uint16: 1500}`. Sub-options have types by name only; under a number
+they are hex or say their type. An empty value takes away what a less specific place said.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from config import optiontext, optiontypes
 from config.mistakes import shown, suggestion
 from config.optiontable import CATALOGUE, OPTIONS, SPACES, Definition
-from config.optiontypes import ADDRESSES, NUMBERS, TEXTS, WORDS, Kind
+from config.optiontypes import ADDRESSES, MAPPINGS, NUMBERS, TEXTS, THE_WORDS, WORDS, WRITTEN, Kind
 
 OWN_OPTIONS = frozenset((1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 80, 82, 118))
 """Options that the protocol itself decides for each answer; a configuration cannot set them.
@@ -27,6 +29,9 @@ PXE_SPACE, END = 43, 255
 _EMPTY: tuple[object, ...] = (None, "", [], (), {})
 _UNLISTED = "option-"
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF: ")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}")
+"""A number as people write it: not 00010203, and not more than fits four bytes."""
+_DISCOVERY_CONTROL, _BOOT_MENU = 6, 9
 
 
 def _names(rows: Iterable[Definition]) -> Mapping[str, int]:
@@ -95,7 +100,7 @@ def encode(key: str | int, value: object) -> tuple[int, bytes]:
         return code, b""
     definition = CATALOGUE.get(code) or Definition(code, name_of(code), Kind.BINARY)
     try:
-        is_either = by_number and isinstance(value, str)
+        is_either = isinstance(value, str) and (by_number or code not in CATALOGUE)
         data = _by_number(definition, str(value)) if is_either else _encode(definition, value)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
@@ -126,15 +131,23 @@ def _by_number(definition: Definition, text: str) -> bytes:
 
     It is hex when the bytes make sense for that option, and would be for no other reason.
     """
+    ways = _ways(definition, text.strip())
     try:
         raw = optiontypes.raw(text)
     except ValueError as no_hex:
         try:
-            return _encode(definition, text)
+            typed = _encode(definition, text)
         except ValueError:
             if definition.kind in ADDRESSES and set(text) <= _HEX_DIGITS:
                 raise no_hex from None
             raise
+        if definition.kind in WRITTEN and set(text) <= _HEX_DIGITS:
+            raise ValueError(f"{text!r} may be a text, or hex with a digit missing; write {ways}") from None
+        return typed
+    if definition.kind is Kind.BINARY and _DECIMAL.fullmatch(text.strip()):
+        raise ValueError(f"{text!r} may be a number, or bytes in hex; write {ways}")
+    if definition.kind in TEXTS and text.strip().isdecimal():
+        raise ValueError(f"{text!r} may be a text, or bytes in hex; write {ways}")
     sensible = optiontext.text_of(definition, raw) is not None
     try:
         typed = _encode(definition, text)
@@ -143,12 +156,24 @@ def _by_number(definition: Definition, text: str) -> bytes:
             return raw
         allowed = f"write {definition.kind.value}, or {{hex: {text}}} if they are meant"
         raise ValueError(f"the bytes {raw.hex(' ')} are none that it can have; {allowed}") from None
+    if not sensible and definition.kind in WRITTEN:
+        raise ValueError(f"{text!r} may be a text, or bytes in hex; write {ways}")
     if not sensible:
         return typed
     if typed != raw and definition.kind in NUMBERS:
-        ways = f"{definition.name}: {text}, or {{hex: {text}}}"
         raise ValueError(f"{text!r} may be {definition.kind.value}, or bytes in hex; write {ways}")
     return raw
+
+
+def _ways(definition: Definition, text: str) -> str:
+    """The ways to write a text that may be hex or something else, so that it is only one of both."""
+    meant = f"{definition.name}: {text}"
+    if definition.kind in TEXTS:
+        meant = f"{{text: {text}}}"
+    elif definition.kind is Kind.BINARY and text.isdecimal():
+        size = next((bits for bits in (8, 16, 32) if int(text) < 2**bits), 32)
+        meant = f"{{uint{size}: {text}}}"
+    return f"{meant}, or {{hex: {text}}}"
 
 
 def _encode(definition: Definition, value: object) -> bytes:
@@ -157,6 +182,16 @@ def _encode(definition: Definition, value: object) -> bytes:
         word, inner = next(iter(value.items()))
         if word in WORDS:
             return optiontypes.encode(WORDS[word], inner)
+        if definition.kind not in MAPPINGS:
+            near = suggestion(str(word), WORDS)
+            raise ValueError(f"{shown(word)} is not the word of a type; {THE_WORDS}{near}")
+    elif isinstance(value, Mapping) and definition.kind not in MAPPINGS:
+        raise ValueError(f"a mapping is one word and its value, such as {{uint8: 64}}; {THE_WORDS}")
+    if definition.kind is Kind.BINARY:
+        try:
+            return optiontypes.raw(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {{text: ...}}; {THE_WORDS}") from None
     match definition.kind:
         case Kind.SPACE:
             return _space(definition.code, value)
@@ -170,12 +205,15 @@ def _space(code: int, value: object) -> bytes:
     """Encode sub-options, in the order in which they are written, or the hex of all of them.
 
     END (255) ends them if `end: true` or one of PXE's names stands there: PXE asks for it, other vendors do not.
+
+    PXE's without discovery control and menu are refused: EDK2 then looks for boot servers by broadcast, finds none,
+    and gives up its network boot (PXE-E21). 8 says that the boot file is in this very reply.
     """
     if isinstance(value, str):
         return optiontypes.raw(value)
     known = SPACES.get(code, {})
     names = _names(known.values())
-    out, end = b"", False
+    out, end, by_pxe, subs = b"", False, False, set[int]()
     for key, inner in optiontypes.mapping(value, Kind.SPACE).items():
         word = str(key).strip().lower().replace("_", "-")
         if word in ("end", str(END)):
@@ -183,8 +221,13 @@ def _space(code: int, value: object) -> bytes:
             continue
         by_name = known[names[word]] if word in names else None
         sub = by_name.code if by_name else _sub_code(key, names)
+        by_pxe = by_pxe or (by_name is not None and code == PXE_SPACE)
         end = end or (by_name is not None and code == PXE_SPACE)
+        subs.add(sub)
         out += bytes((sub,)) + optiontypes.framed(_sub_option(by_name, key, inner), f"sub-option {key}")
+    if by_pxe and not subs & {_DISCOVERY_CONTROL, _BOOT_MENU}:
+        why = "firmware would look for other boot servers, and end its network boot (PXE-E21)"
+        raise ValueError(f"PXE's sub-options need discovery-control; add `discovery-control: 8`. Without it, {why}")
     return out + bytes((END,)) * end
 
 

@@ -61,11 +61,18 @@ WORDS: Mapping[str, Kind] = {
     "domains": Kind.DOMAINS,
 }
 """How to say the type of a value that is not in the catalogue, or is to be another: `{uint16: 1500}`."""
+THE_WORDS = f"words: {', '.join(WORDS)}"
+"""What a message says of them."""
 
 NUMBERS = frozenset((Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.INT8, Kind.INT32, Kind.SECONDS, Kind.UINT16S))
 """Values whose digits might as well be hex."""
 ADDRESSES = frozenset((Kind.IP, Kind.IPS, Kind.IP_PAIRS))
 TEXTS = frozenset((Kind.TEXT, Kind.DOMAIN))
+WRITTEN = TEXTS | {Kind.DOMAINS, Kind.PLAIN_DOMAINS, Kind.SIP_SERVERS, Kind.FQDN, Kind.CLASSES}
+"""Values made of words, some of which look like hex: cafe."""
+_PXE_MAPPINGS = (Kind.BOOT_SERVERS, Kind.BOOT_MENU, Kind.MENU_PROMPT)
+MAPPINGS = frozenset((Kind.SPACE, Kind.VENDOR_SPACES, Kind.VENDOR_CLASSES, Kind.ROUTES, *_PXE_MAPPINGS))
+"""Values for which a mapping need not be a word with a value."""
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on", "1")), frozenset(("false", "no", "off", "0"))
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,10})|0x[0-9a-f]{1,8}", re.IGNORECASE)

@@ -1,6 +1,7 @@
 """config.dhcpoptions: what a person writes ⇄ an option's number and bytes, with scapy's DHCP options beside them."""
 
 import doctest
+import re
 from ipaddress import IPv4Address
 from types import ModuleType
 from typing import Any
@@ -153,8 +154,10 @@ VENDOR_43: list[tuple[Any, str]] = [
     ({"9": {"text": "Raspberry Pi Boot"}}, "0911 52617370626572727920506920426f6f74"),
     ("060108ff", "060108ff"),
     ({"text": "Raspberry Pi Boot"}, "52617370626572727920506920426f6f74"),
-    ({"boot-servers": {"0": ["10.0.0.1"], 32769: "10.0.0.2, 10.0.0.3"}},
-     "0812 0000 01 0a000001 8001 02 0a000002 0a000003 ff"),
+    ({"discovery-control": 2, "boot-servers": {"0": ["10.0.0.1"], 32769: "10.0.0.2, 10.0.0.3"}},
+     "060102 0812 0000 01 0a000001 8001 02 0a000002 0a000003 ff"),
+    ({6: "08", "menu-prompt": {"timeout_s": 3, "text": "hi"}}, "060108 0a03036869 ff"),
+    ({"10": "036869"}, "0a03036869"),
     ({"boot-menu": {0: "Local"}, "menu-prompt": {"timeout_s": "5", "text": "F8"}},
      "09080000054c6f63616c 0a03054638 ff"),
     ({"1": ""}, "0100"),
@@ -185,9 +188,6 @@ BY_NUMBER: list[tuple[int, str, str]] = [
     (128, "cafe", "cafe"),
     (224, "cafe", "cafe"),
     # Hex that would make no sense there is the value itself.
-    (67, "cafe", "63616665"),
-    (15, "beef", "62656566"),
-    (67, "20", "3230"),
     (26, "64000000", ""),
     (26, "96", "0060"),
     (23, "128", "80"),
@@ -218,6 +218,44 @@ def test_what_may_be_a_number_or_hex_is_refused_with_both_ways_to_write_it(code:
     assert encode(code, {"hex": text}) == (code, bytes.fromhex(text))
 
 
+EITHER = [
+    # A text may be hex, whatever the bytes are.
+    (67, "cafe", "{text: cafe}, or {hex: cafe}", "text"),
+    (15, "beef", "{text: beef}, or {hex: beef}", "text"),
+    (161, "0a1c0002", "{text: 0a1c0002}, or {hex: 0a1c0002}", "text"),
+    (12, "3132", "{text: 3132}, or {hex: 3132}", "text"),
+    (119, "cafe", "domain-search: cafe, or {hex: cafe}", "domains"),
+    # Digits alone are a number to who reads them, and to other servers.
+    (164, "12", "{uint8: 12}, or {hex: 12}", "uint8"),
+    ("option-164", "12", "{uint8: 12}, or {hex: 12}", "uint8"),
+    (224, "1500", "{uint16: 1500}, or {hex: 1500}", "uint16"),
+    (128, "86400010", "{uint32: 86400010}, or {hex: 86400010}", "uint32"),
+]
+
+
+@pytest.mark.parametrize(("code", "text", "ways", "word"), EITHER)
+def test_hex_that_may_be_something_else_is_refused_with_both_ways_to_write_it(
+    code: int | str, text: str, ways: str, word: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{text!r} may be a")) as refused:
+        encode(code, text)
+    assert str(refused.value).endswith(f"or bytes in hex; write {ways}")
+    assert encode(code, {"hex": text})[1] == bytes.fromhex(text)
+    assert encode(code, {word: text})[1] not in (b"", bytes.fromhex(text))
+
+
+@pytest.mark.parametrize("text", ["0a1", "a", "de:a"])
+def test_a_text_that_may_be_hex_with_a_digit_missing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' may be a text, or hex with a digit missing; write .text: {text}."):
+        encode(161, text)
+    assert encode("mud-url", text) == encode(161, {"text": text}) == (161, text.encode())
+
+
+@pytest.mark.parametrize("text", ["0012", "00010203", "99999999999a", "10:20", "123456789012"])
+def test_hex_that_nobody_writes_for_a_number_is_hex(text: str) -> None:
+    assert encode(224, text) == (224, bytes.fromhex(text.replace(":", "")))
+
+
 # --- What is refused ---
 
 REFUSED: list[tuple[Any, Any, str]] = [
@@ -232,6 +270,16 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (150, "0a1", r"option 150 \(tftp-server-address\): '0a1' is not hex; write its bytes"),
     (224, "hello", "option 224: 'hello' is not hex"),
     (224, 5, "5 is not hex"),
+    (
+        "224",
+        "5",
+        "'5' is not hex; write its bytes such as 0a4d0001, or .text: ....; words: hex, text, ip, bool, uint8",
+    ),
+    (224, {"a": "1", "b": "2"}, "a mapping is one word and its value, such as .uint8: 64.; words: hex, text, ip"),
+    (224, {"txt": "hi"}, "'txt' is not the word of a type; words: hex, .*, domains; did you mean 'text'"),
+    (23, {"uint9": "3"}, "option 23 .*'uint9' is not the word of a type; words: hex, .*; did you mean 'uint"),
+    ("43", {"menu-prompt": {"timeout_s": 3, "text": "hello"}}, "need discovery-control; add `discovery-control: 8`"),
+    ("43", {"boot-servers": {"0": ["10.0.0.1"]}}, r"PXE-E21"),
     ("mtu", "67", "67 is too little; allowed: 68 to 65535"),
     ("mtu", "65536", "65536 is too much; allowed: 68 to 65535"),
     ("mtu", "1e3", "'1e3' is not a whole number from 68 to 65535"),
