@@ -67,10 +67,15 @@ def _take(found: Found, row: dict[str, str], by_client_id: bool) -> None:
 
 
 def write(leases: Iterable[Lease], now: float, subnets: Sequence[IPv4Network] = ()) -> str:
-    """Return all records as Kea keeps them. `subnets` are Kea's, in the order of their ids from 1 on."""
+    """Return the records as Kea keeps them. `subnets` are Kea's, in the order of their ids from 1 on.
+
+    Without any, all are of subnet 1; with some, those of `nowhere` are left out: Kea would not find their subnet.
+    """
     lines = [",".join(COLUMNS) + "\n"]
     for lease in leases:
-        subnet_id = next((n for n, subnet in enumerate(subnets, 1) if lease.address in subnet), 1)
+        subnet_id = _subnet_id(lease, subnets)
+        if subnet_id is None:
+            continue
         client_id = bytes.fromhex(lease.client[3:]).hex(":") if lease.client.startswith("id:") else ""
         mac = "" if lease.mac.startswith("id:") else lease.mac
         state = {State.BOUND: _DEFAULT, State.DECLINED: _DECLINED, State.RELEASED: _RECLAIMED}[lease.state]
@@ -82,3 +87,14 @@ def write(leases: Iterable[Lease], now: float, subnets: Sequence[IPv4Network] = 
         expires = int(now) + FOR_EVER if lease.expires >= NEVER else max(lease.expires, _LEASE_S)
         lines.append(f"{lease.address},{mac},{client_id},{max(1, lifetime_s)},{expires},{subnet_id},0,0,,{state},\n")
     return "".join(lines)
+
+
+def nowhere(leases: Iterable[Lease], subnets: Sequence[IPv4Network]) -> list[Lease]:
+    """Return the records that `write` leaves out: their addresses are in none of `subnets`."""
+    return [lease for lease in leases if _subnet_id(lease, subnets) is None]
+
+
+def _subnet_id(lease: Lease, subnets: Sequence[IPv4Network]) -> int | None:
+    if not subnets:
+        return 1
+    return next((n for n, subnet in enumerate(subnets, 1) if lease.address in subnet), None)

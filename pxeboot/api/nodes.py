@@ -9,16 +9,21 @@ PUT /v1/nodes               {"names": ["m1", "m2"], "boot": "local"}: all of the
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
 from config.model import Farm
+from dhcp.plan import machine_name
 from pxeboot.api.control import Route, answer
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import Boot
 
 log = logging.getLogger("pxeboot")
+
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}|[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}", re.IGNORECASE)
+"""As Linux, Windows, labels and Cisco write it."""
 
 
 class Nodes:
@@ -65,9 +70,23 @@ class Nodes:
         nodes = [self._node(name, pool) for name, pool in sorted(pools.items())]
         return await answer({"pools": pool_names, "nodes": nodes})
 
+    def _names(self, said: Sequence[str]) -> list[str]:
+        """Return machines' names; a machine may be called by one of its MACs."""
+        pools = self._pools()
+        listed = {mac: node.name for pool in self._farm().pools for node in pool.nodes for mac in node.macs}
+
+        def name(word: str) -> str:
+            if word in pools or not _MAC.fullmatch(word):
+                return word
+            mac = bytes.fromhex(re.sub("[:.-]", "", word)).hex(":")
+            found = listed.get(mac, machine_name(mac))
+            return word if self._unknown([found]) else found
+
+        return list(dict.fromkeys(map(name, said)))
+
     async def one(self, request: web.Request) -> web.Response:
         """Answer GET /v1/nodes/NAME."""
-        name = request.match_info["name"]
+        (name,) = self._names([request.match_info["name"]])
         if (unknown := self._unknown([name])) is not None:
             return await answer({"error": unknown}, 404)
         return await answer(self._node(name, self._pools().get(name, "")))
@@ -89,6 +108,7 @@ class Nodes:
             boot = Boot(str(body.get("boot"))) if body else None
         except ValueError:
             boot = None
+        names = self._names(names)
         if boot is None:
             return await answer({"error": f"boot must be one of {', '.join(Boot)}"}, 400)
         if (unknown := self._unknown(names)) is not None:

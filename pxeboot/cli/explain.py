@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from pxeboot.cli.status import UnixConnection
+from pxeboot.cli import asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pxeboot.explain.state import Known
     from pxeboot.explain.whereabouts import Ours
 
-FARM = Path("/etc/pxeboot/farm.yaml")
 LARGEST_CAPTURE = 1 << 29
 MOST_SHOWN = 200
 """Requests of one capture that are shown; all of them are in the JSON."""
@@ -62,7 +61,7 @@ class _Address(click.ParamType[IPv4Address]):
 
 @click.command()
 @click.argument("machine", required=False, metavar="[MAC|NAME]")
-@click.option("-c", "--config", "configuration", type=click.Path(path_type=Path), default=FARM, show_default=True,
+@click.option("-c", "--config", "configuration", type=asking.ANY_PATH, default=asking.FARM, show_default=True,
               help="The farm's file.")  # fmt: skip
 @click.option("--arch", metavar="NAME|CODE", help="What it is: bios, uefi-x64, uboot-arm64, rpi, ... or the number of "
               "option 93.  [default: uefi-x64, rpi for a MAC of theirs]")  # fmt: skip
@@ -77,7 +76,7 @@ class _Address(click.ParamType[IPv4Address]):
 @click.option("--client-id", type=_Identifier(), help="Its client identifier (option 61).")
 @click.option("--interface", help="It asks on this interface of ours.")
 @click.option("--server-address", type=_Address(), help="It asks at this address of ours.")
-@click.option("--pcap", "capture", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--pcap", "capture", type=click.Path(path_type=Path, dir_okay=False, readable=False),
               help="Explain every request in this capture (pcap, pcapng), or those of one machine.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, complete.")
 def command(
@@ -308,16 +307,10 @@ def _known(farm: "Farm") -> "Known":
 
 
 def _ask(control: Path, path: str) -> dict[str, Any]:
-    connection = UnixConnection(control)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(response.reason)
-        answer: dict[str, Any] = json.loads(response.read())
-        return answer
-    finally:
-        connection.close()
+    status, answer = asking.ask(control, path)
+    if status != 200:
+        raise ValueError(answer.get("error", status))
+    return answer
 
 
 def _here(farm: "Farm", interface: str | None) -> list[IPv4Interface]:

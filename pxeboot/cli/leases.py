@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pxeboot.cli.status import CONTROL, UnixConnection, ago
+from pxeboot.cli import asking
+from pxeboot.cli.status import ago
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from config.model import Farm
     from dhcp.formats.found import Found
@@ -37,39 +38,39 @@ class Failed(click.ClickException):
         click.echo(f"pxeboot leases: {self.message}", err=True)
 
 
-def settings(path: Path | None) -> "Farm | None":
-    """Return the farm of `--config`, None without; say what is wrong with it and exit with status 1."""
+def settings(given: Path | None, *, must: bool) -> "Farm | None":
+    """Return the farm of `--config`, else of the usual file, else None; say what is wrong, with exit status 1.
+
+    Unless it `must` be right: the usual file may be in the middle of a change, and then counts as none.
+    """
+    path = asking.farm_file(given)
     if path is None:
         return None
+    if given is not None or must:
+        return asking.loaded(path)
     from config.load import ConfigErrors, load
 
     try:
         return load(path)
-    except ConfigErrors as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+    except ConfigErrors:
+        click.echo(f"pxeboot leases: {path} is wrong (`pxeboot check {path}`), and is not used", err=True)
+        return None
 
 
 def from_daemon(control: Path) -> dict[str, Any] | None:
     """Return what the daemon says, None if there is none."""
-    connection = UnixConnection(control)
-    connection.timeout = PATIENCE_S
     try:
-        connection.request("GET", "/v1/leases")
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
+        status, answer = asking.ask(control, "/v1/leases", patience_s=PATIENCE_S)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Failed(f"no answer at {control} ({error})") from None
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise Failed(str(answer.get("error", response.reason)))
+        raise Failed(asking.no_answer(control, error)) from None
+    if status != 200:
+        raise Failed(str(answer.get("error", status)))
     return answer
 
 
-def from_file(path: Path, control: Path) -> dict[str, Any]:
+def from_file(path: Path, control: Path, farm: "Farm | None") -> dict[str, Any]:
     """Return what is in the lease file, as the daemon would say it."""
     from dhcp.journal import JournalError, read
     from pxeboot.api.leases import lease_json
@@ -86,7 +87,9 @@ def from_file(path: Path, control: Path) -> dict[str, Any]:
     click.echo(f"pxeboot leases: no daemon at {control}; this is what {path} says", err=True)
     if found.skipped:
         click.echo(f"pxeboot leases: {found.skipped} lines of {path} are unreadable", err=True)
-    return {"now_s": now, "degraded": None, "leases": [lease_json(lease, now, None) for lease in found.leases]}
+    names = {mac: node.name for pool in farm.pools for node in pool.nodes for mac in node.macs} if farm else {}
+    listed = [lease_json(lease, now, names.get(lease.mac)) for lease in found.leases]
+    return {"now_s": now, "degraded": None, "leases": listed}
 
 
 def ends(lease: dict[str, Any], now: float) -> str:
@@ -159,15 +162,23 @@ def show(answer: dict[str, Any], form: str, farm: "Farm | None", *, everything: 
 
     leases = [lease_of(lease) for lease in answer["leases"]]
     subnets: list[IPv4Network] = [subnet.subnet for subnet in farm.dhcp.subnets] if farm else []
-    text = kea.write(leases, answer["now_s"], subnets) if form == "kea-csv" else dnsmasq.write(leases, answer["now_s"])
-    click.echo(text, nl=False)
+    if form == "dnsmasq":
+        click.echo(dnsmasq.write(leases, answer["now_s"]), nl=False)
+        return
+    if not subnets:
+        click.echo("pxeboot leases: without -c FARM all leases are Kea's subnet 1", err=True)
+    for lost in kea.nowhere(leases, subnets)[:MOST_SAID]:
+        click.echo(f"pxeboot leases: {lost.address} is in no subnet of the farm; left out", err=True)
+    click.echo(kea.write(leases, answer["now_s"], subnets), nl=False)
 
 
 @click.group(invoke_without_command=True)
-@click.option("-c", "--config", "configuration", type=click.Path(path_type=Path),
-              help="The farm's file: where the daemon and its leases are; numbers subnets for kea-csv.")  # fmt: skip
-@click.option("--control", type=click.Path(path_type=Path), help=f"The daemon's control socket.  [default: {CONTROL}]")
-@click.option("--file", type=click.Path(path_type=Path), help=f"Our lease file.  [default: {FILE}]")
+@click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
+              help="The farm's file: where the daemon and its leases are, what may be imported, and Kea's numbers of "
+              f"subnets.  [default: {asking.FARM}, if there]")  # fmt: skip
+@click.option("--control", type=asking.ANY_PATH,
+              help=f"The daemon's control socket.  [default: the farm's, else {asking.CONTROL}]")  # fmt: skip
+@click.option("--file", type=asking.ANY_PATH, help=f"Our lease file.  [default: the farm's, else {FILE}]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--all", "everything", is_flag=True, help="Leases that are over, too.")
@@ -185,15 +196,15 @@ def command(
 
     A configured machine's address needs no lease; `pxeboot status` shows it.
     """
-    farm = settings(configuration)
+    farm = settings(configuration, must=context.invoked_subcommand is not None)
     file = file or (farm.server.state / "leases" if farm else FILE)
     context.obj = (farm, file)
     if context.invoked_subcommand is not None:
         return
-    control = control or (farm.server.control if farm else CONTROL)
+    control = control or (farm.server.control if farm else asking.CONTROL)
     answer = from_daemon(control)
     if answer is None:
-        answer = from_file(file, control)
+        answer = from_file(file, control, farm)
     show(answer, "json" if as_json else form, farm, everything=everything)
 
 
@@ -211,7 +222,7 @@ def import_command(
     """Take the leases of another server's FILE; of several, a later one's count. Not while `pxeboot serve` runs.
 
     Machines keep their addresses when this server takes over. Exit status: 0 if every entry was taken or is over and
-    forgotten, 1 if one is wrong or somebody else's here.
+    forgotten, 1 if one is wrong, somebody else's here, or has no place in the farm.
     """
     farm, path = where
     by_client_id = by_client_id or (farm is not None and farm.dhcp.match_client_id)
@@ -225,7 +236,7 @@ def import_command(
     book = None if dry_run else opened(path)
     try:
         ours = records(path) if book is None else book.leases
-        fresh, refused = chosen(taken.values(), ours, statics(farm), time.time())
+        fresh, refused = chosen(taken.values(), ours, farm, time.time())
         for text in refused[:MOST_SAID]:
             click.echo(text, err=True)
         if len(refused) > MOST_SAID:
@@ -285,36 +296,55 @@ def report(file: Path, found: "Found") -> None:
         click.echo(f"{file}: left out {reasons}", err=True)
 
 
-def statics(farm: "Farm | None") -> dict[IPv4Address, tuple[str, tuple[str, ...]]]:
-    """Return the configured machines' (name, MACs) by address."""
-    nodes = [node for pool in farm.pools for node in pool.nodes] if farm else []
-    return {node.ip: (node.name, node.macs) for node in nodes}
-
-
 def chosen(
-    theirs: "Iterable[Lease]",
-    ours: "Sequence[Lease]",
-    configured: dict[IPv4Address, tuple[str, tuple[str, ...]]],
-    now: float,
+    theirs: "Iterable[Lease]", ours: "Sequence[Lease]", farm: "Farm | None", now: float
 ) -> "tuple[list[Lease], list[str]]":
     """Return which of their records to take, and what is to be said of others.
 
-    A valid record of ours stays, unless theirs is the same client's and ends later. The address of a configured
-    machine needs no record, and must not have somebody else's.
+    A valid record of ours stays, unless theirs is the same client's and ends later. What the farm has no use for is
+    left out: the address of a configured machine or of no pool, and another address of a configured machine.
     """
     known = {lease.address: lease for lease in ours}
+    fits = places(farm)
     taken, refused = [], []
     for lease in theirs:
         own = known.get(lease.address)
-        name, macs = configured.get(lease.address, ("", ()))
-        if name:
-            if lease.mac not in macs and lease.holds(now):
-                refused.append(f"{lease.address} is {lease.client}'s there and configured for {name} here; not taken")
+        trouble = fits(lease)
+        if trouble is not None:
+            if trouble and lease.holds(now):
+                refused.append(f"{trouble}; not taken")
         elif own is None or (own.client == lease.client and own.expires < lease.expires) or not own.holds(now):
             taken.append(lease)
         elif own.client != lease.client and lease.holds(now):
             refused.append(f"{lease.address} is {lease.client}'s there and {own.client}'s here; not taken")
     return taken, refused
+
+
+def places(farm: "Farm | None") -> "Callable[[Lease], str | None]":
+    """Return what says why the farm has no use for a lease: None if it has, an empty text if nobody loses by it."""
+    if farm is None:
+        return lambda _: None
+    from dhcp.plan import plan
+
+    planned = plan(farm)
+
+    def trouble(lease: "Lease") -> str | None:
+        address = lease.address
+        owner, host = planned.by_address.get(address), planned.by_mac.get(lease.mac)
+        if owner is not None and owner is host:
+            return ""
+        if owner is not None:
+            return f"{address} is {lease.client}'s there and configured for {owner.name} here"
+        network = planned.network_of(address)
+        if network is None:
+            return f"{address} ({lease.client}) is in no subnet of the farm"
+        if not any(address in pool for pool in network.pools):
+            return f"{address} ({lease.client}) is in no pool of {network.network}"
+        if host is not None:
+            return f"{address} is a lease of {host.name}, which the farm gives {host.address}"
+        return None
+
+    return trouble
 
 
 def counted(leases: "Sequence[Lease]", now: float) -> str:

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli.status import CONTROL, UnixConnection, ago
+from pxeboot.cli import asking
+from pxeboot.cli.status import ago
 from pxeboot.intents import Boot
 
 ALLOWED = "|".join(Boot)
@@ -23,6 +24,9 @@ def wanted(words: tuple[str, ...]) -> tuple[list[str], Boot | None]:
     (['m1', 'm2'], <Boot.LOCAL: 'local'>)
     """
     names = list(dict.fromkeys(word for word in words if "=" not in word))
+    for word in names:
+        if word in list(Boot):
+            raise click.UsageError(f"do you mean boot={word}?")
     boot = None
     for key, _, value in (word.partition("=") for word in words if "=" in word):
         if key != "boot":
@@ -37,18 +41,13 @@ def wanted(words: tuple[str, ...]) -> tuple[list[str], Boot | None]:
 
 def ask(control: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Return the daemon's answer; say why there is none, or what it refuses, and exit with status 1."""
-    connection = UnixConnection(control)
     try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
+        status, answer = asking.ask(control, path, method=method, body=body)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        click.echo(f"pxeboot node: no answer at {control} ({error}); is `pxeboot serve` running?", err=True)
+        click.echo(f"pxeboot node: {asking.no_answer(control, error)}", err=True)
         sys.exit(1)
-    finally:
-        connection.close()
-    if response.status != 200:
-        click.echo(f"pxeboot node: {answer.get('error', response.reason)}", err=True)
+    if status != 200:
+        click.echo(f"pxeboot node: {answer.get('error', status)}", err=True)
         sys.exit(1)
     return answer
 
@@ -78,12 +77,20 @@ def members(control: Path, pool: str) -> list[str]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[NAME]... [boot=netboot|local|refuse|once]")
+@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once]")
 @click.option("--pool", "pools", multiple=True, help="All machines that the farm's file lists in POOL (repeatable).")
-@click.option("--control", type=click.Path(path_type=Path), default=CONTROL, show_default=True,
-              help="The daemon's control socket.")  # fmt: skip
+@click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
+              help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip
+@click.option("--control", type=asking.ANY_PATH,
+              help=f"The daemon's control socket.  [default: the farm's, else {asking.CONTROL}]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(words: tuple[str, ...], pools: tuple[str, ...], control: Path, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...],
+    pools: tuple[str, ...],
+    configuration: Path | None,
+    control: Path | None,
+    as_json: bool,
+) -> None:
     """Show what machines do when they boot, or change it from their next boot on.
 
     boot=netboot: from the network, every time. boot=local: from their own disk. boot=refuse: not at all, and they
@@ -93,6 +100,7 @@ def command(words: tuple[str, ...], pools: tuple[str, ...], control: Path, as_js
     names, boot = wanted(words)
     if boot is not None and not names and not pools:
         raise click.UsageError(f"boot={boot} of which machines? Give a NAME, or --pool POOL")
+    control = asking.control_socket(control, configuration)
     chosen = list(dict.fromkeys([*names, *(name for pool in pools for name in members(control, pool))]))
     if boot is not None:
         nodes = ask(control, "PUT", "/v1/nodes", {"names": chosen, "boot": boot})["nodes"]

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import sys
 import time
 from pathlib import Path
@@ -11,38 +10,19 @@ from urllib.parse import quote
 
 import click
 
-CONTROL = Path("/run/pxeboot/control.sock")
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        """Talk to the daemon whose control socket is at `path`."""
-        super().__init__("pxeboot", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect. Raises `OSError`."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+from pxeboot.cli import asking
+from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
 def ask(control: Path, path: str) -> dict[str, Any]:
     """Return the daemon's answer; say why there is none and exit with status 1."""
-    connection = UnixConnection(control)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
-    except (OSError, http.client.HTTPException) as error:
-        click.echo(f"pxeboot status: no answer at {control} ({error}); is `pxeboot serve` running?", err=True)
+        status, answer = asking.ask(control, path)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        click.echo(f"pxeboot status: {asking.no_answer(control, error)}", err=True)
         sys.exit(1)
-    finally:
-        connection.close()
-    if response.status != 200:
-        click.echo(f"pxeboot status: {answer.get('error', response.reason)}", err=True)
+    if status != 200:
+        click.echo(f"pxeboot status: {answer.get('error', status)}", err=True)
         sys.exit(1)
     return answer
 
@@ -140,15 +120,20 @@ def troubles(dhcp: dict[str, Any]) -> list[Any]:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--control", type=click.Path(path_type=Path), default=CONTROL, show_default=True,
-              help="The daemon's control socket.")  # fmt: skip
+@click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
+              help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip
+@click.option("--control", type=asking.ANY_PATH,
+              help=f"The daemon's control socket.  [default: the farm's, else {asking.CONTROL}]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--watch", is_flag=True, help="Go on, and show every change.")
 @click.option("--report", is_flag=True, help="With NAME: what the machine said it became.")
-def command(name: str | None, control: Path, as_json: bool, watch: bool, report: bool) -> None:
+def command(
+    name: str | None, configuration: Path | None, control: Path | None, as_json: bool, watch: bool, report: bool
+) -> None:
     """Show every machine that boots or has booted, or the newest boot of NAME step by step."""
     if report and not name:
         raise click.UsageError("--report needs the NAME of a machine")
+    control = asking.control_socket(control, configuration)
     path = f"/v1/machines/{quote(name, safe='')}" if name else "/v1/status"
     if as_json:
         whole = ask(control, path)

@@ -19,7 +19,7 @@ from dhcp.leases import NEVER, Lease, State
 from dhcp.plan import plan
 from dhcp.store import LeaseStore
 from pxeboot.api.leases import lease_json, lease_of, routes
-from pxeboot.cli import main
+from pxeboot.cli import asking, main
 from pxeboot.cli.leases import show
 
 DATA = Path(__file__).parent.parent / "data/leases"
@@ -256,3 +256,76 @@ def test_a_configured_machines_address_is_nobody_elses(tmp_path: Path) -> None:
     file.write_text("0 02:00:00:00:00:99 10.77.0.55 * *\n")
     code, _, err = run("--config", farm, "import", "--from", "dnsmasq", file)
     assert (code, err) == (1, "10.77.0.55 is 02:00:00:00:00:99's there and configured for m1 here; not taken\n")
+
+
+LISTED = """\
+server: {{interfaces: [eth1], state: {state}, control: /run/none-such/none.sock}}
+dhcp: {{subnets: [{{subnet: 10.77.0.0/24, pool: 10.77.0.50-10.77.0.90}}]}}
+images: {{node: {{path: /srv/pxeboot/images/node}}}}
+pools: [{{name: a, image: node, nodes: [{{name: m1, macs: [{mac}], ip: 10.77.0.10}}]}}]
+"""
+
+
+@pytest.fixture
+def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The farm's file at its usual place."""
+    path = tmp_path / "usual.yaml"
+    path.write_text(LISTED.format(state=tmp_path, mac=MAC))
+    monkeypatch.setattr(asking, "FARM", path)
+    return path
+
+
+def test_what_has_no_place_in_the_farm_is_not_imported(usual: Path, tmp_path: Path) -> None:
+    """The farm's usual file counts without being named; what is over is left out without a word."""
+    other = "02:00:00:00:00:99"
+    file = tmp_path / "theirs"
+    rows = [("10.99.0.5", other), ("10.77.0.91", other), ("10.77.0.51", MAC),
+            ("10.77.0.10", other), ("10.77.0.10", MAC), ("10.77.0.52", other)]  # fmt: skip
+    file.write_text("".join(f"{NOW + 60} {mac} {address} * *\n" for address, mac in rows[:4]))
+    code, out, err = run("import", "--from", "dnsmasq", "--dry-run", file)
+    assert (code, out) == (1, f"would take 0 leases into {tmp_path}/leases\n")
+    assert err.splitlines() == [
+        f"10.99.0.5 ({other}) is in no subnet of the farm; not taken",
+        f"10.77.0.91 ({other}) is in no pool of 10.77.0.0/24; not taken",
+        "10.77.0.51 is a lease of m1, which the farm gives 10.77.0.10; not taken",
+        f"10.77.0.10 is {other}'s there and configured for m1 here; not taken",
+    ]
+    file.write_text("".join(f"{NOW + 60} {mac} {address} * *\n" for address, mac in rows[4:]))
+    file.write_text(file.read_text() + f"{NOW - 60} {other} 10.99.0.6 * *\n")
+    assert run("import", "--from", "dnsmasq", file) == (0, f"took 1 lease into {tmp_path}/leases\n", "")
+    code, out, _ = run("--json")
+    assert [lease["address"] for lease in json.loads(out)["leases"]] == ["10.77.0.52"]
+
+
+def test_a_usual_file_that_is_wrong_stops_an_import_and_no_list(usual: Path, file: Path) -> None:
+    usual.write_text("nonsense: 1\n")
+    code, _, err = run("--file", file, "--control", file.with_name("none.sock"))
+    assert code == 0
+    assert f"{usual} is wrong" in err
+    assert run("--file", file, "import", "--from", "kea", DATA / "kea-leases4.csv")[0] == 1
+
+
+def test_a_lease_in_no_subnet_is_not_put_into_one_of_keas(usual: Path, file: Path) -> None:
+    with file.open("ab") as out_of_place:
+        out_of_place.write(journal.encode(Lease(IPv4Address("10.99.0.5"), MAC, NOW + 9, State.BOUND, MAC)))
+    code, out, err = run("--format", "kea-csv")
+    assert code == 0
+    assert "10.99.0.5 is in no subnet of the farm; left out" in err
+    assert "10.99.0.5" not in out
+    assert f"\n10.77.0.2,02:00:00:00:00:02,,3000,{NOW + 3000},1,0,0,,0,\n" in out
+    usual.unlink()
+    _, out, err = run("--file", file, "--control", file.with_name("none.sock"), "--format", "kea-csv")
+    assert "without -c FARM all leases are Kea's subnet 1" in err
+    assert "10.99.0.5" in out
+
+
+def test_a_socket_that_we_may_not_use_is_said_in_plain_words(
+    usual: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(asking, "ask", refuses)
+    code, out, err = run()
+    assert (code, out) == (1, "")
+    assert err == "pxeboot leases: /run/none-such/none.sock: only root and the socket's group may ask\n"

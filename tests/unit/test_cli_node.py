@@ -1,4 +1,6 @@
 import asyncio
+import http.client
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,10 @@ from click.testing import CliRunner
 from config.model import Farm
 from pxeboot.api.control import ControlSocket
 from pxeboot.api.nodes import Nodes
+from pxeboot.cli import asking
+from pxeboot.cli.leases import command as leases
 from pxeboot.cli.node import command, line, wanted
+from pxeboot.cli.status import command as status
 from pxeboot.cli.status import table
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import Boot
@@ -37,6 +42,7 @@ def test_words_are_names_and_what_they_are_to_do(words: tuple[str, ...], names: 
         (("m1", "boot="), "must be one of"),
         (("m1", "bot=local"), "'bot' cannot be changed"),
         (("m1", "boot=local", "boot=once"), "boot=local or boot=once?"),
+        (("m1", "local"), "do you mean boot=local?"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], why: str) -> None:
@@ -151,3 +157,62 @@ def test_a_change_that_cannot_be_kept_is_told(control: Path) -> None:
     assert code == 1
     assert "nothing changed: it cannot be kept: Is a directory" in said
     assert "m1  boot=netboot" in node(control)[1]
+
+
+@pytest.mark.parametrize("mac", ["52:54:00:00:00:01", "52-54-00-00-00-01", "525400000001", "5254.0000.0001"])
+def test_a_machine_of_the_farm_is_known_by_its_mac_too(control: Path, mac: str) -> None:
+    code, said = node(control, mac.upper(), "boot=local")
+    assert (code, said.split("  (")[0]) == (0, "m1  boot=local")
+    assert node(control, mac)[1] == said
+
+
+def test_one_that_was_heard_of_is_known_by_its_mac_and_a_strangers_is_said_as_it_was_given(control: Path) -> None:
+    assert node(control, "52:54:00:00:00:99")[1].startswith(f"{HEARD_OF}  boot=netboot")
+    code, said = node(control, "52:54:00:00:00:98")
+    assert code == 1
+    assert "no machine '52:54:00:00:00:98' is in the farm's file" in said
+
+
+def test_the_farms_file_says_where_the_daemon_is(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    farm = control.parent / "farm.yaml"
+    farm.write_text(f"server: {{control: {control}}}\n")
+    assert CliRunner().invoke(command, ["m1", "-c", str(farm)]).exit_code == 0
+    monkeypatch.setattr(asking, "FARM", farm)
+    assert CliRunner().invoke(command, ["m1"]).output.startswith("m1  boot=netboot")
+    assert CliRunner().invoke(status, ["-c", str(control)]).exit_code == 1
+    farm.write_text("server: {kontrol: 1}\n")
+    assert CliRunner().invoke(command, ["m1", "--control", str(control)]).exit_code == 0
+    assert asking.control_socket(None, None) == asking.CONTROL, "a file in the middle of a change counts as none"
+
+
+@pytest.mark.parametrize("asks", [command, status])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(13, "x"), "only root and the socket's group may ask"),
+        (ConnectionRefusedError(111, "x"), "is `pxeboot serve` running?"),
+        (TimeoutError("timed out"), "does not answer in time"),
+        (http.client.BadStatusLine("x"), "is no `pxeboot serve`"),
+    ],
+)
+def test_why_nobody_answers_is_said_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, asks: click.Command, error: Exception, says: str, tmp_path: Path
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asking, "ask", fails)
+    (tmp_path / "socket").touch(mode=0)
+    done = CliRunner().invoke(asks, ["--control", str(tmp_path / "socket")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "rrno" not in done.stderr
+
+
+def test_a_socket_that_may_not_be_read_is_no_wrong_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """click would call it so itself, before anything is asked; root may read everything, so it is told that not."""
+    (tmp_path / "socket").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for asks in (command, status, leases):
+        done = CliRunner().invoke(asks, ["--control", str(tmp_path / "socket")])
+        assert done.exit_code == 1, done.output
