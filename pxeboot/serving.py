@@ -131,7 +131,8 @@ class Group:
             app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept)
             async with asyncio.TaskGroup() as servers:
                 servers.create_task(self._dhcp.run(), name="dhcp")
-                watching = dhcp.sniff.watch(sockets.link.name, parts.others, partial(log.warning, "%s"))
+                warn = partial(log.warning, "%s")
+                watching = dhcp.sniff.watch(sockets.link.name, parts.others, warn, parts.leases.clock)
                 servers.create_task(watching, name="others")
                 serving = tftp.transport.serve(sockets.tftp, parts.lookup, parts.report, parts.stage_of)
                 servers.create_task(serving, name="tftp")
@@ -242,9 +243,10 @@ class Serving:
 
     def _ended(self, group: Group) -> None:
         del self._tasks[group]
-        link = self._links.get(group.sockets.link.name)
-        if link is not None and link.name not in self._groups and self._retry is None:
-            self._retry = asyncio.get_running_loop().call_soon(self._once_more)  # it was renamed, and renamed back
+        # It was renamed, and its ports were still taken under its new name, or under its old one again.
+        waits = any(name not in self._groups and lacks(link) is None for name, link in self._links.items())
+        if waits and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_soon(self._once_more)
 
     def _try_again(self) -> None:
         if self._retry is None:

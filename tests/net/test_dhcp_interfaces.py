@@ -169,6 +169,24 @@ def test_an_interface_that_is_renamed_is_left_and_found_again(
 
 
 @requires("busybox")
+def test_an_interface_that_is_renamed_before_anybody_looks_is_served_under_its_new_name(
+    segment: Segment, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """Its ports are ours until the old sockets are closed, which the new name cannot wait for."""
+    client = second_wire(segment)
+    bring_up(segment.server, "eth2", "10.78.0.1/24")
+    daemon = start("eth*", "lan*")
+    wait_for(daemon, "dhcp serves 10.78.0.1 on eth2")
+    client.run("ip", "link", "set", "eth0", "down")  # or a carrier that comes later is another reason to look
+    time.sleep(0.5)
+    at_once = "link set eth2 down\nlink set eth2 name lan2\nlink set lan2 up\n"
+    segment.server.run("ip", "-batch", "-", text_in=at_once)
+    wait_for(daemon, "dhcp serves 10.78.0.1 on lan2")
+    client.run("ip", "link", "set", "eth0", "up")
+    assert ask(client, tmp_path)["server"] == "10.78.0.1"
+
+
+@requires("busybox")
 def test_an_interface_that_is_down_costs_nothing_and_comes_back(
     segment: Segment, start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
