@@ -6,6 +6,8 @@ The names are what a configuration calls them by (`dhcp.architectures`), so they
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from config.mistakes import suggestion
+
 IPXE = "ipxe"
 """Stands in `dhcp.architectures` for iPXE, on whatever machine it runs."""
 
@@ -99,5 +101,6 @@ def parse_architecture(value: object) -> str:
     'uefi-x64'
     """
     if not isinstance(value, str) or value not in BY_NAME:
-        raise ValueError(f"is no architecture; the ones there are: {', '.join(BY_NAME)}")
+        near = suggestion(str(value), BY_NAME)
+        raise ValueError("is no architecture" + (near or f"; the ones there are: {', '.join(BY_NAME)}"))
     return value

@@ -174,7 +174,9 @@ def _architectures(dhcp: Dhcp) -> Iterator[Finding]:
         at: Place = ("dhcp", "architectures", name)
         if name not in ARCHITECTURE_NAMES:
             near = suggestion(name, ARCHITECTURE_NAMES)
-            text = f"there is no architecture {name!r}; known: {', '.join(ARCHITECTURE_NAMES)}{near}"
+            # There are forty: a list of them all helps only who is nowhere near.
+            hint = near or f"; known: {', '.join(ARCHITECTURE_NAMES)}"
+            text = f"there is no architecture {name!r}{hint}"
             yield Finding(at, text, key=True)
         elif name in BY_NAME and BY_NAME[name].http and not (settings.boot_file or _URLS[0]).startswith(_URLS):
             text = f"{name} fetches its boot file by HTTP; write a URL such as http://10.28.0.2/boot.efi"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from enum import Enum
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from config import dhcpoptions, mistakes
 from config.check_options import OPTION_KEYS
+from config.dhcp import AddressPool, Subnet
 from config.mistakes import suggestion
 from config.model import AddressRange, Farm
 from config.yamltree import Place
@@ -106,13 +107,33 @@ def sentence(error: ErrorDetails) -> str:
         case "too_short":
             return f"{text} is empty; at least {ctx['min_length']} is needed"
         case "tuple_type":
-            hint = f"; write [{value}]" if isinstance(value, str) else ""
+            hint = f"; write [{value}]" if isinstance(value, str) else "; remove the line" if value is None else ""
             return f"{text}: {what} is not a list{hint}"
+        case "model_type" | "dict_type" if value is None:
+            return f"{text}: {what} {_PLAIN[kind]}; remove the line"
+        case "model_type" if key := _key_of_text(annotation_at(place), value):
+            return f"{text}: {what} {_PLAIN[kind]}; write {{{key}: {value}}}"
         case "ip_v4_network":
             return f"{text}: {what} is not a network, such as 10.28.0.0/16{_network_hint(value)}"
         case _:
             words = error["msg"][:1].lower() + error["msg"][1:]
             return f"{text}: {what} {_PLAIN.get(kind) or 'is wrong: ' + words}"
+
+
+def _key_of_text(model: Any, value: object) -> str | None:
+    """The key that a text is surely meant for where it stands in place of settings: a network's or a range's."""
+    if not isinstance(value, str):
+        return None
+    try:
+        if model is Subnet:
+            IPv4Network(value, strict=False)
+            return "subnet"
+        if model is AddressPool:
+            IPv4Address(value.split("-")[0].strip())
+            return "range"
+    except ValueError:
+        pass
+    return None
 
 
 def _as_option(key: str, known: Collection[str]) -> str:

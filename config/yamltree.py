@@ -93,6 +93,8 @@ def read(text: str, complain: Complain) -> Node | None:
     except yaml.MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.problem, error.context) if part)
+        if where is not None and _tab_indents(text, where.line):
+            said = "a tab stands before the first word; indent with spaces"
         raise NotReadable(_mark(where), f"this is not YAML: {said}") from None
     return builder.root
 
@@ -277,6 +279,12 @@ class _Builder:
             for name, item in source.items.items():
                 assert isinstance(done.node, Mapping)
                 done.node.items.setdefault(name, item)
+
+
+def _tab_indents(text: str, line: int) -> bool:
+    """Whether a tab is in the white space that a line, counted from 0, begins with; the parser's words hide that."""
+    found = text.split("\n")[line : line + 1]
+    return any("\t" in content[: len(content) - len(content.lstrip())] for content in found)
 
 
 def _mark(mark: Any) -> Mark:
