@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 LARGEST_CAPTURE = 1 << 29
 MOST_SHOWN = 200
 """Requests of one capture that are shown; all of them are in the JSON."""
-_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}|[0-9a-fA-F]{12}")
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}|[0-9a-fA-F]{12}|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}")
+"""As Linux, Windows, labels and Cisco write it."""
 
 
 class _Identifier(click.ParamType[bytes]):
@@ -104,6 +105,7 @@ def command(
     from dhcp.plan import plan
     from pxeboot.explain.explanation import Desk
     from pxeboot.explain.packets import Sender, is_raspberry_pi
+    from pxeboot.explain.state import images
     from pxeboot.explain.whereabouts import Ours
     from pxeboot.probe.client import Kind, architecture
 
@@ -118,9 +120,12 @@ def command(
     planned = plan(farm)
     here = _here(farm, interface)
     own = frozenset(address.ip for address in here)
-    desk = Desk(Server(planned, known.leases, known.now_s), farm, marks, known.intents, own)
+    broken, unseen = images(farm)
+    desk = Desk(Server(planned, known.leases, known.now_s), farm, marks, known.intents, own, broken)
     mac, node, note = _machine(farm, machine) if machine is not None else (None, None, None)
-    notes = [*([note] if note else []), *known.said]
+    notes = [*([note] if note else []), *known.said, *unseen]
+    if node is not None and giaddr is None and capture is None and _needs_relay(node):
+        raise click.UsageError(f"{node.name} is known by its switch port, which only a relay tells: add --giaddr")
 
     def ours(mac: bytes, giaddr: IPv4Address) -> Ours | None:
         from pxeboot.explain.whereabouts import our_address
@@ -132,7 +137,8 @@ def command(
         return our_address(farm, planned, here, own, giaddr)
 
     if capture is not None:
-        _explain_capture(desk, capture, known, mac, notes, as_json=as_json, ours=ours)
+        macs = node.macs if node is not None else [mac.hex(":")] if mac is not None else []
+        _explain_capture(desk, capture, known, macs, machine, notes, as_json=as_json, ours=ours)
         return
     assert mac is not None
     try:
@@ -214,7 +220,8 @@ def _explain_capture(
     desk: "Desk",
     path: Path,
     known: "Known",
-    mac: bytes | None,
+    macs: "Sequence[str]",
+    machine: str | None,
     notes: list[str],
     *,
     as_json: bool,
@@ -240,8 +247,12 @@ def _explain_capture(
             return to
         return near.address if near else None
 
-    compared, nowhere = compare(desk, found.messages, known.now_s, address, [mac.hex(":")] if mac else [])
+    compared, nowhere = compare(desk, found.messages, known.now_s, address, macs)
     notes.append(f"{path.name}: {found.frames} frames, {len(compared)} requests explained")
+    if found.cut:
+        notes.append(f"it is cut off after {found.frames} frames")
+    if not compared and not nowhere:
+        notes.append(f"no request of {machine or 'any machine'} is in it")
     if found.damaged:
         notes.append(f"{found.damaged} frames of DHCP are cut or damaged")
     if found.unknown_links:
@@ -295,6 +306,12 @@ def _loaded(path: Path) -> "tuple[Farm, Marks]":
     sys.exit(1)
 
 
+def _needs_relay(node: "Node") -> bool:
+    """Return whether a machine is known by its switch or port alone."""
+    by_port = node.circuit_id or node.remote_id
+    return bool(by_port) and not (node.macs or node.client_id or node.uuid or node.serial)
+
+
 def _known(farm: "Farm") -> "Known":
     """Return what the daemon knows, else what its files say."""
     from pxeboot.explain.state import from_daemon, from_files
@@ -343,7 +360,7 @@ def _machine(farm: "Farm", text: str) -> "tuple[bytes, Node | None, str | None]"
         return bytes.fromhex(node.macs[0].replace(":", "")), node, note
     if not _MAC.fullmatch(text):
         raise click.UsageError(f"no machine is called {text!r}, and it is no MAC{suggestion(text, nodes)}")
-    mac = bytes.fromhex(re.sub("[:-]", "", text))
+    mac = bytes.fromhex(re.sub("[:.-]", "", text))
     if mac[0] & 1 or not any(mac):
         raise click.UsageError(f"{text} is no single machine's MAC")
     return mac, next((node for node in nodes.values() if mac.hex(":") in node.macs), None), None

@@ -56,6 +56,8 @@ class Capture:
     """Frames to or from a DHCP port that hold no whole message."""
     unknown_links: tuple[int, ...] = ()
     """Link types that are not read, by their number; their frames are passed over."""
+    cut: bool = False
+    """Whether the file ends in the middle of something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,12 @@ class _Frame:
 def read(data: bytes) -> Capture:
     """Return the DHCP messages in a capture file. Raises `NoCapture`."""
     frames = _pcapng(data) if data[:4] == _SECTION else _pcap(data)
-    messages, damaged, number, unknown = [], 0, 0, set()
-    for number, frame in enumerate(frames, 1):
+    messages, damaged, number, unknown, cut = [], 0, 0, set(), False
+    for frame in frames:
+        if frame is None:
+            cut = True
+            break
+        number += 1
         if frame.link not in (_ETHERNET, _COOKED, _COOKED_2, *_RAW):
             unknown.add(frame.link)
             continue
@@ -82,10 +88,11 @@ def read(data: bytes) -> Capture:
             messages.append(Captured(number, frame.time_s, found, wire.decode(found.data)))
         except (Damaged, wire.MalformedPacket):
             damaged += 1
-    return Capture(tuple(messages), number, damaged, tuple(sorted(unknown)))
+    return Capture(tuple(messages), number, damaged, tuple(sorted(unknown)), cut)
 
 
-def _pcap(data: bytes) -> Iterator[_Frame]:
+def _pcap(data: bytes) -> Iterator[_Frame | None]:
+    """The frames; None behind them when the capture was stopped in the middle of one."""
     if data[:4] not in _MAGIC or len(data) < 24:
         raise NoCapture("it is neither pcap nor pcapng")
     order, unit = _MAGIC[data[:4]]
@@ -96,12 +103,16 @@ def _pcap(data: bytes) -> Iterator[_Frame]:
         seconds, fraction, size, _ = record.unpack_from(data, at)
         at += record.size
         if at + size > len(data):
-            return  # the capture was stopped in the middle of it
+            yield None
+            return
         yield _Frame(link & 0x0FFFFFFF, seconds + fraction * unit, data[at : at + size])
         at += size
+    if at < len(data):
+        yield None
 
 
-def _pcapng(data: bytes) -> Iterator[_Frame]:
+def _pcapng(data: bytes) -> Iterator[_Frame | None]:
+    """As `_pcap`."""
     order, at = "<", 0
     links: list[tuple[int, float]] = []
     while at + 12 <= len(data):
@@ -112,6 +123,7 @@ def _pcapng(data: bytes) -> Iterator[_Frame]:
             links = []
         kind, size = struct.unpack_from(f"{order}II", data, at)
         if size < 12 or at + size > len(data):
+            yield None
             return
         body = data[at + 8 : at + size - 4]
         at += size
@@ -124,6 +136,8 @@ def _pcapng(data: bytes) -> Iterator[_Frame]:
                 yield _Frame(link, ((high << 32) + low) * unit, body[20 : 20 + length])
         elif kind == _SIMPLE_BLOCK and len(body) >= 4 and links:
             yield _Frame(links[0][0], 0.0, body[4 : 4 + struct.unpack_from(f"{order}I", body)[0]])
+    if at < len(data):
+        yield None
 
 
 def _unit(options: bytes, order: str) -> float:

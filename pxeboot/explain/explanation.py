@@ -73,6 +73,8 @@ class ToldIntent:
     intent: Intent
     where: Where | None
     follows: str
+    image: str = ""
+    """The image that our GRUB loads then, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Desk:
     """What was said at run time, by machine name."""
     own: frozenset[IPv4Address] = frozenset()
     """Addresses of ours, which nobody gets, besides the one that a packet comes in at."""
+    broken_images: Mapping[str, str] = field(default_factory=dict)
+    """Images that are not there, or not whole, by name, and why."""
     places: Mapping[str, Place] = field(init=False, repr=False)
     """Where the configuration lists each machine, by name."""
 
@@ -131,7 +135,9 @@ class Desk:
         if isinstance(request, Ignored) or before is None:
             ignored = next(action for action in actions if isinstance(action, Ignored))
             problem = reasons.no_answer(None, ignored.reason, ignored.detail)
-            return Explanation(message, arrival, machine_name(mac), None, None, problem, self._quirks(message, mac),
+            host = server.plan.by_mac.get(mac)
+            name = host.name if host else machine_name(mac)
+            return Explanation(message, arrival, name, None, None, problem, self._quirks(message, mac),
                                model, next_steps(message), None, boots=False)  # fmt: skip
         name = request.host.name if request.host else machine_name(mac)
         send = next((action for action in actions if isinstance(action, Send)), None)
@@ -154,8 +160,8 @@ class Desk:
             beside = _other_server(request)
             heard.insert(0, beside)
         steps = next_steps(message, *heard, overloaded=overloaded)
-        trouble = _problem(ground, answer)
         intent = self._intent(ground, name, answer) if request.client.boots else None
+        trouble = _problem(ground, answer) or self._image_trouble(ground, intent)
         explanation = Explanation(message, arrival, name, network, answer, trouble, matched, model, steps, intent,
                                   boots=_boots(trouble, steps, intent), beside=beside)  # fmt: skip
         if arrival.port != BOOT_SERVER_PORT and any("UDP 4011" in step.what for step in steps):
@@ -215,29 +221,39 @@ class Desk:
         if not file and intent.boot is Boot.NETBOOT:
             return None
         where = self.marks.of((*ground.node_place, "boot")) if intent.origin is Origin.FARM and node else None
-        return ToldIntent(intent, where, _follows(ground, intent, file.decode("utf-8", "replace")))
+        words, image = _follows(ground, intent, file.decode("utf-8", "replace"))
+        return ToldIntent(intent, where, words, image)
+
+    def _image_trouble(self, ground: Ground, intent: ToldIntent | None) -> Problem | None:
+        """Return why the image that our GRUB would load is none; None if it is one, or none is loaded."""
+        if intent is None or intent.image not in self.broken_images:
+            return None
+        where = ground.marks.nearest(("images", intent.image, "path"))
+        return reasons.no_image(intent.image, self.broken_images[intent.image], where)
 
 
-def _follows(ground: Ground, intent: Intent, file: str) -> str:
+def _follows(ground: Ground, intent: Intent, file: str) -> tuple[str, str]:
+    """Return what becomes of an intent in words, and the image that is loaded, if one is."""
     if not file:
-        return "no boot file that could heed it"
+        return "no boot file that could heed it", ""
     if not any(file.endswith(own) for own in boot.BUILT_IN.values()):
-        return f"{file!r} is not our GRUB, and need not heed it"
+        return f"{file!r} is not our GRUB, and need not heed it", ""
     place = ground.node_place
     subnet = ground.farm.dhcp.subnets[int(ground.subnet_place(ground.request.network.network)[2])]
     pool = ground.farm.pools[int(place[1])] if place else next(
         (pool for pool in ground.farm.pools if pool.name == subnet.unknown), None
     )  # fmt: skip
     image = f"image {pool.image!r} of pool {pool.name!r}" if pool else "nothing"
+    name = pool.image if pool else ""
     match intent.boot:
         case Boot.NETBOOT:
-            return f"our GRUB loads {image}"
+            return f"our GRUB loads {image}", name
         case Boot.LOCAL:
-            return "our GRUB goes on with the machine's own disk"
+            return "our GRUB goes on with the machine's own disk", ""
         case Boot.REFUSE:
-            return "our GRUB says that it is refused, and starts again after 60 s"
+            return "our GRUB says that it is refused, and starts again after 60 s", ""
         case Boot.ONCE:
-            return f"our GRUB loads {image} this time, and from then on the machine's own disk"
+            return f"our GRUB loads {image} this time, and from then on the machine's own disk", name
 
 
 def _answer(ground: Ground, send: Send, before: Before, *, probed: bool) -> Answer:

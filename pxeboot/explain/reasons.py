@@ -194,8 +194,16 @@ def nothing_to_boot(ground: Ground, source: Source) -> Problem:
     if client.architecture is None:
         advice = "tell its architecture in dhcp.quirks (architecture_unless_told), or set boot_file"
         return Problem(f"there is no boot file for {client}", advice)
-    name = client.machine.settings[-1] if client.machine else "its architecture"
+    if client.machine is None:  # dhcp.architectures has no name for it
+        advice = "set boot_file for the machine itself (`dhcp: {boot_file: ...}`), or for its subnet"
+        return Problem(f"there is no boot file for {client}", advice)
+    name = client.machine.settings[-1]
     return Problem(f"there is no boot file for {client}", f"set dhcp.architectures.{name}.boot_file")
+
+
+def no_image(name: str, why: str, where: Where | None) -> Problem:
+    """Return why an image cannot be loaded by a machine that finds its way to it."""
+    return Problem(f"image {name!r} cannot be loaded: {why}", "add the image, or name its right folder", where)
 
 
 def refused(message: Message) -> Problem:

@@ -1,14 +1,16 @@
-"""What a running daemon knows, or left behind: leases and boot intents."""
+"""What a running daemon knows, or left behind: leases and boot intents; and whether the images are there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config.model import Farm
 from dhcp.journal import JournalError, read
 from dhcp.leases import Lease
 from pxeboot import intents
 from pxeboot.api.leases import lease_of
+from pxeboot.image import store
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intents import Boot, Intent, Origin
 
@@ -61,3 +63,21 @@ def from_files(state: Path, now_s: float) -> Known:
         trouble = error.strerror if isinstance(error, OSError) else error
         said.append(f"intents: those of `pxeboot node` are unknown; {path} cannot be read: {trouble}")
     return Known(now_s, tuple(leases), records, tuple(said))
+
+
+def images(farm: Farm) -> tuple[dict[str, str], list[str]]:
+    """Return why images cannot be loaded, by name, and what is to be said of those that we may not look at."""
+    broken, unseen = {}, []
+    for name, image in farm.images.items():
+        try:
+            store.open_image(image.path)
+        except store.ImageError as error:
+            try:
+                (image.path / store.SUMS).open("rb").close()
+            except PermissionError:
+                unseen.append(f"image {name!r} is taken to be there: {image.path} may not be read")
+                continue
+            except OSError:
+                pass
+            broken[name] = str(error)
+    return broken, unseen

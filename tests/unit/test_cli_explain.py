@@ -21,6 +21,7 @@ from dhcp.journal import HEADER, encode
 from dhcp.leases import Lease
 from pxeboot.api.leases import lease_json
 from pxeboot.cli import main
+from pxeboot.image import store
 from pxeboot.intents import Boot, Intent, Origin, dump
 from tests.support.dhcp_clients import recorded
 
@@ -28,9 +29,19 @@ STRANGER = "02:00:00:00:00:99"
 FAR = 1 << 40
 
 
+def put_image(folder: Path) -> None:
+    """Make what is an image by its list of files."""
+    folder.mkdir()
+    names = (store.KERNEL, store.INITRD, store.SQUASHFS)
+    for name in names:
+        (folder / name).touch()
+    (folder / store.SUMS).write_text("".join(f"{'0' * 64}  {name}\n" for name in names))
+
+
 @pytest.fixture
 def farm(tmp_path: Path) -> Path:
     path = tmp_path / "farm.yaml"
+    put_image(tmp_path / "image")
     path.write_text(
         dedent(f"""\
             server: {{state: {tmp_path}/state, control: {tmp_path}/control.sock}}
@@ -41,7 +52,7 @@ def farm(tmp_path: Path) -> Path:
                   pool: 10.77.0.100-10.77.0.110
                   routers: [10.77.0.254]
                   unknown: workers
-            images: {{node: {{path: /srv/node}}}}
+            images: {{node: {{path: {tmp_path}/image}}}}
             pools:
               - name: workers
                 image: node
@@ -76,6 +87,7 @@ def told(farm: Path, *argv: str) -> dict[str, Any]:
         (["01:00:5e:00:00:01"], "is no single machine's MAC"),
         (["n1", "--arch", "amd64"], "'amd64' is no architecture; the ones there are: bios, "),
         (["n1", "--circuit-id", "eth0"], "give its address with --giaddr"),
+        (["n4"], "n4 is known by its switch port, which only a relay tells: add --giaddr"),
         (["n1", "--giaddr", "10.0.0"], "'10.0.0' is no IPv4 address"),
         (["n1", "--interface", "nosuch0"], "there is no interface nosuch0"),
         (["n1", "--interface", "lo", "--server-address", "10.77.0.1"], "give --interface or --server-address"),
@@ -112,6 +124,7 @@ EXITS = [
     pytest.param(["n1"], 0, id="it boots"),
     pytest.param(["52-54-00-12-34-57"], 0, id="another MAC of it, as some write it"),
     pytest.param(["525400123457"], 0, id="and as others do"),
+    pytest.param(["5254.0012.3457"], 0, id="and as switches do"),
     pytest.param([STRANGER], 0, id="a machine that is not listed boots too"),
     pytest.param(["n1", "--message", "request"], 0, id="the request that follows"),
     pytest.param(["n1", "--message", "4011"], 0, id="the boot server"),
@@ -283,3 +296,59 @@ def test_the_example_farm_is_explained_without_a_gap() -> None:
     example = Path(__file__).parent.parent.parent / "docs/farm.example.yaml"
     answer = told(example, "m1c29")["answer"]
     assert all(row["why"] for row in (*answer["fields"], *answer["options"], *answer["not_sent"]))
+
+
+def test_a_machine_whose_image_is_not_there_does_not_boot(farm: Path) -> None:
+    (farm.parent / "image" / store.SQUASHFS).unlink()
+    code, out, _ = run(farm, "n1")
+    assert code == 1
+    assert "image 'node' cannot be loaded: " in " ".join(out.split())
+    answer = told(farm, "n1")
+    assert answer["problem"]["where"]["setting"].startswith("images.node")
+    assert run(farm, "n1", "--class", "plain")[0] == 0, "who boots nothing needs no image"
+
+
+def test_an_image_that_we_may_not_look_at_is_taken_to_be_there(farm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path.open
+
+    def refuses(path: Path, *args: Any, **more: Any) -> Any:
+        if path.name == store.SUMS:
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path, *args, **more)
+
+    def no_image(path: Path) -> None:
+        raise store.ImageError(f"{path}: no image here (Permission denied)")
+
+    monkeypatch.setattr(Path, "open", refuses)
+    monkeypatch.setattr(store, "open_image", no_image)
+    answer = told(farm, "n1")
+    assert answer["boots"]
+    assert any("is taken to be there" in note for note in answer["notes"])
+
+
+def test_a_listed_machine_has_its_name_even_where_its_network_is_unknown(farm: Path) -> None:
+    code, out, _ = run(farm, "52:54:00:12:34:57", "--giaddr", "10.99.0.1")
+    assert code == 1
+    assert out.startswith("n1 (52:54:00:12:34:57), ")
+
+
+def test_the_advice_names_no_architecture_that_cannot_be_configured(farm: Path) -> None:
+    advice = told(farm, "n1", "--arch", "99")["problem"]["advice"]
+    assert "boot_file" in advice
+    assert "dhcp.architectures" not in advice
+    assert told(farm, "n1", "--arch", "arm64")["problem"]["advice"] == "set dhcp.architectures.uefi-arm64.boot_file"
+
+
+def test_a_capture_without_what_is_looked_for_says_so(farm: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.pcap"
+    wrpcap(str(path), [Ether() / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / Raw(
+        recorded("D-EDK2-PXE", mac="52:54:00:12:34:57").encode())])  # fmt: skip
+    code, out, _ = run(farm, "--pcap", str(path), "n2")
+    assert code == 1
+    assert "no request of n2 is in it" in out
+    assert run(farm, "--pcap", str(path), "n1")[0] == 0, "by any of its MACs"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, _ = run(farm, "--pcap", str(path))
+    assert code == 1
+    assert "it is cut off after 0 frames" in out
+    assert "no request of any machine is in it" in out
