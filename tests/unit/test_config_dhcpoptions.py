@@ -3,6 +3,7 @@
 import doctest
 import re
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -254,6 +255,13 @@ def test_a_text_that_may_be_hex_with_a_digit_missing_is_refused(text: str) -> No
 @pytest.mark.parametrize("text", ["0012", "00010203", "99999999999a", "10:20", "123456789012"])
 def test_hex_that_nobody_writes_for_a_number_is_hex(text: str) -> None:
     assert encode(224, text) == (224, bytes.fromhex(text.replace(":", "")))
+
+
+@pytest.mark.parametrize("document", ["dhcp.md", "farm.example.yaml"])
+def test_the_documents_name_every_word_of_a_type(document: str) -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / document).read_text()
+    listed = next(line for line in text.replace("`", "").splitlines() if "uint8, uint16" in line)
+    assert not [word for word in optiontypes.WORDS if not re.search(rf"\b{word}\b", listed)]
 
 
 # --- What is refused ---
