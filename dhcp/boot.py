@@ -121,11 +121,6 @@ class Clients:
         """What an option 97 may begin with that a quirk looks at."""
         self._known: dict[tuple[object, ...], Client] = {}
 
-    @property
-    def remembered(self) -> int:
-        """How many kinds of clients it knows by heart."""
-        return len(self._known)
-
     def client(self, options: Mapping[int, bytes], mac: str) -> Client:
         """Return what `client` returns for this farm."""
         machine_id = options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"").hex(":")

@@ -37,7 +37,6 @@ class Discovery(IntFlag):
 
     NO_BROADCAST = 1
     NO_MULTICAST = 2
-    ONLY_LISTED = 4
     USE_THIS_FILE = 8
     """No prompt, no menu and no other server: the boot file of this packet, if it names one."""
 

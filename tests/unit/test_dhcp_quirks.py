@@ -373,7 +373,8 @@ def test_what_is_remembered_is_bounded() -> None:
     made_up = [clients.client({60: i.to_bytes(2, "big")}, MAC) for i in range(10_000)]
     assert len({client.vendor_class for client in made_up}) == 10_000
     assert clients.client(recorded("D-RPI").options, PI_4).traits.architecture == "rpi"
-    assert clients.remembered <= 4096
+    assert clients.client({60: (9999).to_bytes(2, "big")}, MAC) is made_up[9999]
+    assert clients.client({60: bytes(2)}, MAC) is not made_up[0], "it was forgotten, and is found again"
 
 
 @given(st.dictionaries(st.integers(1, 254), st.binary(max_size=300), max_size=20), st.text(max_size=20))
