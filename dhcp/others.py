@@ -49,7 +49,7 @@ class Ours:
     """What the tracker has to know about us; asked anew each time, so that a reload counts at once."""
 
     address: Callable[[IPv4Address], bool]
-    """Whether an address is one of ours, or that of another replica of ours."""
+    """Whether an address is ours: on an interface that is served, or `server.address` of the configuration."""
     machine: Callable[[str], str | None]
     """The name of the configured machine with this MAC."""
     proxied: Callable[[IPv4Address], bool]

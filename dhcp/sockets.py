@@ -53,8 +53,8 @@ class Sockets:
 def open_sockets(interface: str) -> Sockets:
     """Bind UDP ports 67 and 4011 on one interface. Needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
 
-    Raises `CannotServe` if a port is taken, if we lack the privilege, and if the interface is missing or has
-    no IPv4 address.
+    Raises `CannotServe`, which names the socket, if a port is taken, if we lack the privilege, and if the interface
+    is missing or has no IPv4 address.
     """
     try:
         interfaces.interface_address(interface)
@@ -67,7 +67,9 @@ def open_sockets(interface: str) -> Sockets:
         for port in (SERVER_PORT, BOOT_SERVER_PORT):
             place = f"UDP port {port} on {interface}"
             opened.append(_udp(interface, port))
+        place = f"a packet socket on {interface}"
         opened.append(_packets())
+        place = f"a socket for ARP on {interface}"
         opened.append(_arp(interface))
     except OSError as error:
         for sock in opened:

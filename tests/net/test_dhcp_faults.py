@@ -178,3 +178,11 @@ def test_a_machine_boots_while_the_interface_is_flooded(segment: Segment, servin
     assert flood.poll() is None, "it went on all the while"
     flood.kill()
     flood.wait()
+
+
+@requires("setpriv")
+def test_the_socket_that_is_not_permitted_is_named(segment: Segment) -> None:
+    code = "from dhcp.sockets import open_sockets; open_sockets('eth1')"
+    bare = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-c", code)
+    said = segment.server.run(*bare, check=False).stderr
+    assert "cannot serve DHCP: a packet socket on eth1: not permitted; it needs root" in said
