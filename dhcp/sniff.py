@@ -8,8 +8,6 @@ import asyncio
 import logging
 import socket
 import struct
-import time
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from typing import NamedTuple
 from dhcp import wire
 from dhcp.others import Heard, Others
 from dhcp.overheard import Damaged, Datagram, datagram
+from dhcp.sockets import attach_filter
 
 log = logging.getLogger("dhcp")
 
@@ -28,8 +27,7 @@ _LOOK_AGAIN_S = 5.0
 _LARGEST = 4096
 _RECEIVE_BUFFER = 1 << 17
 
-# <asm/socket.h>, <linux/if_packet.h>, <linux/if_ether.h>; Python has no names for these.
-_SO_ATTACH_FILTER = 26
+# <linux/if_packet.h>, <linux/if_ether.h>; Python has no names for these.
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_AUXDATA = 8
@@ -39,7 +37,6 @@ _TP_STATUS_CSUMNOTREADY = 8
 _ETH_P_IP = 0x0800
 _MREQ = struct.Struct("@iHH8s")  # packet_mreq: interface index, type, length of the address, address
 _AUXDATA = struct.Struct("@I")  # tpacket_auxdata: its status; the rest is not needed
-_FPROG = struct.Struct("@HP")  # sock_fprog: how many instructions, where
 
 
 class Instruction(NamedTuple):
@@ -94,7 +91,7 @@ def open_socket(interface: str, *, promiscuous: bool = False) -> socket.socket:
         socket.AF_PACKET, socket.SOCK_DGRAM, 0
     )  # protocol 0: nothing comes before the filter is there
     try:
-        _attach(sock, FILTER)
+        attach_filter(sock, FILTER)
         sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         with suppress(OSError):  # since Linux 4.20; a socket for one protocol does without
@@ -131,10 +128,10 @@ def receive(sock: socket.socket) -> Frame | None:
         return None
 
 
-async def watch(
-    interface: str, others: Others, warn: Callable[[str], None], clock: Callable[[], float] = time.time
-) -> None:
+async def watch(interface: str, others: Others, warn: Callable[[str], None], clock: Callable[[], float]) -> None:
     """Tell `others` what other servers say on `interface`, until cancelled; `warn` is given what to log.
+
+    `clock` is the one that `Others.chosen` is told the time by: what was said lately is known by it.
 
     The interface may go, come back, and not be there yet. Without the privilege for it nobody is noticed, and that
     is said once.
@@ -207,8 +204,3 @@ def _index(interface: str) -> int | None:
         return socket.if_nametoindex(interface)
     except OSError:
         return None
-
-
-def _attach(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
-    code = array("B", b"".join(struct.pack("@HBBI", *instruction) for instruction in program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _FPROG.pack(len(program), code.buffer_info()[0]))

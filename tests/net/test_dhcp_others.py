@@ -34,7 +34,7 @@ from dhcp.sniff import watch
 async def main():
     ours = Ours(lambda address: address == IPv4Address("10.77.0.1"), {sys.argv[2]: "m1"}.get, lambda address: False)
     others = Others(ours)
-    task = asyncio.create_task(watch(sys.argv[1], others, lambda text: print("WARN", text, flush=True)))
+    task = asyncio.create_task(watch(sys.argv[1], others, lambda text: print("WARN", text, flush=True), time.time))
     asyncio.get_running_loop().add_reader(0, lambda: tell(others, sys.stdin.readline()))
     print("watching", flush=True)
     await task
