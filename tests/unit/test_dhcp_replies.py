@@ -121,7 +121,7 @@ def test_who_asks_for_nothing_in_particular_gets_all_there_is() -> None:
 
 
 def test_an_option_by_number_is_sent_unasked_and_wins() -> None:
-    settings = subnet(options={209: "2f61", 43: "0102", 60: "41", 67: "6f776e"})
+    settings = subnet(options={209: "2f61", 43: "0102", 60: {"hex": "41"}, 67: "6f776e"})
     plain = reply_to(message(DISCOVER, options={55: b"\1"}), **settings).message
     assert plain.options[209] == b"/a"
     assert {43, 60, 67}.isdisjoint(plain.options)
