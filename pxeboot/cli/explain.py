@@ -208,11 +208,10 @@ def _say(one: "Explanation", title: str, notes: "Sequence[str]", *, as_json: boo
 
         click.echo(json.dumps({"title": title, "notes": [*notes], **explanation_json(one)}, indent=2))
     else:
-        from rich.console import Console
-
+        from pxeboot import screen
         from pxeboot.explain.show import show
 
-        show(Console(), one, title=title, notes=notes)
+        show(screen.console(), one, title=title, notes=notes)
     sys.exit(0 if one.boots else 1)
 
 
@@ -270,12 +269,12 @@ def _explain_capture(
 
 
 def _show_capture(compared: "Sequence[Compared]", notes: list[str]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from pxeboot import screen
     from pxeboot.explain.show import show_compared
 
-    console = Console()
+    console = screen.console()
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
     for one in compared[:MOST_SHOWN]:

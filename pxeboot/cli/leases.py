@@ -127,11 +127,11 @@ def table(leases: list[dict[str, Any]], now: float) -> Any:
 
 def show_table(answer: dict[str, Any], *, everything: bool) -> None:
     """Print the table, and what it leaves out."""
-    from rich.console import Console
+    from pxeboot import screen
 
     leases: list[dict[str, Any]] = answer["leases"]
     shown = leases if everything else [lease for lease in leases if lease["valid"]]
-    console = Console()
+    console = screen.console()
     if shown:
         console.print(table(shown[:MOST_ROWS], answer["now_s"]))
     held = sum(lease["valid"] and lease["state"] == "bound" for lease in leases)

@@ -128,13 +128,13 @@ def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
 
 
 def _show(client: "Client", interface: str, result: "Result") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from pxeboot import screen
     from pxeboot.probe.answers import boot_words
 
-    console = Console()
+    console = screen.console()
     what = client.kind.value if client.kind == "plain" else f"{client.architecture.words} ({client.kind.value})"
     console.print(Text(f"{client.mac.hex(':')}, {what}, asked on {interface}", style="bold"))
     verdict = result.verdict

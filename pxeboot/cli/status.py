@@ -43,30 +43,49 @@ def ago(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def table(machines: list[dict[str, Any]], now: float) -> Any:
-    """Return the table of all machines."""
+LEAST_WHAT = 30
+"""Columns of the terminal for what machines do; with less, it goes on lines of its own."""
+MOST_POOLS = 12
+"""Pools of addresses whose fill is shown, the fullest; all are in the JSON."""
+
+
+def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
+    """Return the table of all machines; where there is no room beside it, what each does is below it."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    from pxeboot.screen import NARROW, stacked
+
+    if not machines:
+        return Text("no machine has booted yet", style="dim")
+    pools = any(machine["pool"] for machine in machines)
     intents = any(machine.get("intent", "netboot") != "netboot" for machine in machines)
-    for column in ("machine", "address", "pool", *(("intent",) if intents else ()), "stage", "since", "what"):
-        out.add_column(column, overflow="fold" if column == "what" else "ellipsis", no_wrap=column != "what")
+    columns = ["machine", "address", *["pool"] * pools, *["intent"] * intents, "stage", "since"]
+    rows = []
     for machine in machines:
         boot = machine["boot"]
         step = boot["steps"][-1] if boot and boot["steps"] else None
         stage = step["stage"] if step else "-"
         colour = {"failed": "red", "joined": "green", "system": "green", "disk": "green"}.get(stage, "yellow")
-        out.add_row(
+        cells = [
             Text(machine["name"]),
             Text(machine["ip"] or machine["mac"]),
-            Text(machine["pool"]),
-            *((Text(machine["intent"]),) if intents else ()),
+            *[Text(machine["pool"])] * pools,
+            *[Text(machine.get("intent", ""))] * intents,
             Text(stage, style=colour),
-            ago(now - step["first_s"]) if step else "-",
-            Text(step["detail"] if step else ""),
-        )
+            Text(ago(now - step["first_s"]) if step else "-"),
+        ]
+        rows.append((cells, Text(step["detail"] if step else "")))
+    taken = sum(max(len(column), *(cells[i].cell_len for cells, _ in rows)) + 3 for i, column in enumerate(columns))
+    if width < max(NARROW, taken + LEAST_WHAT):
+        return stacked(columns, rows, width)
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        out.add_column(column, overflow="ellipsis", no_wrap=True)
+    out.add_column("what", overflow="fold")
+    for cells, what in rows:
+        out.add_row(*cells, what)
     return out
 
 
@@ -81,10 +100,12 @@ def timeline(machine: dict[str, Any]) -> Any:
     if machine.get("intent", "netboot") != "netboot":
         title += f"  boot={machine['intent']}"
     out = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    if not (boot and boot["steps"]):
+        return Text.assemble((title, "bold"), "\nit has not booted yet")
     out.add_column("at", justify="right")
     out.add_column("stage")
     out.add_column("what", overflow="fold")
-    for step in boot["steps"] if boot else []:
+    for step in boot["steps"]:
         style = "red" if step["stage"] == "failed" else None
         took = f"{step['first_s'] - boot['started_s']:.1f} s"
         out.add_row(took, step["stage"], Text(step["detail"]), style=style)
@@ -92,18 +113,37 @@ def timeline(machine: dict[str, Any]) -> Any:
 
 
 def other_servers(others: list[dict[str, Any]], now: float) -> list[Any]:
-    """Return a line for each DHCP server of somebody else: red if it is in our way, yellow if it might be."""
+    """Return a line for each DHCP server of somebody else: red if it is in our way, yellow if it might be.
+
+    One that is expected, beside our proxyDHCP, is there to show that it still is.
+    """
     from rich.text import Text
 
+    styles = {"conflict": "bold red", "expected": "dim"}
     return [
         Text(
-            f"another DHCP server: {other['server_id']} ({other['mac'] or 'its MAC was not seen'}) on"
+            f"{'the DHCP server beside us' if other['standing'] == 'expected' else 'another DHCP server'}:"
+            f" {other['server_id']} ({other['mac'] or 'its MAC was not seen'}) on"
             f" {other['interface']} {other['what']}; seen {ago(now - other['last_seen_s'])} ago",
-            style="bold red" if other["standing"] == "conflict" else "yellow",
+            style=styles.get(other["standing"], "yellow"),
         )
         for other in others
-        if other["standing"] != "expected"
     ]
+
+
+def fill(pools: list[dict[str, Any]]) -> list[Any]:
+    """Return a line for each pool of addresses that has some left, the fullest first; `troubles` has the others."""
+    from rich.text import Text
+
+    some = [pool for pool in pools if pool["used"] < pool["size"]]
+    left = sorted(some, key=lambda pool: float(pool["used"] / pool["size"]))
+    lines = [
+        f"pool {pool['first']}-{pool['last']}: {pool['used']} of {pool['size']} addresses used"
+        for pool in reversed(left[-MOST_POOLS:])
+    ]
+    if len(left) > MOST_POOLS:
+        lines.append(f"and {len(left) - MOST_POOLS} more pools, less full (--json has all)")
+    return [Text(line, style="dim") for line in lines]
 
 
 def troubles(dhcp: dict[str, Any]) -> list[Any]:
@@ -144,17 +184,20 @@ def command(
     if report:
         click.echo(ask(control, path).get("report", "").rstrip())
         return
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
+
+    from pxeboot import screen
 
     def view() -> Any:
         answer, now = ask(control, path), time.time()
         if name:
             return timeline(answer)
         others = other_servers(ask(control, "/v1/others")["others"], now)
-        return Group(table(answer["machines"], now), *troubles(ask(control, "/v1/dhcp")), *others)
+        dhcp = ask(control, "/v1/dhcp")
+        return Group(table(answer["machines"], now, console.width), *troubles(dhcp), *others, *fill(dhcp["pools"]))
 
-    console = Console()
+    console = screen.console()
     if not watch:
         console.print(view())
         return

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,7 @@ from pxeboot.explain.compare import Compared
 from pxeboot.explain.explanation import Answer, Explanation
 from pxeboot.explain.ground import Source
 from pxeboot.explain.rows import Row
+from pxeboot.screen import NARROW, stacked
 
 _QUIET = ("op", "htype", "hlen", "hops", "xid", "secs", "chaddr")
 """Fields that are the same in every answer, or the client's own: in one line."""
@@ -27,14 +28,14 @@ def show(console: Console, one: Explanation, *, title: str, notes: Iterable[str]
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
     console.print(_summary(one))
     if one.answer is not None:
-        console.print(_table(one.answer))
+        console.print(_table(one.answer, console.width))
         for heading, rows in (
             ("no room for", one.answer.left_out),
             ("configured, and not sent", one.answer.not_sent),
         ):
             if rows:
                 console.print(Text(f"{heading}:", style="bold"))
-                console.print(_unsent(rows))
+                console.print(_unsent(rows, console.width))
     if one.boot_server is not None:
         second = one.boot_server
         console.print()
@@ -130,32 +131,45 @@ def _block(name: str, steps: Sequence[Step], who: str) -> Table:
     return table
 
 
-def _table(answer: Answer) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
-    table.add_column("field or option", overflow="fold", max_width=30)
-    table.add_column("value", overflow="fold", max_width=26)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("from", overflow="fold", ratio=1)
+def _table(answer: Answer, width: int) -> RenderableType:
     quiet = [row for row in answer.fields if row.name in _QUIET]
     words = ", ".join(f"{row.name} {row.value}" for row in quiet if row.name != "chaddr")
-    table.add_row("header", Text(words), str(sum(row.size_bytes for row in quiet)),
-                  "fixed, or the client's own (RFC 2131 table 3)")  # fmt: skip
+    size = str(sum(row.size_bytes for row in quiet))
+    head = (Text("header"), Text(words), Text(size)), Text("fixed, or the client's own (RFC 2131 table 3)")
+    rows = [head]
     for row in answer.rows:
         if row not in quiet:
-            label = f"{row.label}, in {row.inside}" if row.inside else row.label
-            table.add_row(label, Text(row.value), str(row.size_bytes), _row_source(row))
+            label = Text(f"{row.label}, in {row.inside}" if row.inside else row.label)
+            rows.append(((label, Text(row.value), Text(str(row.size_bytes))), _row_source(row)))
+    columns = ("field or option", "value", "bytes")
+    if width < NARROW:
+        return stacked(columns, rows, width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
+    table.add_column(columns[0], overflow="fold", max_width=30)
+    table.add_column(columns[1], overflow="fold", max_width=26)
+    table.add_column(columns[2], justify="right", no_wrap=True)
+    table.add_column("from", overflow="fold", ratio=1)
+    for cells, source in rows:
+        table.add_row(*cells, source)
     return table
 
 
-def _unsent(rows: Sequence[Row]) -> Table:
+def _unsent(rows: Sequence[Row], width: int) -> RenderableType:
+    listed = [
+        (
+            (Text(row.label), Text(row.value)),
+            Text(row.sent) + _at(row.sent_where) + Text("; " if row.sent else "") + _sourced(row.source),
+        )
+        for row in rows
+    ]
+    if width < NARROW:
+        return stacked(("option", "value"), listed, width)
     table = Table(box=None, show_header=False, pad_edge=False, expand=True)
     table.add_column("option", overflow="fold", max_width=30)
     table.add_column("value", overflow="fold", max_width=26)
     table.add_column("why", overflow="fold", ratio=1)
-    for row in rows:
-        table.add_row(
-            row.label, Text(row.value), Text(row.sent) + _at(row.sent_where) + Text("; ") + _sourced(row.source)
-        )
+    for cells, why in listed:
+        table.add_row(*cells, why)
     return table
 
 

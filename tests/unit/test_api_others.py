@@ -37,4 +37,9 @@ def test_a_server_is_shown_by_how_much_it_is_in_our_way() -> None:
             f" {STRANGER} the address 10.77.0.6; seen 1 min 15 s ago",
             "yellow",
         ),
+        (
+            "the DHCP server beside us: 10.77.0.4 (52:54:00:00:00:02) on eth1 offered"
+            " n1 the address 10.99.0.5; seen 1 min 15 s ago",
+            "dim",
+        ),
     ]

@@ -352,3 +352,12 @@ def test_a_capture_without_what_is_looked_for_says_so(farm: Path, tmp_path: Path
     assert code == 1
     assert "it is cut off after 0 frames" in out
     assert "no request of any machine is in it" in out
+
+
+def test_on_80_columns_each_field_has_its_source_below_it(farm: Path) -> None:
+    result = CliRunner().invoke(main, ["explain", "-c", str(farm), "n1"], env={"COLUMNS": "80", "NO_COLOR": "1"})
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    at = next(i for i, line in enumerate(lines) if line.startswith("3 routers"))
+    assert lines[at].split() == ["3", "routers", "10.77.0.254", "4"]
+    assert lines[at + 1].startswith("  subnet 10.77.0.0/24 ")
+    assert max(map(len, lines[len(lines) // 2 :])) <= 80

@@ -1,0 +1,71 @@
+"""`pxeboot status`: what a person sees, on a wide terminal, a narrow one, and through a pipe."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from pxeboot import screen
+from pxeboot.cli.status import fill, table, timeline
+from pxeboot.screen import stacked
+
+DETAIL = "DHCPOFFER 10.77.0.100, boot file grub/x86_64-efi/core.efi; UEFI x64, behind a relay"
+
+
+def machine(name: str = "node-525400000abc", pool: str = "", intent: str = "netboot") -> dict[str, Any]:
+    step = {"stage": "address", "first_s": 1.0, "detail": DETAIL}
+    return {"name": name, "mac": "52:54:00:00:0a:bc", "ip": "10.77.0.100", "pool": pool, "intent": intent,
+            "boot": {"steps": [step], "started_s": 0.0}}  # fmt: skip
+
+
+def printed(what: Any, width: int) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=width).print(what)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("pool", ["", "workers-of-the-second-hall"])
+def test_what_a_machine_does_is_readable_at_any_width(width: int, pool: str) -> None:
+    lines = printed(table([machine(pool=pool), machine("m1", pool, "local")], 61.0, width), width)
+    assert max(map(len, lines)) <= width
+    words = [line[2:] if line.startswith("  ") else line for line in lines]
+    assert all(any(part in line for line in words) for part in ("DHCPOFFER 10.77.0.100", "relay"))
+    assert len(lines) <= 12, "it is not squeezed into a column of a few letters"
+
+
+def test_a_column_that_would_be_empty_is_left_out() -> None:
+    assert "pool" not in printed(table([machine()], 1.0, 120), 120)[1]
+    assert "pool" in printed(table([machine(pool="workers")], 1.0, 120), 120)[1]
+
+
+def test_nobody_has_booted_is_said() -> None:
+    assert printed(table([], 0.0, 80), 80) == ["no machine has booted yet"]
+    assert printed(timeline({**machine("m1"), "boot": None}), 80)[-1] == "it has not booted yet"
+
+
+def test_the_fill_of_pools_is_shown_the_fullest_first() -> None:
+    pools = [{"first": f"10.0.{n}.1", "last": f"10.0.{n}.9", "used": n, "size": 20} for n in range(21)]
+    lines = [line.plain for line in fill(pools)]
+    assert lines[0] == "pool 10.0.19.1-10.0.19.9: 19 of 20 addresses used"
+    assert lines[-1] == "and 8 more pools, less full (--json has all)"
+    assert fill([{"first": "a", "last": "b", "used": 0, "size": 0}]) == []
+
+
+def test_a_pipe_is_100_columns_wide_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.stdout", StringIO())
+    assert screen.console().width == 100
+    monkeypatch.setenv("COLUMNS", "70")
+    assert screen.console().width == 70
+
+
+def test_stacked_rows_have_their_last_words_below_and_nothing_is_lost() -> None:
+    rows = [((Text("a" * 50), Text("1")), Text("why")), ((Text("b"), Text("2")), Text())]
+    lines = printed(stacked(("name", "number"), rows, 30), 30)
+    assert lines[0] == "name                    number"
+    assert "".join(lines).count("a") == 51, "the name's own letter besides"
+    assert "  why" in lines
+    assert lines[-1].split() == ["b", "2"]
