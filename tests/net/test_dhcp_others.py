@@ -1,6 +1,7 @@
 """dnsmasq as somebody else's server beside ours: it is noticed, named, and shown. And what must not be believed."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from tests.support.segment import Host, Segment, requires
 from tests.support.served import MAC, Daemon, Prepared, make_grub, status, status_json
 
 pytestmark = pytest.mark.net
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 
 ROGUE = "10.77.0.2"
 ROGUE_ID = IPv4Address(ROGUE)
@@ -228,4 +231,31 @@ def test_a_server_whose_answers_are_unicast_is_known_from_who_chose_it(segment: 
     (other,) = wait_for(lambda: status_json(prepared.control)["others"])
     assert (other["server_id"], other["mac"], other["taken"]["machine"]) == (ROGUE, None, "m1")
     assert f"{ROGUE} (its MAC was not seen) on eth1, was chosen by m1" in daemon.log
+    daemon.stop()
+
+
+@requires("grub-mknetdir")
+@pytest.mark.skipif(not Path(FAKETIME).exists() and not os.environ.get("CI"), reason="needs faketime")
+def test_the_daemon_tells_of_another_server_by_the_clock_of_its_leases(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who chose it is told by that clock: with two that differ, each warning would be news after the other."""
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    prepared = Prepared(tmp_path, make_grub(tmp_path / "grub"))
+    with monkeypatch.context() as faked:
+        faked.setenv("LD_PRELOAD", FAKETIME)
+        faked.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
+        for name in ("FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"):
+            faked.setenv(name, "1")
+        daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+    offset.write_text("-20")  # which is too little for the leases to follow
+    time.sleep(0.2)
+
+    def noticed() -> Any:
+        frames(segment.client, offer())
+        return status_json(prepared.control)["others"]
+
+    (other,) = wait_for(noticed)
+    assert other["last_seen_s"] == pytest.approx(time.time(), abs=9)
     daemon.stop()
