@@ -3,7 +3,6 @@
 import errno
 import itertools
 import os
-import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -400,12 +399,3 @@ def test_the_real_files_behave_as_those_of_the_test(tmp_path: Path) -> None:
         assert files.read(other) == b""
         files.close(fd)
         files.close(new)
-
-
-def test_100_000_leases_are_read_in_two_seconds(tmp_path: Path) -> None:
-    """`python -m bench.leases` measures it."""
-    data = HEADER + b"".join(journal.encode(lease(n)) for n in range(100_000))
-    began = time.process_time()
-    found = journal.read(data, tmp_path)
-    assert time.process_time() - began < 2
-    assert len(found.leases) == 100_000
