@@ -61,7 +61,7 @@ def test_who_takes_an_address_that_was_not_offered_is_counted(limits: dict[str, 
         )
         options = how.pop("options", {}) | {82: b"\1\2p1"}
         ask = message(MessageType.DHCPREQUEST, f"02:00:00:00:03:0{n}", giaddr=RELAY, options=options, **how)
-        got.append([type(action) for action in server.receive(ask, ARRIVAL, NOW)][0])
+        got.append(next(type(action) for action in server.receive(ask, ARRIVAL, NOW)))
     assert got == [Store, Ignored, Ignored, Ignored]
 
 
