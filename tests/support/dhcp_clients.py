@@ -40,7 +40,7 @@ FARM: dict[str, Any] = {
             },
             {"subnet": "10.78.0.0/24", "pool": "10.78.0.100-10.78.0.101"},
             {"subnet": "10.79.0.0/24"},
-        ]
+        ],
     },
     "images": {"node": {"path": "/srv/node"}},
     "pools": [
