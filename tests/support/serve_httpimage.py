@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import stat
 import sys
 from ipaddress import IPv4Address
@@ -82,4 +83,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
     main()
