@@ -51,6 +51,7 @@ if [ "$grub_platform" = efi ]; then
   for loader in {loaders}; do
     if test -f "$loader"; then
       echo "pxeboot: starting $loader"
+      regexp --set=1:root '^[(]([^)]*)[)]' "$loader"
       if chainloader "$loader"; then boot; fi
     fi
   done
@@ -68,9 +69,10 @@ reboot
 """
 """Leaves the network for the disk, as soon as GRUB is there.
 
-It loads what is on the disk rather than `exit`. EDK2 shows its setup menu when GRUB exits, and waits there for good;
-to give it an error in place of GRUB has it try PXE over IPv6 and HTTP before the disk, which takes minutes. A BIOS
-would go on with its next device, which may be another network card, and then we are asked once more.
+`chainloader` wants `root` to be the disk, and not the script that GRUB came with. It loads what is on the disk rather
+than `exit`: EDK2 shows its setup menu when GRUB exits, and waits there for good; to give it an error in place of GRUB
+has it try PXE over IPv6 and HTTP before the disk, which takes minutes. A BIOS would go on with its next device, which
+may be another network card, and then we are asked once more.
 """
 
 LOADERS = ("*/shim$ending.efi", "*/grub$ending.efi", "*/systemd-boot$ending.efi", "Microsoft/Boot/bootmgfw.efi",
