@@ -13,6 +13,7 @@ from dhcp.actions import Action, Happened
 from dhcp.options import MessageType
 from dhcp.plan import Plan
 from dhcp.request import BOOT_SERVER_PORT, Ignored, Reason, Request
+from dhcp.told import told
 from dhcp.wire import NO_ADDRESS
 
 MOST_HEARD = 20_000
@@ -51,10 +52,12 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
     match request.message_type:
         case MessageType.DHCPDISCOVER if not at_4011:
             begins = Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks what to boot")
-            if not replies.boot_file(request, plan, NO_ADDRESS):
-                detail = f"there is no boot file for {request.client}"
-                return [begins, Happened(request.mac, Stage.FAILED, detail)]
-            return [replies.boot_server(request, plan, MessageType.DHCPOFFER), begins]
+            what = told(request, plan, NO_ADDRESS)
+            if what.file or request.client.traits.own_file_names:
+                return [replies.boot_server(request, plan, MessageType.DHCPOFFER), begins]
+            if what.declines_to_boot:
+                return [begins, Ignored(request.mac, Reason.NO_BOOT, "it is configured to boot nothing")]
+            return [begins, Happened(request.mac, Stage.FAILED, f"there is no boot file for {request.client}")]
         case MessageType.DHCPREQUEST | MessageType.DHCPINFORM if at_4011 or (
             request.message_type is MessageType.DHCPINFORM and ciaddr != NO_ADDRESS
         ):

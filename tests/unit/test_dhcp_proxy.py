@@ -182,3 +182,17 @@ def test_what_was_heard_counts_only_where_addresses_are_somebody_elses() -> None
     holder = asked.who(own, NOW)
     assert holder is not None
     assert holder.node_name == "n1"
+
+
+def test_a_raspberry_pi_is_offered_what_it_looks_for_though_it_needs_no_file() -> None:
+    (offer,) = sent(server().receive(recorded("D-RPI", "b8:27:eb:00:00:07"), ARRIVAL, NOW))
+    assert b"Raspberry Pi Boot" in offer.message.options[43]
+    assert offer.message.siaddr == SERVER
+    assert offer.message.yiaddr == IPv4Address(0)
+
+
+def test_a_machine_that_is_configured_to_boot_nothing_does_not_fail() -> None:
+    asked = server(boot_file="")
+    actions = asked.receive(recorded("D-OVMF-PXE"), ARRIVAL, NOW)
+    assert not sent(actions)
+    assert [type(action) for action in actions] == [Happened, Ignored]
