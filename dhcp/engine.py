@@ -26,6 +26,7 @@ from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
+from dhcp.telling import begins, hours, ignore, without_address
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
 
@@ -141,7 +142,7 @@ class Server:
 
     def _answer(self, request: Request, now: float) -> list[Action]:
         if request.relayed and request.message.giaddr in self._own:
-            return _ignore(request, Reason.BAD_RELAY, f"giaddr is {request.message.giaddr}, ours")
+            return ignore(request, Reason.BAD_RELAY, f"giaddr is {request.message.giaddr}, ours")
         if request.network.proxy or request.arrival.port == BOOT_SERVER_PORT:
             return proxy.answer(request, self.plan, self._heard)
         match request.message_type:
@@ -158,28 +159,28 @@ class Server:
             case MessageType.DHCPINFORM:
                 return self._inform(request)
             case MessageType.DHCPOFFER | MessageType.DHCPACK | MessageType.DHCPNAK:
-                return _ignore(request, Reason.NOT_A_REQUEST, f"{request.message_type.name} is a server's")
+                return ignore(request, Reason.NOT_A_REQUEST, f"{request.message_type.name} is a server's")
 
     def _discover(self, request: Request, now: float, tries: int = 1) -> list[Action]:
         static = address = self._static(request, now)
         if address is None:
             if not request.pools:
-                detail = _without_address(request)
-                return [*_begins(request, f"; {detail}"), Ignored(request.mac, Reason.NO_ADDRESS, detail)]
+                detail = without_address(request)
+                return [*begins(request, f"; {detail}"), Ignored(request.mac, Reason.NO_ADDRESS, detail)]
             why = self._counted.refuses(request, now) if request.host is None and tries == 1 else None
             if why is not None:
-                return _ignore(request, Reason.TOO_MANY, why)
+                return ignore(request, Reason.TOO_MANY, why)
             address = self.leases.choose(request.identity, request.pools, request.requested, self._own, now)
             if address is None:
                 wire = ", ".join(str(network.network) for network in request.link)
-                return _ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
+                return ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
             is_known = self.leases.offered(request.identity, now) == address or self.leases.bound(address, now)
             self.leases.offer(request.identity, address, now)
         offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self.lease_s(request, address))
         if request.host is None and not (request.network_of(address) or request.network).unknown_boots:
-            then = [offer, *_begins(request, "; it is not configured, so it gets one and nothing to boot")]
+            then = [offer, *begins(request, "; it is not configured, so it gets one and nothing to boot")]
         else:
-            then = [offer, *_begins(request), *self._without_file(request, address)]
+            then = [offer, *begins(request), *self._without_file(request, address)]
         if static is None and self.plan.probe and not request.relayed and not is_known:
             return [Probe(address, tuple(then), request, tries)]
         return then
@@ -189,10 +190,10 @@ class Server:
         ciaddr = request.message.ciaddr
         if request.chosen_server is not None and not request.is_for_us:
             self.leases.withdraw(request.identity)
-            return _ignore(request, Reason.OTHER_SERVER, f"it chose {request.chosen_server}")
+            return ignore(request, Reason.OTHER_SERVER, f"it chose {request.chosen_server}")
         if request.requested is None:
             if ciaddr == NO_ADDRESS:
-                return _ignore(request, Reason.INCOMPLETE, "neither option 50 nor ciaddr")
+                return ignore(request, Reason.INCOMPLETE, "neither option 50 nor ciaddr")
             return self._renewing(request, ciaddr, now)
         if request.chosen_server is not None:
             return self._selecting(request, request.requested, now)
@@ -225,7 +226,7 @@ class Server:
         """Tell a client that its address is wrong, if we are the one to know: it is ours, or we are authoritative."""
         if known or self.plan.authoritative:
             return [replies.nak(request, f"{address} is not yours here")]
-        return _ignore(request, Reason.NOT_OURS, f"no record of {address}")
+        return ignore(request, Reason.NOT_OURS, f"no record of {address}")
 
     def _acknowledge(
         self, request: Request, address: IPv4Address, now: float, *, renewal: bool = False
@@ -235,7 +236,7 @@ class Server:
         if request.host is not None and address == request.static_address:
             self.grant_static(request.host, request.mac, lease_s, now, request.identity)
         elif (why := self._too_many(request, address, now)) is not None:
-            return _ignore(request, Reason.TOO_MANY, why)
+            return ignore(request, Reason.TOO_MANY, why)
         else:
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
@@ -257,13 +258,13 @@ class Server:
         """A BOOTP client has its address for good, so only a machine that we know gets one (RFC 1534)."""
         address = self._static(request, now)
         if address is None or request.host is None:
-            return _ignore(request, Reason.BOOTP, "a BOOTP client that is not configured")
+            return ignore(request, Reason.BOOTP, "a BOOTP client that is not configured")
         if request.message.ciaddr not in (NO_ADDRESS, address):
-            return _ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
+            return ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
         self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity)
         return [
             replies.grant(request, self.plan, None, address, None),
-            *_begins(request),
+            *begins(request),
             Happened(request.mac, Stage.ADDRESS, self._has(request, address)),
         ]
 
@@ -271,40 +272,40 @@ class Server:
         """A client that has its address from elsewhere wants options, and no lease (RFC 2131 section 4.3.5)."""
         ciaddr = request.message.ciaddr
         if ciaddr == NO_ADDRESS and not request.relayed:
-            return _ignore(request, Reason.INCOMPLETE, "DHCPINFORM without ciaddr")
+            return ignore(request, Reason.INCOMPLETE, "DHCPINFORM without ciaddr")
         if ciaddr != NO_ADDRESS and (request.network_of(ciaddr) is None or ciaddr in self._own):
-            return _ignore(request, Reason.NOT_OURS, f"DHCPINFORM for {ciaddr}")
+            return ignore(request, Reason.NOT_OURS, f"DHCPINFORM for {ciaddr}")
         return [replies.grant(request, self.plan, MessageType.DHCPACK, NO_ADDRESS, None)]
 
     def _decline(self, request: Request, now: float) -> list[Action]:
         """The client found its address in use by somebody else."""
         address = request.requested
         if address is None or not request.is_for_us:
-            return _ignore(request, Reason.INCOMPLETE, "DHCPDECLINE without its address or our option 54")
+            return ignore(request, Reason.INCOMPLETE, "DHCPDECLINE without its address or our option 54")
         if address == request.static_address:
             detail = f"another machine uses {address}, which is configured for this one"
             return [Happened(request.mac, Stage.FAILED, detail)]
         held = self.leases.offered(request.identity, now) == address
         bound = self.leases.bound(address, now)
         if not held and (bound is None or bound.client != request.identity):
-            return _ignore(request, Reason.NOT_OURS, f"DHCPDECLINE of {address}, which is not its own")
+            return ignore(request, Reason.NOT_OURS, f"DHCPDECLINE of {address}, which is not its own")
         declined = self.leases.decline(request.identity, address, now)
         if declined is None:
-            return _ignore(request, Reason.TOO_MANY_DECLINED, f"{address} stays in the pool")
-        detail = f"another machine uses {address}; nobody gets it for {_hours(self.plan.quarantine_s)}"
+            return ignore(request, Reason.TOO_MANY_DECLINED, f"{address} stays in the pool")
+        detail = f"another machine uses {address}; nobody gets it for {hours(self.plan.quarantine_s)}"
         return [Store(declined), Happened(request.mac, Stage.FAILED, detail)]
 
     def _release(self, request: Request, now: float) -> list[Action]:
         """The client needs its address no more; the record stays, so that it gets the same one again."""
         address = request.message.ciaddr
         if request.chosen_server is not None and not request.is_for_us:
-            return _ignore(request, Reason.OTHER_SERVER, f"DHCPRELEASE to {request.chosen_server}")
+            return ignore(request, Reason.OTHER_SERVER, f"DHCPRELEASE to {request.chosen_server}")
         if address == request.static_address:
             self._granted.end(address)
             return []
         released = self.leases.release(request.identity, address, now)
         if released is None:
-            return _ignore(request, Reason.NOT_OURS, f"DHCPRELEASE of {address}, which is not its own")
+            return ignore(request, Reason.NOT_OURS, f"DHCPRELEASE of {address}, which is not its own")
         return [Store(released)]
 
     def _static(self, request: Request, now: float) -> IPv4Address | None:
@@ -380,26 +381,3 @@ class Server:
         if what.file or what.declines_to_boot:
             return []
         return [Happened(request.mac, Stage.FAILED, f"there is no boot file for {client}")]
-
-
-def _begins(request: Request, but: str = "") -> list[Action]:
-    """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
-    if not request.client.boots:
-        return []
-    return [Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
-
-
-def _ignore(request: Request, reason: Reason, detail: str) -> list[Action]:
-    return [Ignored(request.mac, reason, detail)]
-
-
-def _without_address(request: Request) -> str:
-    """Why a machine gets no address where there is no pool."""
-    host = request.host
-    if host is None:
-        return f"it is not configured, and {request.network.network} has no pool"
-    return f"its address {host.address} cannot be used in {request.network.network}, which has no pool"
-
-
-def _hours(seconds: int) -> str:
-    return f"{seconds // 3600} hours" if seconds % 3600 == 0 else f"{seconds} s"

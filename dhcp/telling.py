@@ -1,0 +1,30 @@
+"""What people are told of a message: that a boot begins, and why it was not answered. Pure."""
+
+from config.events import Stage
+from dhcp.actions import Action, Happened
+from dhcp.request import Ignored, Reason, Request
+
+
+def begins(request: Request, but: str = "") -> list[Action]:
+    """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
+    if not request.client.boots:
+        return []
+    return [Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
+
+
+def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:
+    """Return what there is to do about a message that gets no answer."""
+    return [Ignored(request.mac, reason, detail)]
+
+
+def without_address(request: Request) -> str:
+    """Why a machine gets no address where there is no pool."""
+    host = request.host
+    if host is None:
+        return f"it is not configured, and {request.network.network} has no pool"
+    return f"its address {host.address} cannot be used in {request.network.network}, which has no pool"
+
+
+def hours(seconds: int) -> str:
+    """Return a time as a person says it."""
+    return f"{seconds // 3600} hours" if seconds % 3600 == 0 else f"{seconds} s"
