@@ -200,7 +200,10 @@ async def run(farm: Farm) -> None:
         except loader.Halted:
             log.info("stopping before the start is over")
             return
-        except (loader.LoaderError, OSError, DamagedRecords) as error:
+        except OSError as error:  # a text of ours says all; the kernel's alone does not say where
+            where = f"{error.filename or farm.server.state}: " if error.errno is not None else ""
+            raise StartError(f"{where}{error.strerror or error}") from error
+        except (loader.LoaderError, DamagedRecords) as error:
             raise StartError(str(error)) from error
         for name, image in farm.images.items():
             try:

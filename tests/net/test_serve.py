@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -341,6 +342,21 @@ def test_a_state_folder_that_is_not_ours_is_named(segment: Segment, prepared: Pr
     shutil.rmtree(state)
     state.write_text("no folder")
     refused(serve(segment.server, *config(prepared)), f"the state folder {state} cannot be used")
+
+
+def test_a_disk_that_is_full_is_named(segment: Segment, prepared: Prepared) -> None:
+    state = prepared.folder / "state"
+    grub = state / "boot"
+    kept = shutil.move(grub, prepared.folder / "kept")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(state)], check=True)
+    try:
+        shutil.copytree(kept, grub)
+        with suppress(OSError), (state / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(1 << 16)):
+                pass
+        refused(serve(segment.server, *config(prepared)), f"{state}", "No space left on device")
+    finally:
+        subprocess.run(["umount", "-l", str(state)], check=True)
 
 
 @pytest.mark.parametrize(("kind", "port"), [("udp", 67), ("udp", 69), ("tcp", 80), ("tcp", 10809)])
