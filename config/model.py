@@ -57,7 +57,7 @@ class Server(Setting):
     nbd_port: Annotated[int, Field(ge=1, le=65535)] = 10809
     """The TCP port of NBD roots."""
     state: Path = Path("/var/lib/pxeboot")
-    """The folder for leases and GRUB's network images."""
+    """The folder for leases, boot intents and GRUB's network images."""
     control: Path = Path("/run/pxeboot/control.sock")
     """The unix socket on which `pxeboot status` asks."""
 
