@@ -34,6 +34,10 @@ __all__ = ["PATHS", "ConfigErrors", "Mistake", "load"]
 PATHS: tuple[Place, ...] = (
     ("server", "state"),
     ("server", "control"),
+    ("server", "files"),
+    ("http", "tls", "certificate"),
+    ("http", "tls", "key"),
+    ("http", "tls", "client_ca"),
     ("images", "*", "path"),
     ("clusters", "*", "kubeconfig"),
     ("clusters", "*", "lts_conf"),

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from config.delivery import Http, Tftp, Tls
 from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
 from config.quirks import Quirk
 from config.setting import AddressRange, Mac, Prefix, Range, Setting, parse_mac, parse_range
@@ -23,6 +24,7 @@ __all__ = [
     "Dhcp",
     "DhcpOptions",
     "Farm",
+    "Http",
     "Image",
     "Limits",
     "Mac",
@@ -39,6 +41,8 @@ __all__ = [
     "Subnet",
     "Tag",
     "Taint",
+    "Tftp",
+    "Tls",
     "parse_mac",
     "parse_range",
 ]
@@ -58,6 +62,9 @@ class Server(Setting):
     """The TCP port of NBD roots."""
     state: Path = Path("/var/lib/pxeboot")
     """The folder for leases, boot intents and GRUB's network images."""
+    files: Path | None = None
+    """A folder whose files any machine may fetch, by TFTP and HTTP: firmware of a Raspberry Pi, scripts of iPXE. What
+    pxeboot serves itself wins where names are equal."""
     control: Path = Path("/run/pxeboot/control.sock")
     """The unix socket on which `pxeboot status` asks."""
 
@@ -237,6 +244,8 @@ class Farm(Setting):
 
     server: Server = Server()
     dhcp: Dhcp = Dhcp()
+    tftp: Tftp = Tftp()
+    http: Http = Http()
     images: dict[str, Image] = {}
     """Images by name."""
     clusters: dict[str, Cluster] = {}
