@@ -12,14 +12,17 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
-PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base
+PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
+PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
+# Not installed but unpacked into .build/peers: it and tftpd-hpa exclude each other.
+PEER_UNPACKED := atftpd
 
-.PHONY: help demo test lint unit net boot image bench-start bench-dhcp fuzz clean
+.PHONY: help demo test lint unit net boot image bench-start bench-dhcp bench-tftp bench-http fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
-	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | fuzz"
+	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -52,6 +55,12 @@ bench-start: $(BIN)/pxeboot
 bench-dhcp: $(BIN)/pxeboot .build/peer-packages
 	@$(BIN)/python -m bench.dhcp
 
+bench-tftp: $(BIN)/pxeboot .build/test-packages .build/peer-packages
+	@$(BIN)/python -m bench.tftp
+
+bench-http: $(BIN)/pxeboot .build/test-packages .build/peer-packages
+	@$(BIN)/python -m bench.http
+
 # FUZZ_S is how long, in seconds. What fails is printed and left in .build/fuzz.
 FUZZ_S ?= 180
 fuzz: $(BIN)/pxeboot
@@ -74,17 +83,22 @@ $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
 	@deploy/apt-install $(TEST_PACKAGES)
 	@mkdir -p .build && touch $@
 
-# Nothing may start on this host: Kea's package would start its server now (hence policy-rc.d) and at each boot.
+# Nothing may start on this host: these packages would start their servers now (hence policy-rc.d) and at each boot.
 POLICY := /usr/sbin/policy-rc.d
 .build/peer-packages: Makefile
-	@if { command -v kea-dhcp4 && command -v perfdhcp && command -v dnsmasq; } >/dev/null; then :; else \
+	@if dpkg -s $(PEER_PACKAGES) >/dev/null 2>&1; then :; else \
 		if [ ! -e $(POLICY) ]; then \
 			trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod 755 $(POLICY); \
 		fi; \
 		deploy/apt-install $(PEER_PACKAGES) && \
-			{ ! command -v systemctl >/dev/null || systemctl disable --quiet kea-dhcp4-server; }; \
+			{ ! command -v systemctl >/dev/null || systemctl disable --quiet $(PEER_SERVICES); }; \
 	fi
-	@mkdir -p .build && touch $@
+	@mkdir -p .build/peers
+	@cd .build/peers && if [ ! -x usr/sbin/$(PEER_UNPACKED) ]; then \
+		apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root $(PEER_UNPACKED) && \
+			dpkg -x $(PEER_UNPACKED)_*.deb . && rm $(PEER_UNPACKED)_*.deb; \
+	fi
+	@touch $@
 
 # The node image of the demonstration and of the boot tests: Debian 12 with the small kernel.
 IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/store.py tests/support/kubeadm tests/support/customise-node
