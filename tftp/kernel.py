@@ -34,6 +34,31 @@ class Received:
     local: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where the datagrams of a transfer leave from: a socket of its own, or the listener that all of them share."""
+
+    sock: socket.socket
+    control: Sequence[tuple[int, int, bytes]] = ()
+    """Goes with each datagram: from which of our addresses it is sent, when the socket is bound to none."""
+    shared: bool = False
+
+    def send(self, data: bytes, peer: Address) -> None:
+        """Send one datagram. Raises `OSError`."""
+        self.sock.sendmsg((data,), self.control, 0, peer)
+
+    def close(self) -> None:
+        """Close the socket, unless others use it too."""
+        if not self.shared:
+            self.sock.close()
+
+
+def shared_port(listener: socket.socket, local: str) -> Port:
+    """Return the port of `listener` for a client that asked our address `local` (single-port mode)."""
+    source = _PKTINFO.pack(0, socket.inet_aton(local), bytes(4))
+    return Port(listener, ((socket.IPPROTO_IP, IP_PKTINFO, source),), shared=True)
+
+
 def open_socket(address: str = "0.0.0.0", interface: str | None = None, port: int = 69) -> socket.socket:
     """Return a non-blocking UDP socket on `port` that learns which of our addresses was asked (IP_PKTINFO).
 
@@ -127,7 +152,7 @@ class Sender:
     def __init__(self, *, segmentation: bool = True) -> None:
         self.segmentation = segmentation
 
-    def send(self, sock: socket.socket, peer: Address, datagrams: Sequence[tuple[bytes, memoryview]]) -> int:
+    def send(self, port: Port, peer: Address, datagrams: Sequence[tuple[bytes, memoryview]]) -> int:
         """Send `datagrams`, each a header and a body, all of the same length but for a shorter last one.
 
         Returns how many left. The rest had no room in the socket's buffer or met another error of the network:
@@ -140,23 +165,22 @@ class Sender:
             while sent < len(datagrams):
                 run = datagrams[sent : sent + at_once]
                 if len(run) > 1 and self.segmentation:
-                    if not self._send_segmented(sock, peer, run, size):
+                    if not self._send_segmented(port, peer, run, size):
                         continue
                     sent += len(run)
                 else:
-                    sock.sendmsg(datagrams[sent], (), 0, peer)
+                    port.sock.sendmsg(datagrams[sent], port.control, 0, peer)
                     sent += 1
         except OSError:
             pass
         return sent
 
-    def _send_segmented(
-        self, sock: socket.socket, peer: Address, run: Sequence[tuple[bytes, memoryview]], size: int
-    ) -> bool:
+    def _send_segmented(self, port: Port, peer: Address, run: Sequence[tuple[bytes, memoryview]], size: int) -> bool:
         """Send `run` as one message. Returns False, and never tries again, if the kernel cannot."""
         parts = [part for datagram in run for part in datagram]
+        segments = (socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))
         try:
-            sock.sendmsg(parts, [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], 0, peer)
+            port.sock.sendmsg(parts, [*port.control, segments], 0, peer)
         except OSError as error:
             if error.errno not in _CANNOT_SEGMENT:
                 raise

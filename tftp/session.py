@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Iterable
 
 from tftp import wire
 from tftp.engine import Action, Finished, Outcome, SendBlock, SendError, SendOptionAck, Transfer
-from tftp.kernel import Address, Sender
+from tftp.kernel import Address, Port, Sender
 from tftp.reader import Reader
 
 log = logging.getLogger("tftp")
@@ -17,15 +16,15 @@ _DATAGRAM = 2048
 
 
 class Session:
-    """Sends what `reader` reads to `peer` from `sock`, a port of its own, and calls `on_end` once.
+    """Sends what `reader` reads to `peer` from `port`, and calls `on_end` once.
 
-    Closes `sock` and `reader` at the end. An exception in here is a bug of ours: it is logged, the client is told,
-    and this transfer alone ends.
+    Closes `port` and `reader` at the end. Who shares a port with others is handed what its peer sends (`received`).
+    An exception in here is a bug of ours: it is logged, the client is told, and this transfer alone ends.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
+        port: Port,
         peer: Address,
         transfer: Transfer,
         reader: Reader,
@@ -38,7 +37,8 @@ class Session:
         """Of the file, blocks that were sent again included."""
         self._loop = asyncio.get_running_loop()
         self.started_at = self._loop.time()
-        self._sock = sock
+        self._port = port
+        self._sock = port.sock
         self._reader = reader
         self._sender = sender
         self._on_end = on_end
@@ -49,7 +49,8 @@ class Session:
 
     def start(self) -> None:
         """Send the first packet and listen for the answer."""
-        self._loop.add_reader(self._sock, self._guarded, self._drain)
+        if not self._port.shared:
+            self._loop.add_reader(self._sock, self._guarded, self._drain)
         self._guarded(lambda: self._carry_out(self.transfer.start(self._loop.time())))
 
     def close(self) -> None:
@@ -57,11 +58,16 @@ class Session:
         if self._over:
             return
         self._over = True
-        self._loop.remove_reader(self._sock)
+        if not self._port.shared:
+            self._loop.remove_reader(self._sock)
         if self._timer is not None:
             self._timer.cancel()
-        self._sock.close()
+        self._port.close()
         self._reader.close()
+
+    def received(self, datagram: bytes) -> None:
+        """Act on a datagram of the peer's that came in by a shared port."""
+        self._guarded(lambda: self._receive(datagram))
 
     def _guarded(self, step: Callable[[], None]) -> None:
         if self._over:
@@ -143,7 +149,7 @@ class Session:
 
     def _send(self, packet: wire.Error | wire.OptionAck, to: Address) -> None:
         try:
-            self._sock.sendto(packet.encode(), to)
+            self._port.send(packet.encode(), to)
         except OSError as error:  # as if lost on the way
             log.debug("tftp %s: sending failed: %s", to[0], error)
 
@@ -165,7 +171,7 @@ class Session:
             (wire.data_header(block.block), view[block.offset - start : block.offset - start + block.length])
             for block in blocks
         ]
-        sent = self._sender.send(self._sock, self.peer, datagrams)
+        sent = self._sender.send(self._port, self.peer, datagrams)
         self.bytes_sent += sum(block.length for block in blocks[:sent])
 
     def _loaded(self, done: "asyncio.Future[None]") -> None:

@@ -18,6 +18,7 @@ from tftp.engine import Finished, Outcome, Transfer
 from tftp.errors import Busy, NotFound, OutsideRoot, Refused, WriteRefused
 from tftp.kernel import (
     Address,
+    Port,
     Received,
     Sender,
     learn_destination,
@@ -227,7 +228,7 @@ class Server:
             raise
         reader = Reader(readable, self._executor)
         transfer = Transfer(readable.size_bytes, terms)
-        return Session(sock, peer, transfer, reader, self._sender, self._ended)
+        return Session(Port(sock), peer, transfer, reader, self._sender, self._ended)
 
     async def _converted(self, content: Content) -> Netascii:
         """Return `content` as netascii. When we are cancelled meanwhile, the thread that reads it closes it."""

@@ -9,7 +9,7 @@ import pytest
 from tests.support.segment import Segment, requires
 from tests.support.tftp_server import REPOSITORY
 from tftp import wire
-from tftp.kernel import Sender
+from tftp.kernel import Port, Sender
 
 pytestmark = pytest.mark.net
 
@@ -33,7 +33,7 @@ def received(datagrams: Datagrams, *, segmentation: bool) -> tuple[list[bytes], 
         client.bind(("127.0.0.1", 0))
         client.settimeout(2)
         sender = Sender(segmentation=segmentation)
-        assert sender.send(server, client.getsockname(), datagrams) == len(datagrams)
+        assert sender.send(Port(server), client.getsockname(), datagrams) == len(datagrams)
         return [client.recv(70000) for _ in datagrams], sender.segmentation
 
 
@@ -50,11 +50,11 @@ def test_a_window_arrives_as_the_same_datagrams_either_way(blksize: int, count: 
 
 NARROW = """
 import json, socket
-from tftp.kernel import Sender
+from tftp.kernel import Port, Sender
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.IPPROTO_IP, 10, 0)
 sender = Sender()
-sent = sender.send(sock, ("10.77.0.2", 9), [(b"head", memoryview(bytes(1424)))] * 4)
+sent = sender.send(Port(sock), ("10.77.0.2", 9), [(b"head", memoryview(bytes(1424)))] * 4)
 print(json.dumps([sent, sender.segmentation]))
 """
 
@@ -71,5 +71,5 @@ def test_where_the_kernel_cannot_segment_blocks_go_one_by_one() -> None:
 def test_an_error_of_the_network_counts_as_loss() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         # Without SO_BROADCAST the kernel refuses this address.
-        assert Sender().send(sock, ("255.255.255.255", 9), window(512, 4, 512)) == 0
-        assert Sender(segmentation=False).send(sock, ("255.255.255.255", 9), window(512, 4, 512)) == 0
+        assert Sender().send(Port(sock), ("255.255.255.255", 9), window(512, 4, 512)) == 0
+        assert Sender(segmentation=False).send(Port(sock), ("255.255.255.255", 9), window(512, 4, 512)) == 0
