@@ -178,7 +178,9 @@ class Transfer:
 
     def _acknowledge(self, low_bits: int, now: float) -> list[Action]:
         """Act on an ACK of the block whose number ends with `low_bits`."""
-        advance = (low_bits - self.acked) & 0xFFFF  # unambiguous: a window is far below 65536 blocks
+        advance = wire.advance(low_bits, self.acked, self.terms.rollover)
+        if advance is None:
+            return []
         if self._awaits_oack:
             if advance:
                 return []

@@ -15,7 +15,6 @@ BLKSIZE_DEFAULT = 512  # RFC 1350 section 2
 BLKSIZE_LIMITS = (8, 65464)  # RFC 2348
 TIMEOUT_LIMITS = (1, 255)  # RFC 2349, seconds
 WINDOWSIZE_LIMITS = (1, 65535)  # RFC 7440 section 3
-WINDOWSIZE_CAP = 64  # blocks
 WINDOW_CAP = 128 * 1024  # bytes on the way at once, per transfer
 HEADERS = 20 + 8 + 4  # IPv4, UDP and TFTP, in bytes
 
@@ -29,6 +28,8 @@ class Terms:
     timeout_s: int | None = None
     """The client's wish; None: the timer adapts to the answers."""
     accepted: Mapping[str, str] = field(default_factory=dict)
+    rollover: int = 0
+    """The block number that follows 65535. RFC 1350 names none; 0 is what nearly all clients expect (T-08)."""
 
 
 def is_netascii(request: ReadRequest) -> bool:
@@ -38,7 +39,16 @@ def is_netascii(request: ReadRequest) -> bool:
     return request.mode == "netascii"
 
 
-def negotiate(request: ReadRequest, size_bytes: int, mtu: int) -> Terms:
+@dataclass(frozen=True, slots=True)
+class Most:
+    """The most that we grant, whatever is asked; `rollover` goes into the terms as it is."""
+
+    blksize: int = BLKSIZE_LIMITS[1]
+    windowsize: int = 64  # blocks
+    rollover: int = 0
+
+
+def negotiate(request: ReadRequest, size_bytes: int, mtu: int, most: Most = Most()) -> Terms:
     """Return the terms for sending `size_bytes` over a path of `mtu` bytes.
 
     blksize is held to what fits one packet of the path, since firmware loses fragments (TQ5), and the window to
@@ -51,7 +61,7 @@ def negotiate(request: ReadRequest, size_bytes: int, mtu: int) -> Terms:
     for name in asked:  # in the client's order, as a courtesy to anyone who reads a capture
         match name:
             case "blksize" if (number := _number(asked[name], BLKSIZE_LIMITS)) is not None:
-                blksize = max(BLKSIZE_LIMITS[0], min(number, mtu - HEADERS))
+                blksize = max(BLKSIZE_LIMITS[0], min(number, most.blksize, mtu - HEADERS))
                 accepted[name] = str(blksize)
             case "timeout" if (number := _number(asked[name], TIMEOUT_LIMITS)) is not None:
                 timeout_s = number
@@ -59,12 +69,12 @@ def negotiate(request: ReadRequest, size_bytes: int, mtu: int) -> Terms:
             case "tsize" if _number(asked[name], (0, 2**64)) is not None and not is_netascii(request):
                 accepted[name] = str(size_bytes)
             case "windowsize" if (number := _number(asked[name], WINDOWSIZE_LIMITS)) is not None:
-                windowsize = min(number, WINDOWSIZE_CAP)
+                windowsize = min(number, most.windowsize)
                 accepted[name] = ""  # keeps its place; its value depends on blksize, which may come later
     windowsize = max(1, min(windowsize, WINDOW_CAP // blksize))
     if "windowsize" in accepted:
         accepted["windowsize"] = str(windowsize)
-    return Terms(blksize, windowsize, timeout_s, accepted)
+    return Terms(blksize, windowsize, timeout_s, accepted, most.rollover)
 
 
 def _number(text: str, limits: tuple[int, int]) -> int | None:

@@ -166,9 +166,9 @@ class Session:
             self._reader.load(self._loop, start, length).add_done_callback(self._loaded)
             return
         self._wanted = []
-        view = memoryview(content)
+        view, rollover = memoryview(content), self.transfer.terms.rollover
         datagrams = [
-            (wire.data_header(block.block), view[block.offset - start : block.offset - start + block.length])
+            (wire.data_header(block.block, rollover), view[block.offset - start : block.offset - start + block.length])
             for block in blocks
         ]
         sent = self._sender.send(self._port, self.peer, datagrams)

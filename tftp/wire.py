@@ -126,13 +126,29 @@ class OptionAck:
 Packet = ReadRequest | WriteRequest | Data | Ack | Error | OptionAck
 
 
-def data_header(block: int) -> bytes:
-    """Return the four bytes before a block's content. Any count of blocks is allowed; 65535 is followed by 0.
+def data_header(block: int, rollover: int = 0) -> bytes:
+    """Return the four bytes before a block's content. Any count of blocks is allowed; `rollover` follows 65535.
 
-    >>> data_header(65536).hex()
-    '00030000'
+    >>> data_header(65536).hex(), data_header(65536, rollover=1).hex()
+    ('00030000', '00030001')
     """
-    return _HEADER.pack(Opcode.DATA, block & 0xFFFF)
+    return _HEADER.pack(Opcode.DATA, block & 0xFFFF if not rollover or block < 65536 else (block - 1) % 65535 + 1)
+
+
+def advance(number: int, acked: int, rollover: int = 0) -> int | None:
+    """Return how many blocks an ACK of `number` is ahead of the block `acked`, which is counted without limit.
+
+    Unambiguous while no more than 65534 blocks are on their way. None: no block that follows has this number (with
+    a `rollover` of 1, 0 only ever answers the OACK).
+
+    >>> advance(1, 65535), advance(1, 65535, rollover=1)
+    (2, 1)
+    """
+    if not rollover:
+        return (number - acked) & 0xFFFF
+    if not number:
+        return None if acked else 0
+    return (number - acked) % 65535
 
 
 def decode(datagram: bytes) -> Packet:

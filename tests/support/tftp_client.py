@@ -23,11 +23,14 @@ class Client:
     Unless `eager`, it reports a gap once, as U-Boot does; `remind` is what it says after a second of silence.
     """
 
-    def __init__(self, blksize: int, windowsize: int, *, eager: bool = False, silent_end: bool = False) -> None:
+    def __init__(
+        self, blksize: int, windowsize: int, *, eager: bool = False, silent_end: bool = False, rollover: int = 0
+    ) -> None:
         self.blksize = blksize
         self.windowsize = windowsize
         self.eager = eager
         self.silent_end = silent_end
+        self.rollover = rollover
         self.content = bytearray()
         self.error: wire.Error | None = None
         self.done = False
@@ -51,7 +54,7 @@ class Client:
         return self._ack() if self._blocks and not self.done else []
 
     def _take(self, block: int, data: bytes) -> list[wire.Packet]:
-        if block != (self._blocks + 1) & 0xFFFF:
+        if block != self._number(self._blocks + 1):
             if not self.eager and self._gap_told and self.windowsize > 1:
                 return []
             self._gap_told = True
@@ -71,7 +74,13 @@ class Client:
     def _ack(self) -> list[wire.Packet]:
         if self.done and self.silent_end:
             return []
-        return [wire.Ack(self._blocks & 0xFFFF)]
+        return [wire.Ack(self._number(self._blocks))]
+
+    def _number(self, count: int) -> int:
+        """What the block is called on the wire; written otherwise than in `wire`, whose judge this is."""
+        while count > 65535:
+            count += self.rollover - 65536
+        return count
 
 
 class Fate(Enum):
@@ -143,7 +152,8 @@ class Exchange:
                     self.blocks_sent.append(block)
                     data = self.content[offset : offset + length]
                     assert len(data) == length
-                    self._send(wire.Data(block & 0xFFFF, data), to_client=True)
+                    number = wire.data_header(block, self.transfer.terms.rollover)[2:]
+                    self._send(wire.Data(int.from_bytes(number, "big"), data), to_client=True)
                 case SendError(code, message):
                     self._send(wire.Error(code, message), to_client=True)
                 case Finished():

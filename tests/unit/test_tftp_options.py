@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tftp.errors import UnknownMode
-from tftp.options import Terms, is_netascii, negotiate
+from tftp.options import Most, Terms, is_netascii, negotiate
 from tftp.wire import ReadRequest
 
 ETHERNET = 1500
@@ -82,6 +82,13 @@ def test_a_window_is_no_gigabytes_whatever_is_asked() -> None:
     terms = negotiate(ReadRequest(b"f", options={"windowsize": "65535", "blksize": "65464"}), 1, 65536)
     assert (terms.blksize, terms.windowsize) == (65464, 2)
     assert terms.accepted == {"windowsize": "2", "blksize": "65464"}
+
+
+def test_the_farm_may_grant_less() -> None:
+    asked = ReadRequest(b"f", options={"blksize": "1468", "windowsize": "16"})
+    terms = negotiate(asked, 1, ETHERNET, Most(blksize=1024, windowsize=4, rollover=1))
+    assert terms == Terms(1024, 4, None, {"blksize": "1024", "windowsize": "4"}, 1)
+    assert negotiate(ReadRequest(b"f"), 1, ETHERNET, Most(windowsize=8)).windowsize == 1
 
 
 def test_without_options_the_rules_of_1981_hold() -> None:

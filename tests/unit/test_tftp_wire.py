@@ -164,6 +164,26 @@ def test_block_numbers_wrap_to_zero(count: int, sent: int) -> None:
     assert wire.decode(wire.data_header(count)) == wire.Data(sent, b"")
 
 
+@pytest.mark.parametrize(
+    ("count", "sent"), [(1, 1), (65535, 65535), (65536, 1), (65537, 2), (131070, 65535), (131071, 1)]
+)
+def test_block_numbers_wrap_to_one_where_that_is_asked_for(count: int, sent: int) -> None:
+    assert wire.decode(wire.data_header(count, rollover=1)) == wire.Data(sent, b"")
+
+
+@given(st.integers(0, 300_000), st.integers(0, 65534), st.sampled_from([0, 1]))
+def test_an_ack_says_how_far_it_is_ahead(acked: int, ahead: int, rollover: int) -> None:
+    sent = wire.decode(wire.data_header(acked + ahead, rollover))
+    assert isinstance(sent, wire.Data)
+    assert wire.advance(sent.block, acked, rollover) == ahead
+
+
+def test_where_numbers_wrap_to_one_zero_is_no_block() -> None:
+    assert wire.advance(0, 0, rollover=1) == 0  # of the OACK
+    assert wire.advance(0, 65534, rollover=1) is None
+    assert wire.advance(0, 65535, rollover=1) is None
+
+
 # Two judges that share no line with us.
 
 
