@@ -128,6 +128,11 @@ class Transfer:
         self._rttvar_s = 0.0
         self._least_rtt_s = 0.0
 
+    @property
+    def answered(self) -> bool:
+        """Whether the client has acknowledged anything, so that its address is its own."""
+        return self._answered
+
     def start(self, now: float) -> list[Action]:
         """Return the one packet that begins it: an OACK, or block 1 when no option was accepted (T-10)."""
         self._heard_at = now
