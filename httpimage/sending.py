@@ -58,6 +58,7 @@ async def _send_file(
     progress: Callable[[int], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+    encrypted = transport.get_extra_info("sslcontext") is not None  # asyncio's TLS has no sendfile
     with io.FileIO(file.fd, closefd=False) as source:
         position, end = first_pos, first_pos + length
         while position < end:
@@ -69,6 +70,8 @@ async def _send_file(
             if transport.is_closing():
                 raise ConnectionResetError("the peer closed the connection")
             try:
+                if encrypted:
+                    raise asyncio.SendfileNotAvailableError
                 async with asyncio.timeout(WINDOW_S):
                     sent = await loop.sendfile(transport, source, position, count, fallback=False)
             except asyncio.SendfileNotAvailableError:

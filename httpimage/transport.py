@@ -15,6 +15,7 @@ from config.events import Report, Stage
 from httpimage.answer import respond
 from httpimage.complaints import Complaints
 from httpimage.connection import Connection, Connections
+from httpimage.handshakes import Door, Handshakes
 from httpimage.names import host_is_valid, relative_name
 from httpimage.reply import Refusal, Reply
 from httpimage.reports import Accept, Reports
@@ -81,8 +82,8 @@ def open_socket(address: str, port: int, interface: str | None = None) -> socket
     return sock
 
 
-async def serve(sock: socket.socket, app: web.Application) -> None:
-    """Serve `app` on `sock` until cancelled; then stop within a second, cutting off downloads in progress."""
+async def serve(sock: socket.socket, app: web.Application, tls: Door | None = None) -> None:
+    """Serve `app` on `sock`, and through `tls`, until cancelled; then stop within a second, cutting off downloads."""
     loop = asyncio.get_running_loop()
     # A handler is not cancelled when its peer goes away, but meets that when it sends: a lookup that was cancelled
     # in a thread would leave the file it opens to nobody.
@@ -92,9 +93,16 @@ async def serve(sock: socket.socket, app: web.Application) -> None:
     if server is None:
         raise RuntimeError("aiohttp's runner has no server after setup")
     connections = Connections(Complaints(log, loop.time))
-    listener = await loop.create_server(lambda: Connection(server, connections, loop), sock=sock, backlog=1024)
+
+    def connection() -> Connection:
+        return Connection(server, connections, loop)
+
+    listener = await loop.create_server(connection, sock=sock, backlog=1024)
     try:
-        await loop.create_future()
+        if tls is None:
+            await loop.create_future()
+        else:
+            await Handshakes(tls, connection, Complaints(log, loop.time)).run()
     finally:
         listener.close()
         await runner.cleanup()
