@@ -40,12 +40,16 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Bytes made for one machine. `secret` content is never cached and never logged."""
+    """Bytes made for one machine. `secret` content is never cached and never logged.
+
+    `immutable` is true for what is made from content that is named by its digest, and so is the same for everybody.
+    """
 
     name: str
     data: bytes
     etag: str
     secret: bool = False
+    immutable: bool = False
 
     @property
     def size_bytes(self) -> int:

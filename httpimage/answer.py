@@ -127,7 +127,7 @@ def _last_modified(content: Content, now_s: float) -> int | None:
 def _cache_fields(content: Content, validators: Validators) -> list[tuple[str, str]]:
     """Return ETag, Last-Modified and Cache-Control: what 200, 206 and 304 have in common."""
     match content:
-        case OpenFile(immutable=True):
+        case OpenFile(immutable=True) | Made(immutable=True):
             caching = "public, max-age=31536000, immutable"
         case OpenFile():
             caching = "no-cache"

@@ -3,11 +3,13 @@
 Every name that comes from the network and means a file on disk passes through `Root.open`, whichever server it
 came in by. There is no check of a path followed by an open of it: the path is walked one component at a time, each
 opened relative to the one before and never through a link, so there is no moment at which a swap could lead out.
+That is what openat2 promises with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which Python has no name for.
 """
 
 import errno
 import os
 import stat
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,24 +18,28 @@ from config.content import OpenFile
 MAX_NAME = 1024  # characters; far above any boot file's name
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# There is no such file here: it does not exist, a component is a link or no folder, it is a socket, we may not.
-_ABSENT = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENXIO}
-)
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+# There is no such file here: it does not exist, a component is a link or no folder, it is a socket, or a device that
+# was swapped in, it was removed from a network file system as we looked, we may not.
+_ABSENT = _DENIED | {
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.ESTALE,
+}  # fmt: skip
+_TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".swp", ".swo", ".dpkg-new", ".dpkg-tmp")
 
 
 def components(name: str) -> tuple[str, ...] | None:
     """Return the parts of `name`, or None if no file that we serve can have it.
 
     Refused are empty parts (and so a leading, trailing or double slash), everything with a leading dot (`.`, `..`,
-    hidden files), the temporary names of editors and of our own downloads, and characters that do not print
-    (control characters, NUL, bytes that were no UTF-8).
+    hidden files), the temporary names of editors, of programs that copy and of our own downloads, backslashes (the
+    servers have made slashes of those that were meant so), and characters that do not print (control characters,
+    NUL, bytes that were no UTF-8).
 
     >>> components("grub/x86_64-efi/core.efi")
     ('grub', 'x86_64-efi', 'core.efi')
     >>> components("grub/../../etc/shadow")
     """
-    if not name or len(name) > MAX_NAME or not name.isprintable():
+    if not name or len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
         return None
     parts = tuple(name.split("/"))
     if any(not part or part.startswith(".") or _is_temporary(part) for part in parts):
@@ -42,7 +48,7 @@ def components(name: str) -> tuple[str, ...] | None:
 
 
 def _is_temporary(part: str) -> bool:
-    return part.endswith(("~", ".tmp", ".temp", ".part", ".partial", ".swp")) or part.startswith("#")
+    return part.lower().endswith(_TEMPORARY) or part.startswith("#")
 
 
 def etag_of(status: os.stat_result) -> str:
@@ -61,8 +67,10 @@ class Root:
     up at each `open`. Nothing below it is trusted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, denied: Callable[[str], None] = lambda _: None) -> None:
+        """Serve `folder`. `denied` hears of names that are there and that we may not read: a person wants to know."""
         self.folder = folder
+        self._denied = denied
 
     def open(self, name: str, *, etag: str | None = None, immutable: bool = False) -> OpenFile | None:
         """Return the regular file `name`, open for reading, or None if there is none that we serve.
@@ -79,6 +87,8 @@ class Root:
         try:
             fd = self._walk(parts)
         except OSError as error:
+            if error.errno in _DENIED:
+                self._denied(name)
             if error.errno in _ABSENT:
                 return None
             raise
@@ -103,14 +113,15 @@ class Root:
         """Return a descriptor of the file at `parts`. Raises `OSError`, also for anything but a regular file."""
         here = os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for part in parts[:-1]:
+            *folders, last = (part.encode() for part in parts)  # UTF-8, whatever the locale says
+            for part in folders:
                 below = os.open(part, _FOLDER, dir_fd=here)
                 os.close(here)
                 here = below
             # Opening a device or a FIFO can have effects of its own, so look first. Whoever swaps one in after
             # the look gains nothing: the open does not wait, and the caller looks again at what was opened.
-            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=here, follow_symlinks=False).st_mode):
+            if not stat.S_ISREG(os.stat(last, dir_fd=here, follow_symlinks=False).st_mode):
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return os.open(parts[-1], _FILE, dir_fd=here)
+            return os.open(last, _FILE, dir_fd=here)
         finally:
             os.close(here)

@@ -3,9 +3,12 @@
     grub/...                               GRUB's modules, files on disk, and its network images: those for our address
     grub/grub.cfg, grub/grub.cfg-01-MAC    made for whoever asks
     images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
+    images/NAME/...                        the same of the version that a name points to now
+    images/.../FILE.sha256                 the digest of such a file
     images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
     lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
     intent/started, intent/no-disk         what GRUB is to do once all is loaded, or when it found no disk to boot
+    anything else                          a file of the farm's `server.files`, for everybody
 
 Who asks is the holder of the source address: a machine gets its own files and nobody else's.
 """
@@ -28,6 +31,7 @@ from config.content import Content, Made, OpenFile
 from config.events import Event, Report, Stage
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg, loader
+from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
 from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
@@ -39,14 +43,14 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound="Closable | None")
 
-IMAGE_FILES = (store.KERNEL, store.INITRD, store.SQUASHFS, store.SUMS)
-
 MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5})|-[0-9A-F]{1,8})?")
 """What GRUB asks for in turn: the name of its card, of its address, of its address with a digit less each time, none.
 
 (GRUB manual, "Network".)
 """
 
+_TOPS = frozenset({"grub", "images", "intent", "lts", "lts.conf"})
+"""What the names of ours begin with. A name that begins otherwise needs no look at the disk to be missing."""
 
 Tell = Callable[[Stage, str], None]
 """Tells people what became of a machine: a stage, and a line about it."""
@@ -88,6 +92,23 @@ def stage_of(name: str) -> Stage | None:
     }.get(last)
 
 
+def is_ours(name: str) -> bool:
+    """Return whether `name` is one of pxeboot's, whoever asks: no static file stands in for what somebody is refused.
+
+    >>> is_ours("lts.conf"), is_ours("images/node/vmlinuz"), is_ours("images/debian.iso")
+    (True, True, False)
+    """
+    match name.split("/"):
+        case ["lts.conf"] | ["lts" | "intent" | "report", *_] | ["images", _, _, "node.cpio"]:
+            return True
+        case ["images", _, file]:
+            return has_file(file)
+        case ["grub", last]:
+            return last.startswith("grub.cfg")
+        case _:
+            return False
+
+
 class Tree:
     """What every machine may fetch. `lookup` is the seam that TFTP and HTTP are handed."""
 
@@ -109,6 +130,7 @@ class Tree:
         those that are sent to their disk. `intent` says what a machine is to do; `start` whether one that boots once
         may start its kernel, and notes that it does: it may block, and raise `OSError`.
         """
+        self._seldom = Seldom()
         self.swap(farm)
         self._who = who
         self._server_for = server_for
@@ -117,14 +139,22 @@ class Tree:
         self._report = report
         self._intent = intent
         self._start = start
-        self._seldom = Seldom()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
+        # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
+        self._files_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="files")
 
     def swap(self, farm: Farm) -> None:
         """Serve another farm from now on."""
         self.house = Farmhouse(farm)
-        self._static = Root(farm.server.state / "boot")
-        self._images = loader.Images(farm.server.state / "boot")
+        self._grub = Root(farm.server.state / "boot")
+        self._loaders = loader.Images(farm.server.state / "boot")
+        self._images = ImageFiles(farm.images, self._seldom)
+        self._files = Root(farm.server.files, self._unreadable) if farm.server.files else None
+
+    def _unreadable(self, name: str) -> None:
+        if self._seldom("unreadable"):
+            log.warning("%s: %r may not be read by us; machines are told that it is not there",
+                        self.house.farm.server.files, name)  # fmt: skip
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
         """Return the machine whose address this is, if the farm gives it something to boot."""
@@ -145,7 +175,14 @@ class Tree:
             with suppress(RuntimeError):  # we have stopped meanwhile
                 loop.call_soon_threadsafe(self._report, Event(peer, stage, detail))
 
-        return await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
+        found: Content | None = None
+        if name.partition("/")[0] in _TOPS:
+            found = await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
+        if found is None and self._files is not None and not is_ours(name):
+            found = await handed_over(self._files_threads.submit(self._files.open, name))
+        if found is None and name.startswith("grub/") and name.endswith(".lst"):
+            return Made(name, b"", "empty")  # GRUB likes an empty list better than an error, and goes on faster
+        return found
 
     async def export(self, name: str) -> OpenFile | None:
         """Return what `open_export` does, read in a thread."""
@@ -160,16 +197,14 @@ class Tree:
                 # With the real list, GRUB fetches 33 modules when it meets a partition that it cannot read.
                 return Made(name, b"", "empty")
             case ["grub", *_] if name in loader.IMAGES:
-                own = self._static.open(self._images.own(name, self._http(peer)))
+                own = self._grub.open(self._loaders.own(name, self._http(peer)))
                 return None if own is None else replace(own, name=name)
             case ["grub", *_]:
-                found = self._static.open(name)
-                # GRUB likes an empty list better than an error, and goes on faster.
-                return Made(name, b"", "empty") if found is None and name.endswith(".lst") else found
-            case ["images", image_id, file] if file in IMAGE_FILES:
-                content = self._image_file(image_id, file)
+                return self._grub.open(name)
+            case ["images", which, file] if has_file(file):
+                content = self._images.find(which, file)
                 if content is None and machine is not None:
-                    failed(f"{file} of image {image_id[:12]!r} is not here")
+                    failed(f"{file} of image {which[:12]!r} is not here")
                 return content
             case ["intent", "started"] if machine is not None:
                 return self._may_start(machine, tell)
@@ -242,60 +277,17 @@ class Tree:
             return made("started", b"boot\n")
         return made("started", self._away(machine, self._intent(machine.name), tell).encode())
 
-    def _image(self, image_id: str) -> store.StoredImage | None:
-        """Return the image of this digest from any store that the farm names, whichever version is current now."""
-        if not re.fullmatch("[0-9a-f]{64}", image_id):
-            return None
-        for setting in self.house.farm.images.values():
-            for folder in (setting.path.parent / store.BY_DIGEST / image_id, setting.path):
-                try:
-                    image = store.open_image(folder)
-                except store.ImageError:
-                    continue
-                if image.image_id == image_id:
-                    return image
-        return None
-
-    def _image_file(self, image_id: str, file: str) -> OpenFile | None:
-        image = self._image(image_id)
-        if image is None:
-            return None
-        digest = image.sums.get(file, image_id)
-        return Root(image.folder).open(file, etag=digest, immutable=True)
-
     async def exports(self) -> list[str]:
         """Return the names of the NBD exports: the farm's images, but for those that are not there."""
-        return await asyncio.wrap_future(self._threads.submit(self._whole_images))
-
-    def _whole_images(self) -> list[str]:
-        names = []
-        for name, setting in sorted(self.house.farm.images.items()):
-            with suppress(store.ImageError):
-                store.open_image(setting.path)
-                names.append(name)
-        return names
+        return await asyncio.wrap_future(self._threads.submit(self._images.whole))
 
     def open_export(self, name: str) -> OpenFile | None:
-        """Return the squashfs of the NBD export `name`: an image's digest, its name, or "" if there is one image.
-
-        Blocks on the disk: call it in a thread.
-        """
-        images = self.house.farm.images
-        if name == "" and len(images) == 1:
-            name = next(iter(images))
-        if name not in images:
-            return self._image_file(name, store.SQUASHFS)
-        try:
-            image = store.open_image(images[name].path)
-        except store.ImageError as error:
-            if self._seldom(name, "no export"):
-                log.warning("%s", error)
-            return None
-        return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
+        """Return what `ImageFiles.export` does. Blocks on the disk: call it in a thread."""
+        return self._images.export(name)
 
     def _archive(self, image_id: str, machine: Machine, card: str, failed: Callable[[str], None]) -> Content | None:
         """Return the archive of `machine`, booting from `card`; None, reported, if it cannot be made."""
-        image = self._image(image_id)
+        image = self._images.by_digest(image_id)
         if image is None:
             failed(f"image {image_id[:12]!r} is not here")
             return None

@@ -46,6 +46,11 @@ class StoredImage:
     """File name → sha256, as in SHA256SUMS."""
 
     @property
+    def in_store(self) -> bool:
+        """Whether its folder is named by its digest, so that nothing else can ever be there."""
+        return self.folder.name == self.image_id
+
+    @property
     def squashfs_sha256(self) -> str:
         """The digest that a machine checks before it uses its root."""
         return self.sums[SQUASHFS]

@@ -439,7 +439,7 @@ def test_an_image_that_lies_in_no_store_is_served_by_its_digest(farm: Farmyard, 
 CLIMBING = [
     "../secret", "grub/../secret", "grub/../../secret", "images/../secret", "images/..",
     "grub/x86_64-efi/../../../secret", "images/{id}/../../node/vmlinuz", "images/{id}/modules/00-squashfs.ko",
-    "images/{id}/.", "images/node/vmlinuz", "images/{ID}/vmlinuz", "images/{id}/secret", "images/{id}/link",
+    "images/{id}/.", "images/other/vmlinuz", "images/{ID}/vmlinuz", "images/{id}/secret", "images/{id}/link",
     "grub/link", "/etc/shadow", "etc/shadow", "", "grub", "grub/", "images", "images/", "node.cpio",
     "images/{id}/node.cpio", "lts.conf/", "./lts.conf", "images/{id}/01-52-54-00-00-00-01/../vmlinuz",
     "images//vmlinuz", "images/{id}/vmlinuz\0", "leases", "grub/\udc80",
