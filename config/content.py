@@ -25,6 +25,8 @@ class OpenFile:
     modified_s: float | None
     """Seconds since 1970, for Last-Modified; None to send none."""
     immutable: bool = False
+    device: int = 0
+    """The disk that it is on (`st_dev`), so that one that hangs can be told from the others; 0: not known."""
 
     def pread(self, length: int, offset: int) -> bytes:
         """Read up to `length` bytes from `offset`; shorter only at the end. May block on a disk.

@@ -107,6 +107,7 @@ class Root:
             etag=etag_of(status) if etag is None else etag,
             modified_s=status.st_mtime,
             immutable=immutable,
+            device=status.st_dev,
         )
 
     def _walk(self, parts: tuple[str, ...]) -> int:
