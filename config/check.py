@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from config import places
 from config.check_dhcp import dhcp
+from config.check_files import files
 from config.check_machines import machines, nodes_of
 from config.finding import Finding, Names
 from config.mistakes import shown, suggestion
@@ -55,8 +56,16 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
         yield from _tag(("tags", name), tag)
     yield from _words(farm)
     yield from _files(farm)
-    if farm.server.http_port == farm.server.nbd_port:
-        yield Finding(("server", "nbd_port"), f"server.nbd_port is {farm.server.nbd_port}, as is server.http_port")
+    yield from _ports(farm)
+
+
+def _ports(farm: Farm) -> Iterator[Finding]:
+    http, nbd, tls = farm.server.http_port, farm.server.nbd_port, farm.http.tls
+    if http == nbd:
+        yield Finding(("server", "nbd_port"), f"server.nbd_port is {nbd}, as is server.http_port")
+    for setting, port in (("http_port", http), ("nbd_port", nbd)):
+        if tls is not None and tls.port == port:
+            yield Finding(("http", "tls", "port"), f"http.tls.port is {port}, as is server.{setting}")
 
 
 def _duplicates(farm: Farm) -> Iterator[Finding]:

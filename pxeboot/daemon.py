@@ -23,6 +23,7 @@ import dhcp.fast
 import dhcp.others
 import dhcp.plan
 import dhcp.store
+import httpimage.tls
 from config.content import OpenFile
 from config.events import Event, Stage
 from config.model import Farm
@@ -211,11 +212,15 @@ async def run(farm: Farm) -> None:
             except images.ImageError as error:
                 log.warning("machines of image %s will not boot: %s", name, error)
         try:
+            credentials = httpimage.tls.Credentials(farm.http.tls) if farm.http.tls else None
+        except httpimage.tls.TlsError as error:
+            raise StartError(str(error)) from error
+        try:
             daemon = Daemon(farm, leases, intents)
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
-            await serve(daemon, sockets, leases, farm, began, stop)
+            await serve(daemon, sockets, leases, credentials, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
@@ -235,7 +240,7 @@ def bind(farm: Farm, cleanup: ExitStack) -> dict[str, Sockets]:
     if not farm.server.interfaces:
         raise StartError("server.interfaces is empty; name the interfaces to serve, such as eth1")
     try:
-        return open_all(farm.server, cleanup)
+        return open_all(farm.server, farm.http.tls, cleanup)
     except OSError as error:
         raise StartError(str(error.strerror or error)) from error
 
@@ -263,6 +268,7 @@ async def serve(
     daemon: Daemon,
     sockets: dict[str, Sockets],
     leases: dhcp.store.LeaseStore,
+    credentials: httpimage.tls.Credentials | None,
     farm: Farm,
     began: float,
     stop: asyncio.Event,
@@ -281,8 +287,9 @@ async def serve(
         accept=daemon.accept,
         open_export=daemon.open_export,
         list_exports=daemon.list_exports,
+        credentials=credentials,
     )
-    serving = Serving(farm.server, parts, sockets, daemon.has_addresses)
+    serving = Serving(farm.server, parts, sockets, daemon.has_addresses, farm.http.tls)
 
     def ready() -> None:
         # What is there now stays. To look through it for garbage, again and again, takes 50 ms for 2,000 machines.

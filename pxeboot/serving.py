@@ -23,6 +23,8 @@ import dhcp.sniff
 import dhcp.store
 import dhcp.transport
 import dhcp.wire
+import httpimage.handshakes
+import httpimage.tls
 import httpimage.transport
 import nbd.transport
 import tftp.transport
@@ -30,7 +32,7 @@ from config import interfaces
 from config.content import Lookup
 from config.events import Report, Stage
 from config.interfaces import Link
-from config.model import Server
+from config.model import Server, Tls
 from pxeboot.links import Links, Watch
 
 log = logging.getLogger("pxeboot")
@@ -42,7 +44,7 @@ AGAIN_S = 3.0
 class Sockets:
     """The listening sockets of one interface; `link` is what it was when they were opened."""
 
-    def __init__(self, link: Link, server: Server) -> None:
+    def __init__(self, link: Link, server: Server, tls: Tls | None) -> None:
         """Bind them all. Raises `OSError` that names the port."""
         self.link = link
         with ExitStack() as undo:
@@ -53,6 +55,9 @@ class Sockets:
             self.http: socket.socket = undo.enter_context(
                 httpimage.transport.open_socket(anywhere, server.http_port, link.name)
             )
+            self.https: socket.socket | None = None
+            if tls is not None:
+                self.https = undo.enter_context(httpimage.transport.open_socket(anywhere, tls.port, link.name))
             self.nbd: socket.socket = undo.enter_context(
                 nbd.transport.open_socket(anywhere, server.nbd_port, link.name)
             )
@@ -63,12 +68,12 @@ class Sockets:
         self._close.close()
 
 
-def open_all(server: Server, cleanup: ExitStack) -> dict[str, Sockets]:
+def open_all(server: Server, tls: Tls | None, cleanup: ExitStack) -> dict[str, Sockets]:
     """Return the sockets of the interfaces that can be served now, by name. Raises `OSError` that names a port."""
     opened = {}
     for name, link in interfaces.links(server.interfaces).items():
         if lacks(link) is None:
-            opened[name] = Sockets(link, server)
+            opened[name] = Sockets(link, server, tls)
             cleanup.callback(opened[name].close)
     return opened
 
@@ -96,6 +101,8 @@ class Parts:
     accept: Callable[[IPv4Address, str, str], bool]
     open_export: nbd.transport.Open
     list_exports: nbd.transport.List
+    credentials: httpimage.tls.Credentials | None = None
+    """For HTTP with TLS, if there is a listener for it."""
 
 
 class Group:
@@ -136,7 +143,10 @@ class Group:
                 servers.create_task(watching, name="others")
                 serving = tftp.transport.serve(sockets.tftp, parts.lookup, parts.report, parts.stage_of)
                 servers.create_task(serving, name="tftp")
-                servers.create_task(httpimage.transport.serve(sockets.http, app), name="http")
+                door = None
+                if sockets.https is not None and parts.credentials is not None:
+                    door = httpimage.handshakes.Door(sockets.https, parts.credentials)
+                servers.create_task(httpimage.transport.serve(sockets.http, app, door), name="http")
                 serving = nbd.transport.serve(sockets.nbd, parts.open_export, parts.list_exports, parts.report)
                 servers.create_task(serving, name="nbd")
         finally:
@@ -152,9 +162,11 @@ class Serving:
         parts: Parts,
         opened: Mapping[str, Sockets],
         moved: Callable[[Sequence[IPv4Interface]], None],
+        tls: Tls | None = None,
     ) -> None:
         """Begin with the sockets that are `opened`. `moved` is told our addresses there, as they change."""
         self._server = server
+        self._tls = tls
         self._parts = parts
         self._opened = dict(opened)
         self._moved = moved
@@ -188,6 +200,8 @@ class Serving:
                 watch.look()
                 if not self._links:
                     self._changed({}, interfaces.own_addresses())
+                if self._parts.credentials is not None:
+                    self._servers.create_task(self._parts.credentials.watch(), name="certificate")
                 ready()
                 await watch.run()
         finally:
@@ -219,7 +233,7 @@ class Serving:
             sockets.close()
             sockets = None
         try:
-            group = Group(sockets or Sockets(link, self._server), self._parts)
+            group = Group(sockets or Sockets(link, self._server, self._tls), self._parts)
         except OSError as error:
             if any(other.sockets.link.index == link.index for other in self._tasks):
                 return  # it is still being closed, and we are called when it is

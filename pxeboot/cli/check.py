@@ -34,7 +34,7 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
     summary, mistakes = "", []
     try:
         farm = load(file)
-        mistakes = lts_mistakes(farm)
+        mistakes = [*lts_mistakes(farm), *tls_mistakes(file, farm)]
         summary = f"{file} is right: {counted(farm)}"
     except ConfigErrors as errors:
         mistakes = [*errors.mistakes]
@@ -63,6 +63,22 @@ def lts_mistakes(farm: "Farm") -> "list[Mistake]":
         except (OSError, UnicodeDecodeError) as error:
             mistakes.append(Mistake(str(path), 1, 1, f"cannot be read: {getattr(error, 'strerror', error)}"))
     return mistakes
+
+
+def tls_mistakes(file: Path, farm: "Farm") -> "list[Mistake]":
+    """Return what is wrong with the certificate and the key that `farm` names, at their lines of `file`."""
+    if farm.http.tls is None:
+        return []
+    from config.marks import Marks
+    from config.mistakes import Mistake
+    from httpimage.tls import TlsError, context_of
+
+    try:
+        context_of(farm.http.tls)
+    except TlsError as error:
+        where = Marks(str(file), file.read_text("utf-8-sig")).nearest(("http", "tls", error.setting))
+        return [Mistake(str(file), where.line if where else 1, 1, str(error))]
+    return []
 
 
 def counted(farm: "Farm") -> str:
