@@ -128,14 +128,17 @@ def test_leases_move_with_a_clock_that_jumps(
 
 
 @requires("busybox", "nft")
-def test_an_exchange_takes_ten_seconds_at_most_while_every_fifth_packet_is_lost(
+def test_an_exchange_takes_ten_seconds_at_most_while_a_fifth_of_the_packets_is_lost(
     segment: Segment, serving: Serving
 ) -> None:
     serving.start()
     hosts = [segment.host(mac=f"02:00:00:00:03:0{n}") for n in range(4)] + [segment.host(mac=KNOWN)]
-    segment.lose(20, 67, 68, every=5)
+    # Not each fifth packet exactly: a broadcast crosses the bridge once for each host, and the count falls into step.
+    segment.lose(20, 67, 68)
+    # After three DHCPREQUESTs without an answer busybox gives up (-n), or begins again (-A).
+    patient = [argument for argument in UDHCPC if argument != "-n"] + ["-A", "1"]
     began = time.monotonic()
-    clients = [host.popen(*UDHCPC, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for host in hosts]
+    clients = [host.popen(*patient, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for host in hosts]
     took: dict[int, float] = {}
     said: dict[int, str] = {}
     while len(took) < len(clients) and time.monotonic() < began + 30:
