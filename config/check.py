@@ -56,6 +56,7 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
         yield from _tag(("tags", name), tag)
     yield from _words(farm)
     yield from _files(farm)
+    yield from files(farm)
     yield from _ports(farm)
 
 

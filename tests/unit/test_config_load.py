@@ -226,6 +226,25 @@ WRONG = [
     ("clusters:", "server: {nbd_port: 80}\nclusters:", "80}", "server.nbd_port is 80, as is server.http_port"),
     (
         "clusters:",
+        "server: {files: lib}\nlts_conf: lib/x/../lts.conf\nclusters:",
+        "lib}",
+        "server.files is .*/lib', where any machine could fetch every machine's lts.conf: .*/lts.conf .line",
+    ),
+    (
+        "clusters:",
+        "server: {files: /var/lib}\nclusters:",
+        "/var/lib}",
+        "server.files is '/var/lib', where any machine could fetch our state: /var/lib/pxeboot",
+    ),
+    (
+        "tags:\n  gpu",
+        "server: {files: .}\nhttp: {tls: {certificate: a, key: b}}\ntags:\n  gpu",
+        ".}",
+        "any machine could fetch the private key: .*/b .line",
+    ),
+    ("clusters:", "server: {files: /srv/tftp}\nlts_conf: /srv/tftp2/lts.conf\nclusters:", "", ""),
+    (
+        "clusters:",
         "http: {tls: {certificate: a, key: b, port: 80}}\nclusters:",
         "80}",
         "http.tls.port is 80, as is server.http_port",

@@ -1,0 +1,41 @@
+"""What must not lie in the folder whose files anybody may fetch. Pure: it compares paths, and looks at no disk."""
+
+import os.path
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.finding import Finding
+from config.model import Farm
+from config.yamltree import Place
+
+
+def files(farm: Farm) -> Iterator[Finding]:
+    """Yield each path below `server.files` that is not for everybody.
+
+    A path of ours that is a link to somewhere below it is not seen.
+    """
+    served = farm.server.files
+    if served is None:
+        return
+    folder = _plain(served)
+    for place, path, what in _private(farm):
+        if path is not None and _plain(path).is_relative_to(folder):
+            text = f"server.files is {str(served)!r}, where any machine could fetch {what}: {path}"
+            yield Finding(("server", "files"), text, place)
+
+
+def _private(farm: Farm) -> Iterator[tuple[Place, Path | None, str]]:
+    yield ("server", "state"), farm.server.state, "our state"
+    yield ("lts_conf",), farm.lts_conf, "every machine's lts.conf"
+    for name, cluster in farm.clusters.items():
+        yield ("clusters", name, "lts_conf"), cluster.lts_conf, "a join command"
+        yield ("clusters", name, "kubeconfig"), cluster.kubeconfig, "a cluster's credentials"
+    if farm.http.tls is not None:
+        yield ("http", "tls", "key"), farm.http.tls.key, "the private key"
+    for name, file in farm.node.files.items():
+        yield ("node", "files", name, "from"), file.from_, "a file that only our machines get"
+
+
+def _plain(path: Path) -> Path:
+    """Return `path` without `.` and `..`."""
+    return Path(os.path.normpath(path))
