@@ -34,6 +34,7 @@ from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
 from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles import loader
+from pxeboot.bootfiles.root import not_there
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
@@ -215,6 +216,8 @@ async def run(farm: Farm) -> None:
             credentials = httpimage.tls.Credentials(farm.http.tls) if farm.http.tls else None
         except httpimage.tls.TlsError as error:
             raise StartError(str(error)) from error
+        if (missing := not_there(farm.server.files)) is not None:
+            log.warning("server.files: %s", missing)
         try:
             daemon = Daemon(farm, leases, intents)
         except ValueError as error:

@@ -60,6 +60,16 @@ def etag_of(status: os.stat_result) -> str:
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
+def not_there(folder: Path | None) -> str | None:
+    """Return what a person is told of a folder to serve that is none; None if it is one, or none was asked for.
+
+    It may come later: a disk that is mounted, a checkout. Until then there is nothing in it.
+    """
+    if folder is None or folder.is_dir():
+        return None
+    return f"{folder} {'is no folder' if folder.exists() else 'is not there'}; machines find nothing in it"
+
+
 class Root:
     """The files below one folder.
 

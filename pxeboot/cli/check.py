@@ -30,10 +30,12 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
     if file is None:
         raise click.UsageError("which FILE?")
     from config.load import ConfigErrors, load
+    from pxeboot.bootfiles.root import not_there
 
-    summary, mistakes = "", []
+    summary, missing, mistakes = "", None, []
     try:
         farm = load(file)
+        missing = not_there(farm.server.files)
         mistakes = [*lts_mistakes(farm), *tls_mistakes(file, farm)]
         summary = f"{file} is right: {counted(farm)}"
     except ConfigErrors as errors:
@@ -44,6 +46,8 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
         click.echo("\n".join(map(str, mistakes)), err=True)
     else:
         click.echo(summary)
+        if missing is not None:
+            click.echo(f"note: server.files: {missing}", err=True)  # no mistake: it may come yet
     sys.exit(1 if mistakes else 0)
 
 

@@ -87,6 +87,19 @@ def test_the_lts_conf_of_a_cluster_is_checked_when_it_is_there(tmp_path: Path) -
     assert run("check", str(path))[0] == 0
 
 
+def test_static_files_that_are_not_there_are_said_and_no_mistake(tmp_path: Path) -> None:
+    path, folder = tmp_path / "farm.yaml", tmp_path / "tftp"
+    path.write_text(f"{RIGHT}server: {{files: tftp}}\n")
+    code, out, err = run("check", str(path))
+    assert (code, out.split(":")[0]) == (0, f"{path} is right")
+    assert err == f"note: server.files: {folder} is not there; machines find nothing in it\n"
+    folder.write_text("")
+    assert "is no folder" in run("check", str(path))[2]
+    folder.unlink()
+    folder.mkdir()
+    assert run("check", str(path))[::2] == (0, "")
+
+
 def test_the_schema_is_printed() -> None:
     code, out, _ = run("check", "--schema")
     assert code == 0
