@@ -291,6 +291,7 @@ async def serve(
         open_export=daemon.open_export,
         list_exports=daemon.list_exports,
         credentials=credentials,
+        tftp=farm.tftp,
     )
     serving = Serving(farm.server, parts, sockets, daemon.has_addresses, farm.http.tls)
 

@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -30,6 +30,7 @@ import nbd.transport
 import tftp.transport
 from config import interfaces
 from config.content import Lookup
+from config.delivery import Tftp
 from config.events import Report, Stage
 from config.interfaces import Link
 from config.model import Server, Tls
@@ -103,6 +104,7 @@ class Parts:
     list_exports: nbd.transport.List
     credentials: httpimage.tls.Credentials | None = None
     """For HTTP with TLS, if there is a listener for it."""
+    tftp: Tftp = field(default_factory=Tftp)
 
 
 class Group:
@@ -141,7 +143,9 @@ class Group:
                 warn = partial(log.warning, "%s")
                 watching = dhcp.sniff.watch(sockets.link.name, parts.others, warn, parts.leases.clock)
                 servers.create_task(watching, name="others")
-                serving = tftp.transport.serve(sockets.tftp, parts.lookup, parts.report, parts.stage_of)
+                serving = tftp.transport.serve(
+                    sockets.tftp, parts.lookup, parts.report, parts.stage_of, settings=parts.tftp
+                )
                 servers.create_task(serving, name="tftp")
                 door = None
                 if sockets.https is not None and parts.credentials is not None:

@@ -20,6 +20,7 @@ _PKTINFO = struct.Struct("=i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
 _MAX_GSO_BYTES = 65507
 _MAX_GSO_SEGMENTS = 64
 _CANNOT_SEGMENT = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_BUFFER = 1024 * 1024  # bytes; the kernel grants what it may
 _DATAGRAM = 2048  # bytes; far above any request, ACK or ERROR
 
 Address = tuple[str, int]
@@ -68,8 +69,9 @@ def open_socket(address: str = "0.0.0.0", interface: str | None = None, port: in
     try:
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        learn_destination(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)  # a rack that is switched on at once
+        prepare(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # a rack that is switched on at once
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)  # its transfers, where they share this port
         sock.bind((address, port))
     except OSError as error:
         sock.close()
@@ -85,10 +87,14 @@ def open_socket(address: str = "0.0.0.0", interface: str | None = None, port: in
     return sock
 
 
-def learn_destination(sock: socket.socket) -> None:
-    """Make `sock` non-blocking and have it tell the address that each datagram was sent to."""
+def prepare(sock: socket.socket) -> None:
+    """Make `sock` non-blocking, have it tell the address that each datagram was sent to, and send with DF clear.
+
+    DF confuses PXE ROMs, and a path that is narrower than our own link then fragments instead of swallowing.
+    """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
 
 
 def receive(sock: socket.socket) -> Received | None:
@@ -109,10 +115,9 @@ def receive(sock: socket.socket) -> Received | None:
 
 
 def transfer_socket(local: str, listener: socket.socket) -> socket.socket:
-    """Return a socket on a new port of `local`, at the same interface as `listener`.
+    """Return a socket on a new port of `local`, at the same interface as `listener`; it sends as `prepare` has it.
 
-    DF is clear: it confuses PXE ROMs, and a path that is narrower than our own link then fragments instead of
-    swallowing. Raises `OSError`.
+    Raises `OSError`.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -125,13 +130,16 @@ def transfer_socket(local: str, listener: socket.socket) -> socket.socket:
     return sock
 
 
-def path_mtu(peer: Address, listener: socket.socket) -> int:
-    """Return how many bytes an IP packet to `peer` may have, as far as the kernel knows. Sends nothing.
+def path_mtu(peer: Address, local: str, listener: socket.socket) -> int:
+    """Return how many bytes an IP packet from our address `local` to `peer` may have. Sends nothing.
+
+    It is what the kernel knows: the link's, less if the route says so, or if a router on the way has said so lately.
 
     Raises `OSError` if there is no route.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         _same_interface(probe, listener)
+        probe.bind((local, 0))  # a route may depend on it
         probe.connect(peer)
         return probe.getsockopt(socket.IPPROTO_IP, IP_MTU)
 

@@ -6,14 +6,16 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from config.content import Content, Lookup
+from config.delivery import Tftp
 from config.events import Event, Report, Stage
 from tftp import wire
+from tftp.disks import Disks
 from tftp.engine import Finished, Outcome, Transfer
 from tftp.errors import Busy, NotFound, OutsideRoot, Refused, WriteRefused
 from tftp.kernel import (
@@ -21,17 +23,21 @@ from tftp.kernel import (
     Port,
     Received,
     Sender,
-    learn_destination,
     open_socket,
     path_mtu,
+    prepare,
     receive,
+    shared_port,
     transfer_socket,
 )
+from tftp.memory import Memory, lost_blksize
 from tftp.names import normalise
 from tftp.netascii import Netascii
-from tftp.options import is_netascii, negotiate
+from tftp.options import Most, is_netascii, negotiate
+from tftp.ratelog import RateLog
 from tftp.reader import Reader
 from tftp.session import Session
+from tftp.wishes import Running, Wish, Wishes
 
 __all__ = ["Limits", "Server", "StageOf", "open_socket", "serve"]
 
@@ -40,58 +46,32 @@ log = logging.getLogger("tftp")
 StageOf = Callable[[str], Stage | None]
 """A file's name → what its arrival says about the machine's boot; None: nothing worth telling."""
 
-_DRAIN = 64  # requests per wake-up, then the transfers have their turn
+_DRAIN = 64  # datagrams per wake-up, then the other sockets have their turn
 _REPEAT_S = 2.0  # the same request again, so soon, is the same wish (T-22)
-_WARNINGS_PER_MINUTE = 30
+_REQUESTS = frozenset((b"\0\1", b"\0\2"))  # how RRQ and WRQ begin
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much runs at once. A request above a limit is told that we are busy; what runs is not touched (A-25)."""
+    """How much runs at once. What is above a limit takes the place of a transfer that was never answered, or is told
+    that we are busy; what runs is not touched (A-25).
+    """
 
     transfers: int = 1000
     """In all. Each takes two descriptors, so fewer where the process may not have that many."""
     per_source: int = 64
     """For one client address; more than one, because many machines may share an address behind a router."""
     readers: int = 8
-    """Threads that read what is not in the page cache."""
-
-
-@dataclass(slots=True)
-class _Wish:
-    """A request that is being granted. `session` is None until its file is found."""
-
-    request: wire.ReadRequest
-    name: str
-    begun_at: float
-    task: "asyncio.Task[None] | None" = None
-    session: Session | None = None
-
-
-@dataclass(slots=True)
-class _Warnings:
-    """At most so many warnings a minute, because a peer causes them."""
-
-    minute: int = 0
-    said: int = 0
-
-    def say(self, now: float, text: str, *details: object) -> None:
-        """Log a warning, or leave it out and say so once a minute."""
-        if int(now // 60) != self.minute:
-            self.minute, self.said = int(now // 60), 0
-        self.said += 1
-        if self.said <= _WARNINGS_PER_MINUTE:
-            log.warning(text, *details)
-        elif self.said == _WARNINGS_PER_MINUTE + 1:
-            log.warning("tftp: more than %d warnings in a minute; the rest is left out", _WARNINGS_PER_MINUTE)
+    """Threads that read what is not in the page cache, for each disk."""
 
 
 @dataclass(slots=True)
 class Server:
     """Grants read requests that arrive at `sock`. Make one inside a running event loop.
 
-    `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `malformed`, `strays`,
-    `broadcasts`, and each `Outcome` by its value.
+    `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `busy`, `displaced` (by
+    another request, without ever having answered), `narrowed` (blocks made smaller, because larger ones did not
+    arrive), `malformed`, `strays`, `broadcasts`, and each `Outcome` by its value.
     """
 
     sock: socket.socket
@@ -99,34 +79,34 @@ class Server:
     report: Report
     stage_of: StageOf
     limits: Limits = field(default_factory=Limits)
+    settings: Tftp = field(default_factory=Tftp)
     counters: Counter[str] = field(default_factory=Counter)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    _wishes: dict[Address, _Wish] = field(default_factory=dict)
-    _sources: Counter[str] = field(default_factory=Counter)
+    _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _sender: Sender = field(default_factory=Sender)
-    _warnings: _Warnings = field(default_factory=_Warnings)
-    _executor: ThreadPoolExecutor = field(init=False)
-    _most: int = field(init=False)
+    _memory: Memory = field(default_factory=Memory)
+    _seldom: RateLog = field(default_factory=RateLog)
+    _wishes: Wishes = field(init=False)
+    _disks: Disks = field(init=False)
 
     def __post_init__(self) -> None:
-        self._executor = ThreadPoolExecutor(self.limits.readers, thread_name_prefix="tftp-read")
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A quarter of what the process may open: HTTP and NBD have their sockets in the same process.
-        self._most = max(1, min(self.limits.transfers, descriptors // 4))
-        learn_destination(self.sock)  # it may have come from systemd
+        most = max(1, min(self.limits.transfers, descriptors // 4))
+        self._wishes = Wishes(most, self.limits.per_source)
+        self._disks = Disks(self.limits.readers, waiting=2 * most)
+        prepare(self.sock)  # it may have come from systemd
         self._loop.add_reader(self.sock, self._drain)
 
     def close(self) -> None:
         """End every transfer and give back everything but `sock`."""
         self._loop.remove_reader(self.sock)
-        for wish in list(self._wishes.values()):
-            if wish.task is not None:
-                wish.task.cancel()
-            if wish.session is not None:
-                wish.session.close()
-        self._wishes.clear()
-        self._sources.clear()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for task in self._tasks:
+            task.cancel()
+        for wish in self._wishes.all():
+            if wish.running is not None:
+                wish.running.close()
+        self._disks.close()
 
     def _drain(self) -> None:
         for _ in range(_DRAIN):
@@ -135,7 +115,7 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._warnings.say(self._loop.time(), "tftp: receiving failed: %s", error)
+                self._seldom.say(self._loop.time(), "tftp: receiving failed: %s", error)
                 return
             if received is None:
                 self.counters["malformed"] += 1
@@ -146,17 +126,25 @@ class Server:
                 log.exception("tftp %s: a bug of ours lost its request", received.peer[0])
 
     def _receive(self, received: Received) -> None:
-        """Act on a datagram at port 69. Only requests are ever answered (A-24)."""
+        """Act on a datagram at port 69. Only requests are ever answered (A-24).
+
+        With a single port, what is no request is for the transfer of its sender, if that has one.
+        """
         peer, local = received.peer, received.local
         if local is None or not peer[1]:  # sent to a broadcast address (RFC 1123 section 4.2.3.5), or no way back
             self.counters["broadcasts"] += 1
             return
+        if self.settings.single_port and received.data[:2] not in _REQUESTS:
+            wish = self._wishes.get(peer)
+            if wish is not None and wish.running is not None:
+                wish.running.received(received.data)
+                return
         try:
             packet = wire.decode(received.data)
         except wire.MalformedPacket as error:
             self.counters["malformed"] += 1
             log.debug("tftp %s: malformed: %s", peer[0], error)
-            if received.data[:2] in {b"\0\1", b"\0\2"}:  # it was to be a request
+            if received.data[:2] in _REQUESTS:  # it was to be a request
                 self._answer(peer, local, wire.Error(wire.ErrorCode.ILLEGAL_OPERATION, "malformed request"))
             return
         try:
@@ -176,63 +164,99 @@ class Server:
         now = self._loop.time()
         earlier = self._wishes.get(peer)
         if earlier is not None:
-            if earlier.session is None or (earlier.request == request and now - earlier.begun_at < _REPEAT_S):
+            if earlier.running is None or (earlier.request == request and now - earlier.begun_at < _REPEAT_S):
                 self.counters["duplicates"] += 1
                 return
             # The same port asks anew: the machine began again, or fetches its next file without a new port.
-            earlier.session.close()
-            self._forget(peer)
+            self._learn(peer[0], now)
+            earlier.running.close()
+            self._wishes.remove(peer)
         name = normalise(request.filename)
         is_netascii(request)
-        if len(self._wishes) >= self._most:
-            raise Busy(f"asked for {name!r}, but {len(self._wishes)} transfers are running")
-        if self._sources[peer[0]] >= self.limits.per_source:
-            raise Busy(f"asked for {name!r}, but has {self.limits.per_source} transfers running")
-        wish = _Wish(request, name, now)
-        self._wishes[peer] = wish
-        self._sources[peer[0]] += 1
-        wish.task = self._loop.create_task(self._grant(wish, peer, local), name=f"tftp {peer[0]}")
+        wish = Wish(request, name, now)
+        displaced = self._wishes.admit(peer, wish)
+        if displaced is not None and displaced.running is not None:
+            self.counters["displaced"] += 1
+            displaced.running.close()
+        task = self._loop.create_task(self._grant(wish, peer, local), name=f"tftp {peer[0]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _grant(self, wish: _Wish, peer: Address, local: str) -> None:
+    async def _grant(self, wish: Wish, peer: Address, local: str) -> None:
         """Find the file and start its transfer, or tell the client why not."""
         try:
             content = await self.lookup(wish.name, IPv4Address(peer[0]))
             if content is None:
                 raise NotFound(f"asked for {wish.name!r}: there is no such file")
-            wish.session = await self._open(wish, content, peer, local)
-            wish.session.start()
+            session = await self._open(wish, content, peer, local)
+            wish.running = session
+            session.start()
         except Refused as refusal:
-            self._forget(peer)
+            self._wishes.remove(peer)
             self._refuse(peer, local, refusal)
         except Exception as error:
-            self._forget(peer)
+            self._wishes.remove(peer)
             self.counters[Outcome.FAILED.value] += 1
             if isinstance(error, OSError):
-                log.error("tftp %s: cannot send %r: %s", peer[0], wish.name, error)
+                text = "tftp %s: cannot send %r: %s"
+                self._seldom.say(self._loop.time(), text, peer[0], wish.name, error, level=logging.ERROR)
             else:
                 log.exception("tftp %s: a bug of ours lost its request for %r", peer[0], wish.name)
             self._answer(peer, local, wire.Error(wire.ErrorCode.NOT_DEFINED, "server error"))
-        finally:
-            wish.task = None
 
-    async def _open(self, wish: _Wish, content: Content, peer: Address, local: str) -> Session:
-        """Return the transfer of `content`, not yet started; it then owns `content`. Raises `OSError`."""
+    async def _open(self, wish: Wish, content: Content, peer: Address, local: str) -> Session:
+        """Return the transfer of `content`, not yet started; it then owns `content`. Raises `Refused`, `OSError`."""
         readable: Content | Netascii = content
         try:
+            threads = self._disks.of(content)
             if is_netascii(wish.request):
-                readable = await self._converted(content)
-            terms = negotiate(wish.request, readable.size_bytes, path_mtu(peer, self.sock))
-            sock = transfer_socket(local, self.sock)
+                readable = await self._converted(content, threads)
+            most = self._most(peer[0], self._loop.time())
+            terms = negotiate(wish.request, readable.size_bytes, path_mtu(peer, local, self.sock), most)
+            port = self._port(local)
         except Exception:
             content.close()
             raise
-        reader = Reader(readable, self._executor)
         transfer = Transfer(readable.size_bytes, terms)
-        return Session(Port(sock), peer, transfer, reader, self._sender, self._ended)
+        return Session(port, peer, transfer, Reader(readable, threads), self._sender, self._ended)
 
-    async def _converted(self, content: Content) -> Netascii:
+    def _port(self, local: str) -> Port:
+        """Return where to answer a client from that asked our address `local`. Raises `OSError`."""
+        if self.settings.single_port:
+            return shared_port(self.sock, local)
+        return Port(transfer_socket(local, self.sock))
+
+    def _most(self, client: str, now: float) -> Most:
+        """Return the most that `client` is granted."""
+        self._learn(client, now)
+        settings, fits = self.settings, self._memory.most(client, now)
+        blksize = settings.blksize if fits is None else min(settings.blksize, fits)
+        return Most(blksize, settings.windowsize, settings.rollover)
+
+    def _learn(self, client: str, now: float) -> None:
+        """Take note of the transfers of a client that asks anew while their first block does not arrive."""
+        for wish in self._wishes.of(client):
+            if wish.running is not None:
+                self._note(client, wish.running, now)
+
+    def _note(self, client: str, running: Running, now: float) -> None:
+        """Remember it if the first block of a transfer seems not to fit its path (TQ5)."""
+        blksize = lost_blksize(running.transfer, now - running.started_at)
+        if blksize is None:
+            return
+        before = self._memory.most(client, now)
+        if before is None or blksize <= before:  # otherwise it began before we knew
+            self._memory.lost(client, blksize, now)
+        after = self._memory.most(client, now)
+        if after != before:
+            self.counters["narrowed"] += 1
+            text = "tftp %s: blocks of %d bytes do not arrive; from now on it gets %d at most"
+            self._seldom.say(now, text, client, blksize, after)
+
+    @staticmethod
+    async def _converted(content: Content, threads: Executor) -> Netascii:
         """Return `content` as netascii. When we are cancelled meanwhile, the thread that reads it closes it."""
-        work = self._executor.submit(Netascii, content)
+        work = threads.submit(Netascii, content)
         try:
             return await asyncio.wrap_future(work)
         except asyncio.CancelledError:
@@ -241,8 +265,8 @@ class Server:
 
     def _ended(self, session: Session, finished: Finished) -> None:
         """Tell what became of a transfer: one line, and an event if the file says something about the boot."""
-        wish = self._wishes[session.peer]
-        self._forget(session.peer)
+        wish = self._wishes.remove(session.peer)
+        self._note(session.peer[0], session, self._loop.time())
         self.counters[finished.outcome.value] += 1
         address, name, transfer = session.peer[0], wish.name, session.transfer
         match finished.outcome:
@@ -260,13 +284,7 @@ class Server:
             case Outcome.ABORTED:
                 log.info("tftp %s stopped within %r: %s", address, name, finished.reason)
             case Outcome.SILENT | Outcome.FAILED:
-                self._warnings.say(self._loop.time(), "tftp %s did not get %r: %s", address, name, finished.reason)
-
-    def _forget(self, peer: Address) -> None:
-        del self._wishes[peer]
-        self._sources[peer[0]] -= 1
-        if not self._sources[peer[0]]:
-            del self._sources[peer[0]]
+                self._seldom.say(self._loop.time(), "tftp %s did not get %r: %s", address, name, finished.reason)
 
     def _refuse(self, peer: Address, local: str, refusal: Refused) -> None:
         if isinstance(refusal, NotFound):  # GRUB alone asks for a dozen files that need not be there (TQ11)
@@ -275,15 +293,20 @@ class Server:
         else:
             self.counters["busy" if isinstance(refusal, Busy) else "refused"] += 1
             if isinstance(refusal, OutsideRoot | WriteRefused | Busy):
-                self._warnings.say(self._loop.time(), "tftp %s %s", peer[0], refusal)
+                self._seldom.say(self._loop.time(), "tftp %s %s", peer[0], refusal)
             else:
                 log.debug("tftp %s %s", peer[0], refusal)
         self._answer(peer, local, wire.Error(refusal.code, refusal.message))
 
     def _answer(self, peer: Address, local: str, error: wire.Error) -> None:
-        """Send one ERROR from a port of its own, as a transfer would; never again, whether it arrives or not."""
-        with suppress(OSError), transfer_socket(local, self.sock) as sock:
-            sock.sendto(error.encode(), peer)
+        """Send one ERROR from a port as a transfer's; never again, whether it arrives or not."""
+        try:
+            port = self._port(local)
+        except OSError:  # no descriptor is left
+            port = shared_port(self.sock, local)
+        with suppress(OSError):
+            port.send(error.encode(), peer)
+        port.close()
 
 
 def _repeats(blocks: int) -> str:
@@ -292,14 +315,20 @@ def _repeats(blocks: int) -> str:
 
 
 async def serve(
-    sock: socket.socket, lookup: Lookup, report: Report, stage_of: StageOf, *, limits: Limits | None = None
+    sock: socket.socket,
+    lookup: Lookup,
+    report: Report,
+    stage_of: StageOf,
+    *,
+    settings: Tftp | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Serve the files that `lookup` finds to whoever asks at `sock` (from `open_socket`), until cancelled.
 
     On the way out every transfer ends and all its descriptors are given back. `sock` stays open: it belongs to
     whoever opened it.
     """
-    server = Server(sock, lookup, report, stage_of, limits or Limits())
+    server = Server(sock, lookup, report, stage_of, limits or Limits(), settings or Tftp())
     try:
         await asyncio.Event().wait()
     finally:

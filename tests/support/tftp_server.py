@@ -52,10 +52,15 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, log: Path, start: Start = subprocess.Popen, port: int = 0) -> Iterator[Server]:
-    """Serve `folder`; `start` is `Popen` or a namespace's. Ends the server, if the test has not."""
+def running(
+    folder: Path, log: Path, start: Start = subprocess.Popen, port: int = 0, *settings: str
+) -> Iterator[Server]:
+    """Serve `folder`; `start` is `Popen` or a namespace's, `settings` are those of `serve_tftp`.
+
+    Ends the server, if the test has not.
+    """
     with log.open("w") as output:
-        argv = [sys.executable, "-m", "tests.support.serve_tftp", str(folder), "0.0.0.0", str(port)]
+        argv = [sys.executable, "-m", "tests.support.serve_tftp", str(folder), "0.0.0.0", str(port), *settings]
         # A namespace's `popen` takes the arguments one by one, Popen takes them as a list.
         if start is subprocess.Popen:
             process = subprocess.Popen(argv, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, text=True)
