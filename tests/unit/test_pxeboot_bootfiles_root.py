@@ -1,12 +1,17 @@
 """The safe root: a name never leaves the folder, not by `..`, not by a link, not by a race (T-24, A-20, A-21)."""
 
+import ctypes
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -23,6 +28,7 @@ def tree(tmp_path: Path) -> Path:
     (root / "grub" / "x86_64-efi" / "core.efi").write_bytes(b"loader")
     (root / "empty").write_bytes(b"")
     (root / "čárka.cfg").write_bytes(b"utf-8")
+    (root / "a\\b").write_bytes(b"a backslash in a name")
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "tftp2").mkdir()
     (tmp_path / "tftp2" / "secret").write_bytes(b"secret")
@@ -68,6 +74,9 @@ def test_a_regular_file_below_the_folder_is_served(tree: Path, name: str, conten
         "grub/",
         "%2e%2e/secret",
         "..\\secret",
+        "grub\\x86_64-efi\\core.efi",
+        "grub\\..\\..\\secret",
+        "a\\b",
         "empty\0",
         "\0",
         "empty\n",
@@ -81,7 +90,23 @@ def test_any_other_name_is_no_file(tree: Path, name: str) -> None:
     assert read(tree, name) is None
 
 
-@pytest.mark.parametrize("name", [".hidden", ".git/config", "a.tmp", "a.part", "a~", "#a#", ".a.swp", "sub.tmp/a"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".hidden",
+        ".git/config",
+        "a.tmp",
+        "a.part",
+        "a~",
+        "#a#",
+        ".a.swp",
+        "sub.tmp/a",
+        "A.TMP",
+        "a.dpkg-new",
+        "a.filepart",
+        "a.swo",
+    ],
+)
 def test_hidden_and_temporary_files_are_not_served(tree: Path, name: str) -> None:
     (tree / name).parent.mkdir(exist_ok=True)
     (tree / name).write_bytes(b"x")
@@ -126,6 +151,29 @@ def test_fifos_sockets_and_devices_are_no_files_and_do_not_block(tree: Path) -> 
         os.mknod(tree / "null", 0o20666, os.makedev(1, 3))
         assert read(tree, "null") is None
     assert read(Path("/dev"), "null") is None
+
+
+def test_a_name_is_utf_8_whatever_the_locale_says(tree: Path) -> None:
+    """In a Latin-1 locale, Python would look for other bytes, and raise for what Latin-1 has no letter for."""
+    program = (
+        "import sys; from tests.unit.test_pxeboot_bootfiles_root import *; print(read(Path(sys.argv[1]), 'čárka.cfg'))"
+    )
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    argv = [sys.executable, "-X", "utf8=0", "-c", program.replace("č", "\\u010d").replace("á", "\\xe1"), str(tree)]
+    assert subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout == "b'utf-8'\n"
+
+
+def test_what_we_may_not_read_is_no_file_and_a_person_hears_of_it() -> None:
+    denied: list[str] = []
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
+        (Path(folder) / "private").touch(0)
+        Path(folder).chmod(0o755)
+        root = Root(Path(folder), denied.append)
+        thread.submit(ctypes.CDLL(None).setfsuid, 65534).result()  # nobody, for the file accesses of this thread
+        assert thread.submit(root.open, "missing").result() is None
+        assert denied == []
+        assert thread.submit(root.open, "private").result() is None
+        assert denied == ["private"]
 
 
 def open_descriptors() -> int:
