@@ -34,7 +34,7 @@ _ETH_P_ALL, _ETH_IP, _ETH_ARP = 3, b"\x08\x00", b"\x08\x06"
 _PACKET_MR_PROMISC = 1
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP = 263, 1
 _SO_RCVBUFFORCE = 33
-_FIRMWARE = bytes.fromhex("5d020007 5e03010310 390205c0 370c0103060c0f2b3c4243618081") + (
+FIRMWARE = bytes.fromhex("5d020007 5e03010310 390205c0 370c0103060c0f2b3c4243618081") + (
     b"\x3c\x20PXEClient:Arch:00007:UNDI:003016"
 )
 """What an x64 UEFI machine says of itself: options 93, 94, 57, 55 and 60."""
@@ -94,6 +94,8 @@ class Machine:
     bound_at: float = 0.0
     repeated: int = 0
     refused: int = 0
+    says: bytes = FIRMWARE
+    """The options that it sends with every message."""
     _server: bytes = b""
     _tries: int = 0
     _began: float = field(default=-1.0)
@@ -128,7 +130,7 @@ class Machine:
 
     def _say(self, now: float) -> bytes:
         kind = MessageType.DHCPDISCOVER if self.doing is Doing.SELECTING else MessageType.DHCPREQUEST
-        options = bytes((53, 1, kind)) + _FIRMWARE + b"\x61\x11\x00" + bytes(10) + self.mac
+        options = bytes((53, 1, kind)) + self.says + b"\x61\x11\x00" + bytes(10) + self.mac
         if self.doing is Doing.REQUESTING:
             options += b"\x32\x04" + self.address.packed + b"\x36\x04" + self._server
         secs, flags = min(0xFFFF, int(now - self._began)), 0x8000 if self.broadcast else 0

@@ -49,7 +49,7 @@ def read(file: Path) -> list[Function]:
 def render(found: list[Function], exchanges: int, most: int) -> str:
     """Return the functions with most time of their own, as a table of what they cost for each exchange."""
     each = 1e6 / exchanges
-    lines = [f"{'calls':>7} {'own µs':>8} {'with callees':>13}   for each of {exchanges:,} exchanges"]
+    lines = [f"{'calls':>7} {'own µs':>8} {'with callees':>13}   for each of {exchanges:,}"]
     lines += [
         f"{one.calls / exchanges:7.1f} {one.own_s * each:8.1f} {one.total_s * each:13.1f}   {one.name}"
         for one in sorted(found, key=lambda one: one.own_s, reverse=True)[:most]

@@ -67,15 +67,24 @@ def make_grub(folder: Path) -> Path:
 class Daemon:
     """A `pxeboot serve` that said READY=1."""
 
-    def __init__(self, host: Host, folder: Path, *argv: str, before: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        host: Host,
+        folder: Path,
+        *argv: str,
+        before: tuple[str, ...] = (),
+        program: tuple[str, ...] = (sys.executable, "-m", "pxeboot"),
+    ) -> None:
         """Start `pxeboot serve ARGV` on `host`, its log in `folder`; `before` is a command that becomes it.
+
+        `program` is what is run in place of the command `pxeboot`.
 
         Raises `CommandFailed` if it ends, `TimeoutError` if it is not ready within 20 seconds.
         """
         self.host = host
         self.path = folder / f"serve-{time.monotonic_ns()}.log"
         notify = folder / f"notify-{time.monotonic_ns()}"
-        command = [*before, sys.executable, "-m", "pxeboot", "serve", *argv]
+        command = [*before, *program, "serve", *argv]
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(notify))
         self.socket.settimeout(0.1)
