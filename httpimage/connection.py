@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from httpimage.complaints import Complaints
+from httpimage.pump import Channel, Pump
 from httpimage.reply import Refusal, head
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ _REQUEST_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/")
 class Connections:
     """The connections that are open, and what is counted against their limits."""
 
-    def __init__(self, complain: Complaints) -> None:
+    def __init__(self, complain: Complaints, loop: asyncio.AbstractEventLoop) -> None:
         self.complain = complain
+        self.pump = Pump(loop)
+        """What sends files."""
         self._by_peer: Counter[str] = Counter()
 
     def admit(self, peer: str) -> bool:
@@ -58,6 +61,10 @@ class Connections:
         if not self._by_peer[peer]:
             del self._by_peer[peer]
 
+    def close(self) -> None:
+        """End what is being sent."""
+        self.pump.close()
+
 
 class Connection(web.RequestHandler):
     """A connection as aiohttp parses it, plus deadlines for the head, limits, and errors that reach the peer.
@@ -67,6 +74,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_admitted",
+        "_channel",
         "_connections",
         "_deadline",
         "_gone",
@@ -91,6 +99,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._connections = connections
+        self._channel: Channel | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._gone = loop.create_future()
         self._linger = False
@@ -116,6 +125,9 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give everything back."""
         self._stop_clock()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         if self._admitted:
             self._admitted = False
             self._connections.leave(self._peer)
@@ -141,6 +153,15 @@ class Connection(web.RequestHandler):
                 return
             self._reading_head = end < 0
         super().data_received(data)
+
+    def channel(self) -> Channel | None:
+        """Return the way for files past aiohttp; None where there is none: TLS, or no descriptor is left."""
+        if self._channel is None and self.transport is not None and self.ssl_context is None:
+            try:
+                self._channel = self._connections.pump.channel(self.transport.get_extra_info("socket").fileno())
+            except OSError as error:
+                self._connections.complain(logging.WARNING, "http %s is served slowly: %s", self._peer, error)
+        return self._channel
 
     def begin_request(self) -> None:
         """A head is complete: stop its clock."""

@@ -11,10 +11,12 @@ from ipaddress import IPv4Address
 from aiohttp import web
 
 from config.content import Lookup
+from config.delivery import Http
 from config.events import Report, Stage
 from httpimage.answer import respond
 from httpimage.complaints import Complaints
 from httpimage.connection import Connection, Connections
+from httpimage.gate import Gate, Visit
 from httpimage.handshakes import Door, Handshakes
 from httpimage.names import host_is_valid, relative_name
 from httpimage.reply import Refusal, Reply
@@ -28,15 +30,19 @@ _STOPPED_WITHIN_S = 0.3  # aiohttp waits this long twice
 
 
 def application(
-    lookup: Lookup, report: Report, stage_of: Callable[[str], Stage | None], accept: Accept
+    lookup: Lookup,
+    report: Report,
+    stage_of: Callable[[str], Stage | None],
+    accept: Accept,
+    gate: Gate | None = None,
 ) -> web.Application:
     """Return the application that answers for every path: GET and HEAD of what `lookup` knows, POST of reports.
 
-    `report` hears of downloads whose name `stage_of` knows. `accept` is handed what machines report. Routes
-    added to the result win over these.
+    `report` hears of downloads whose name `stage_of` knows. `accept` is handed what machines report. Root images
+    pass `gate`, which has the default settings unless given. Routes added to the result win over these.
     """
     app = web.Application(middlewares=[_guard])
-    service = _Service(lookup, report, stage_of, accept)
+    service = _Service(lookup, report, stage_of, accept, gate or Gate(Http()))
     app.router.add_route("*", r"/{name:[\s\S]*}", service.answer, expect_handler=_expect)
     return app
 
@@ -92,7 +98,7 @@ async def serve(sock: socket.socket, app: web.Application, tls: Door | None = No
     server = runner.server
     if server is None:
         raise RuntimeError("aiohttp's runner has no server after setup")
-    connections = Connections(Complaints(log, loop.time))
+    connections = Connections(Complaints(log, loop.time), loop)
 
     def connection() -> Connection:
         return Connection(server, connections, loop)
@@ -106,6 +112,7 @@ async def serve(sock: socket.socket, app: web.Application, tls: Door | None = No
     finally:
         listener.close()
         await runner.cleanup()
+        connections.close()
 
 
 @web.middleware
@@ -164,9 +171,15 @@ class _Service:
     """Sorts requests: files, reports, and what is neither."""
 
     def __init__(
-        self, lookup: Lookup, report: Report, stage_of: Callable[[str], Stage | None], accept: Accept
+        self,
+        lookup: Lookup,
+        report: Report,
+        stage_of: Callable[[str], Stage | None],
+        accept: Accept,
+        gate: Gate,
     ) -> None:
         self._lookup = lookup
+        self._gate = gate
         self._report = report
         self._stage_of = stage_of
         self._complain = Complaints(log, time.monotonic)
@@ -200,9 +213,12 @@ class _Service:
         if content is None:
             self._complain(logging.INFO, "http %s asked for %.200r: not found", peer, request.raw_path)
             return Refusal(404, now_s=now_s)
+        stage = self._stage_of(content.name)
+        visit = Visit(self._gate, request, peer, stage, self._report)
         try:
-            return await respond(request, peer, content, now_s, self._stage_of(content.name), self._report)
+            return await respond(request, peer, content, now_s, stage, self._report, visit)
         finally:
+            visit.leave()
             content.close()
 
 

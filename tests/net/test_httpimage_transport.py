@@ -5,9 +5,8 @@ import errno
 import logging
 import os
 import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import IncompleteRead
 from pathlib import Path
@@ -18,10 +17,9 @@ from aiohttp import web
 
 from config.content import OpenFile
 from config.events import Event
-from httpimage import connection, sending
+from httpimage import connection, pump, sending
 from httpimage.transport import application, open_socket, serve
 from tests.support.http_client import Answer, Client, get
-from tests.support.segment import lacking
 from tests.support.serve_httpimage import Folder, accept, stage_of
 
 pytestmark = pytest.mark.net
@@ -113,31 +111,6 @@ def test_a_file_system_without_sendfile_is_copied(server: Running, monkeypatch: 
     assert server.during(lambda port: get(port, "/vmlinuz")).body == CONTENT
 
 
-@pytest.fixture
-def on_disk() -> Iterator[Path]:
-    """A folder that is not in memory, as the one for temporary files may be."""
-    build = Path(__file__).parents[2] / ".build"
-    build.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=build) as name:
-        yield Path(name)
-
-
-def test_a_cold_file_is_read_ahead_first(on_disk: Path) -> None:
-    (on_disk / "vmlinuz").write_bytes(CONTENT)
-    server = Running(on_disk)
-    fd = os.open(on_disk / "vmlinuz", os.O_RDONLY)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        if sending.in_memory(fd, 0, len(CONTENT)):
-            lacking("this file system is in memory and forgets nothing")
-        assert server.during(lambda port: get(port, "/vmlinuz")).body == CONTENT
-        if not sending.in_memory(fd, 0, len(CONTENT)):
-            lacking("this file system cannot tell whether a file is in memory")
-    finally:
-        os.close(fd)
-
-
 def test_a_download_is_told_when_it_reaches_the_end(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     def client(port: int) -> None:
         get(port, "/vmlinuz", "Range: bytes=0-9")
@@ -177,7 +150,8 @@ def test_a_file_truncated_in_mid_send_ends_short(
 def test_a_reader_that_stops_is_dropped(
     server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:  # A-33
-    monkeypatch.setattr(sending, "WINDOW_S", 0.3)
+    for module in (pump, sending):
+        monkeypatch.setattr(module, "WINDOW_S", 0.3)
     with (folder / "big").open("wb") as file:
         file.truncate(1 << 28)
 

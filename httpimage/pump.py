@@ -1,0 +1,425 @@
+"""Files onto sockets by threads: sendfile may wait for a disk there, and uses the processors that there are.
+
+The event loop hands over a connection whose own buffer is empty (`Channel.send`) and is told when all was handed to
+the kernel. In between, a connection that takes no more costs no thread: the threads wait together, in one epoll, for
+whichever can go on.
+
+    loop:    Channel.send ── epoll ──▶ a thread: sendfile, until the socket is full ──▶ epoll, or done ──▶ loop
+
+A disk that hangs takes at most `MOST_PER_FILE` threads for each file, and others are started in their place. Nothing
+waits for a thread, not even the end of the process.
+"""
+
+import asyncio
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+THREADS = 4
+"""Threads that are there for connections, whatever hangs."""
+MOST_THREADS = 32
+"""Threads at most, those that hang in a disk included."""
+MOST_PER_FILE = 4
+"""Threads that work on one file at once."""
+STUCK_S = 0.05
+"""A thread that has been in one step for so long waits for a disk."""
+SPARE_S = 10.0
+"""How long a thread of more than `THREADS` stays without work."""
+
+STEP = 4 << 20
+"""Bytes after which a connection lets others go first."""
+WINDOW = 2 << 20
+WINDOW_S = 180.0
+"""How long a peer may take for `WINDOW` bytes, in seconds; slower than 12 kB/s is taken for gone."""
+
+_COLD_S = 0.003
+"""A call of sendfile that took longer than this read from a disk: what follows is asked for in advance."""
+_AHEAD = 4 << 20
+_BY_HAND = 1 << 17
+_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_READY = select.EPOLLOUT | select.EPOLLONESHOT
+
+
+class Truncated(Exception):
+    """The file ended before the promised length: only closing the connection tells the peer."""
+
+
+class Source:
+    """A file of our own descriptor. Whoever holds it calls `share` for another holder; the last `drop` closes it."""
+
+    __slots__ = ("_holders", "_lock", "etag", "fd", "name", "size_bytes")
+
+    def __init__(self, fd: int, name: str, size_bytes: int, etag: str) -> None:
+        """Take a descriptor of one's own of `fd`. Raises `OSError` if there is none left."""
+        self.fd = os.dup(fd)
+        self.name = name
+        self.size_bytes = size_bytes
+        self.etag = etag
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    def share(self) -> "Source":
+        """Return the same for one more holder."""
+        with self._lock:
+            self._holders += 1
+        return self
+
+    def drop(self) -> None:
+        """Give back what the constructor or `share` returned. May be called in any thread."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+        os.close(self.fd)
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Crowd:
+    """The threads that work on one file, and the connections that wait until it is their turn."""
+
+    running: int = 0
+    waiting: "deque[_Turn]" = field(default_factory=deque)
+
+
+class Transfer:
+    """Bytes of one file on their way to one connection, behind a head."""
+
+    __slots__ = ("by_hand", "crowd", "end", "error", "finished", "head", "mark", "position", "sent", "since", "source")
+
+    def __init__(
+        self,
+        source: Source,
+        position: int,
+        length: int,
+        head: bytes,
+        crowd: _Crowd,
+        finished: Callable[["Transfer"], None],
+    ) -> None:
+        self.source = source
+        self.position = position
+        self.end = position + length
+        self.head = head
+        self.crowd = crowd
+        self.finished = finished
+        self.sent = 0
+        """Bytes of the file that the kernel has taken."""
+        self.error: Exception | None = None
+        self.by_hand = False
+        self.mark = 0
+        """`sent` at `since`, the beginning of the window that is timed."""
+        self.since = time.monotonic()
+
+    def step(self, sock: socket.socket) -> bool:
+        """Send what `sock` takes, `STEP` bytes at most; tell whether all is sent. May wait for a disk.
+
+        Raises `Truncated`, and `OSError` of the peer or the disk.
+        """
+        budget = STEP
+        try:
+            if self.head:
+                self.head = self.head[sock.send(self.head, socket.MSG_MORE) :]
+                if self.head:
+                    return False
+            while self.position < self.end and budget > 0:
+                count = min(self.end - self.position, budget)
+                sent = self._move(sock, count)
+                if not sent:
+                    raise Truncated(f"{self.source.name!r} ended at byte {self.position}, of {self.source.size_bytes}")
+                self.position += sent
+                self.sent += sent
+                budget -= sent
+                if sent < count and not self.by_hand:
+                    break
+        except (BlockingIOError, InterruptedError):
+            return False
+        return self.position >= self.end
+
+    def _move(self, sock: socket.socket, count: int) -> int:
+        if not self.by_hand:
+            try:
+                began = time.monotonic()
+                sent = os.sendfile(sock.fileno(), self.source.fd, self.position, count)
+                if time.monotonic() - began > _COLD_S:
+                    os.posix_fadvise(self.source.fd, self.position + sent, _AHEAD, os.POSIX_FADV_WILLNEED)
+                return sent
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                self.by_hand = True  # the file system has no sendfile
+        data = os.pread(self.source.fd, min(_BY_HAND, count), self.position)
+        return sock.send(data) if data else 0
+
+
+class Channel:
+    """A connection's socket in the hands of a pump: a descriptor of its own, so that no number is used twice."""
+
+    __slots__ = ("_pump", "armed", "busy", "closed", "sock", "transfer")
+
+    def __init__(self, pump: "Pump", sock: socket.socket) -> None:
+        self._pump = pump
+        self.sock = sock
+        self.transfer: Transfer | None = None
+        self.busy = False
+        """Whether a thread has it, or it waits in a crowd."""
+        self.armed = False
+        """Whether the epoll knows it."""
+        self.closed = False
+
+    def send(
+        self, source: Source, position: int, length: int, finished: Callable[[Transfer], None], head: bytes = b""
+    ) -> Transfer:
+        """Send `length` bytes of `source` from `position`, after `head`. `source` is the transfer's from now on.
+
+        `finished` is called in the loop, once, with `error` set or all sent. Nothing else may write meanwhile, and
+        nothing else is being sent.
+        """
+        return self._pump.begin(self, source, position, length, finished, head)
+
+    def close(self) -> None:
+        """Give the descriptor back, and end what is being sent; `finished` then hears of a lost connection."""
+        self._pump.close_channel(self, ConnectionResetError("the connection was closed"))
+
+
+_Turn = tuple[Channel, Transfer]
+
+
+class _Worker:
+    """One thread, and since when it has been in its present step."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+
+
+class Pump:
+    """The threads, for all connections of a server. Everything public is called in the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start nothing yet."""
+        self._loop = loop
+        self._lock = threading.Lock()
+        """Guards what threads share: the fields of channels and crowds, `_channels`, `_workers` and `_finished`."""
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._channels: dict[int, Channel] = {}
+        self._crowds: WeakValueDictionary[str, _Crowd] = WeakValueDictionary()
+        self._workers: set[_Worker] = set()
+        self._finished: list[_Turn] = []
+        self._active: set[Channel] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return len(self._workers)
+
+    def channel(self, fd: int) -> Channel:
+        """Return a channel to a TCP socket that does not block. Raises `OSError` if no descriptor is left."""
+        duplicate = os.dup(fd)
+        channel = Channel(self, socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=duplicate))
+        with self._lock:
+            self._channels[duplicate] = channel
+        return channel
+
+    def begin(
+        self,
+        channel: Channel,
+        source: Source,
+        position: int,
+        length: int,
+        finished: Callable[[Transfer], None],
+        head: bytes,
+    ) -> Transfer:
+        """What `Channel.send` does."""
+        crowd = self._crowds.get(source.etag)
+        if crowd is None:
+            crowd = self._crowds[source.etag] = _Crowd()
+        transfer = Transfer(source, position, length, head, crowd, finished)
+        if channel.closed or self._closed:
+            transfer.error = ConnectionResetError("the connection was closed")
+            source.drop()
+            self._loop.call_soon(finished, transfer)
+            return transfer
+        if channel.transfer is not None:
+            raise RuntimeError("a connection sends one thing at a time")
+        while len(self._workers) < THREADS:
+            self._hire()
+        self._active.add(channel)
+        if self._watch is None:
+            self._watch = self._loop.call_later(STUCK_S, self._look)
+        channel.transfer = transfer
+        self._arm(channel)
+        return transfer
+
+    def close_channel(self, channel: Channel, reason: Exception) -> None:
+        """Close a channel; what it sends ends with `reason`."""
+        with self._lock:
+            if channel.closed:
+                return
+            channel.closed = True
+            held = channel.busy
+            transfer, channel.transfer = channel.transfer, None
+            if transfer is not None:
+                with suppress(OSError):  # the peer sees the end now, also while a thread still holds the socket
+                    channel.sock.shutdown(socket.SHUT_RDWR)
+            if not held:
+                self._forget(channel)
+        self._active.discard(channel)
+        if transfer is not None:
+            transfer.error = reason
+            if not held:  # otherwise it is the thread that gives the file back
+                transfer.source.drop()
+            self._loop.call_soon(transfer.finished, transfer)
+
+    def close(self) -> None:
+        """End all transfers and threads. Does not wait: a thread that hangs in a disk ends when it comes back."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        with self._lock:
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.close()
+        with self._lock:
+            if not self._workers:
+                self._shut()
+            elif not self._epoll.closed:
+                os.eventfd_write(self._bell, 1)
+
+    def _look(self) -> None:
+        """Look after threads that hang and peers that read too slowly, while anything is being sent."""
+        self._watch = self._loop.call_later(STUCK_S, self._look) if self._active else None
+        now = time.monotonic()
+        with self._lock:
+            free = sum(worker.since is None or now - worker.since < STUCK_S for worker in self._workers)
+        if free < THREADS and len(self._workers) < MOST_THREADS:
+            self._hire()
+        for channel in list(self._active):
+            transfer = channel.transfer
+            if transfer is None:
+                continue
+            if transfer.sent - transfer.mark >= WINDOW:
+                transfer.mark, transfer.since = transfer.sent, now
+            elif now - transfer.since > WINDOW_S:
+                self.close_channel(channel, TimeoutError("the peer reads too slowly"))
+
+    def _hire(self) -> None:
+        worker = _Worker()
+        with self._lock:
+            self._workers.add(worker)
+        threading.Thread(target=self._work, args=(worker,), name="http-pump", daemon=True).start()
+
+    def _reap(self) -> None:
+        """Tell whoever waits what the threads have finished."""
+        with self._lock:
+            finished, self._finished = self._finished, []
+        for channel, transfer in finished:
+            self._active.discard(channel)
+            transfer.source.drop()
+            transfer.finished(transfer)
+
+    # What follows runs in threads, or under the lock.
+
+    def _work(self, worker: _Worker) -> None:
+        while not self._closed:
+            ready = self._epoll.poll(SPARE_S, 1)
+            if ready:
+                self._serve(worker, ready[0][0])
+            elif self._is_spare(worker):
+                return
+        with self._lock:
+            self._workers.discard(worker)
+            if not self._workers:
+                self._shut()
+
+    def _is_spare(self, worker: _Worker) -> bool:
+        """Let a thread that found no work go, if there are enough."""
+        with self._lock:
+            if len(self._workers) <= THREADS:
+                return False
+            self._workers.discard(worker)
+            return True
+
+    def _serve(self, worker: _Worker, fd: int) -> None:
+        """Take a step for a connection, and for those that waited for its file meanwhile."""
+        turn = self._turn(fd)
+        while turn is not None:
+            channel, transfer = turn
+            done, error = False, None
+            worker.since = time.monotonic()
+            try:
+                done = not channel.closed and transfer.step(channel.sock)
+            except Exception as failure:  # of the peer, of the disk, or ours: in any case the end of this transfer
+                error = failure
+            worker.since = None
+            turn = self._after(channel, transfer, done, error)
+
+    def _turn(self, fd: int) -> "_Turn | None":
+        """Take a connection into a thread's hands, unless enough threads work on its file."""
+        with self._lock:
+            channel = self._channels.get(fd)
+            if channel is None or channel.busy or channel.transfer is None:
+                return None  # the descriptor was closed, and perhaps used again, since epoll told of it
+            channel.busy = True
+            turn = channel, channel.transfer
+            crowd = channel.transfer.crowd
+            if crowd.running >= MOST_PER_FILE:
+                crowd.waiting.append(turn)
+                return None
+            crowd.running += 1
+            return turn
+
+    def _after(self, channel: Channel, transfer: Transfer, done: bool, error: Exception | None) -> "_Turn | None":
+        """Give a connection back, and return the next that waits for the same file."""
+        abandoned = news = False
+        with self._lock:
+            channel.busy = False
+            if channel.closed:
+                self._forget(channel)
+                abandoned = True
+            elif done or error is not None:
+                transfer.error = error
+                channel.transfer = None
+                self._finished.append((channel, transfer))
+                news = len(self._finished) == 1
+            else:
+                self._arm(channel)
+            turn = transfer.crowd.waiting.popleft() if transfer.crowd.waiting else None
+            if turn is None:
+                transfer.crowd.running -= 1
+        if abandoned:
+            transfer.source.drop()
+        if news:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._reap)
+        return turn
+
+    def _arm(self, channel: Channel) -> None:
+        """Let a thread have it, as soon as its socket takes something."""
+        if channel.armed:
+            self._epoll.modify(channel.sock.fileno(), _READY)
+        else:
+            channel.armed = True
+            self._epoll.register(channel.sock.fileno(), _READY)
+
+    def _forget(self, channel: Channel) -> None:
+        """Close the descriptor."""
+        fd = channel.sock.fileno()
+        del self._channels[fd]
+        if channel.armed:
+            self._epoll.unregister(fd)  # the connection has another descriptor, so closing this one does not do it
+        channel.sock.close()
+
+    def _shut(self) -> None:
+        if not self._epoll.closed:
+            self._epoll.close()
+            os.close(self._bell)
