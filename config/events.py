@@ -25,6 +25,8 @@ class Stage(StrEnum):
     """The machine's node.cpio or the distribution's initrd was fetched."""
     NETWORK = "network"
     """The initramfs runs and has configured the network."""
+    WAITING = "waiting"
+    """Too many machines fetch their roots: this one was told to wait for its turn, and asks again."""
     FETCH = "fetch"
     """The root is being fetched (into RAM), or its NBD export was opened."""
     VERIFIED = "verified"

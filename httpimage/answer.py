@@ -11,6 +11,7 @@ from config.events import Report, Stage
 from httpimage.conditional import Conditions, Decision, Validators, evaluate, range_applies
 from httpimage.dates import format_date
 from httpimage.download import Download
+from httpimage.gate import Visit
 from httpimage.multipart import frame
 from httpimage.names import content_type
 from httpimage.ranges import NotSatisfiable, Selection, Span, Spans, Whole, select
@@ -19,9 +20,17 @@ from httpimage.sending import Truncated, send
 
 
 async def respond(
-    request: web.Request, peer: IPv4Address, content: Content, now_s: float, stage: Stage | None, report: Report
+    request: web.Request,
+    peer: IPv4Address,
+    content: Content,
+    now_s: float,
+    stage: Stage | None,
+    report: Report,
+    visit: Visit | None = None,
 ) -> Reply:
     """Answer, body included. `stage` is what the download means for a machine's boot; `report` hears of it.
+
+    A body has to pass the gate first, if there is a `visit` to one.
 
     Raises `ConnectionError` when only closing the connection can tell the peer that the body ended early.
     """
@@ -55,10 +64,12 @@ async def respond(
             pieces = [piece for part in body.parts for piece in (part.head, part.span)]
             pieces.append(body.tail)
     fields += [("Content-Type", kind), ("Content-Length", str(length))]
+    spans = tuple(piece for piece in pieces if isinstance(piece, Span))
+    if request.method == "GET" and visit is not None and (refusal := visit.enter(spans, now_s)) is not None:
+        return refusal
     reply = Reply(status, fields, None, now_s=now_s)
     await reply.prepare(request)
     if request.method == "GET":
-        spans = tuple(piece for piece in pieces if isinstance(piece, Span))
         await _send(request, content, pieces, Download(peer, content, spans, stage, report))
     return reply
 

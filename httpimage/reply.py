@@ -11,15 +11,15 @@ from httpimage.dates import format_date
 Headers = Sequence[tuple[str, str]]
 
 
-def head(status: int, headers: Headers) -> bytes:
-    """Return the head of an answer.
+def head(status: int, headers: Headers, phrase: str = "") -> bytes:
+    """Return the head of an answer, with the status's own reason phrase unless `phrase` is given.
 
     GRUB compares `HTTP/1.1 ` and `Content-Length: ` letter by letter, U-Boot wants a blank after the status code
     and everything within 2048 bytes, and OVMF hangs on an empty value. So the version is always ours (RFC 9112
     section 2.3), a reason is always there, and a header without a value is left out.
     """
     lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"HTTP/1.1 {status} {phrase or HTTPStatus(status).phrase}",
         *(f"{name}: {value}" for name, value in headers if value),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -33,9 +33,17 @@ class Reply(web.StreamResponse):
     """
 
     def __init__(
-        self, status: int, headers: Headers = (), body: bytes | None = b"", *, now_s: float, close: bool = False
+        self,
+        status: int,
+        headers: Headers = (),
+        body: bytes | None = b"",
+        *,
+        now_s: float,
+        close: bool = False,
+        phrase: str = "",
     ) -> None:
         super().__init__(status=status)
+        self._phrase = phrase
         self._head_fields = [("Date", format_date(now_s)), *headers]
         if body is not None and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self._head_fields.append(("Content-Length", str(len(body))))
@@ -59,7 +67,7 @@ class Reply(web.StreamResponse):
             elif request.version < (1, 1):
                 self._head_fields.append(("Connection", "keep-alive"))
             content = b"" if request.method == "HEAD" else self._content
-            await self._writer.write(head(self.status, self._head_fields) + content)
+            await self._writer.write(head(self.status, self._head_fields, self._phrase) + content)
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -72,8 +80,15 @@ class Refusal(Reply):
     """An error answer with one line of text for a person."""
 
     def __init__(
-        self, status: int, reason: str = "", *, now_s: float, headers: Headers = (), close: bool = False
+        self,
+        status: int,
+        reason: str = "",
+        *,
+        now_s: float,
+        headers: Headers = (),
+        close: bool = False,
+        phrase: str = "",
     ) -> None:
         text = f"{status} {HTTPStatus(status).phrase}{': ' if reason else ''}{reason}\n"
         fields = [("Content-Type", "text/plain; charset=utf-8"), *headers]
-        super().__init__(status, fields, text.encode(), now_s=now_s, close=close)
+        super().__init__(status, fields, text.encode(), now_s=now_s, close=close, phrase=phrase)
