@@ -12,6 +12,7 @@ from config.content import Made, OpenFile
 from config.model import Image
 from pxeboot.bootfiles import imagefiles
 from pxeboot.bootfiles.imagefiles import ImageFiles
+from pxeboot.bootfiles.root import Root
 from pxeboot.image import store
 from pxeboot.seldom import Seldom
 from tests.support.fake_image import add_image, noise
@@ -136,7 +137,7 @@ def test_a_folder_that_is_moved_away_as_it_is_read_never_lends_its_digest_to_oth
     shutil.copytree(other.folder, tmp_path / "next")
     files = ImageFiles({"node": Image(path=tmp_path / "made")}, Seldom())
 
-    class Swapping(imagefiles.Root):
+    class Swapping(Root):
         def open(self, name: str, *, etag: str | None = None, immutable: bool = False) -> OpenFile | None:
             if (tmp_path / "next").exists():
                 os.rename(tmp_path / "made", tmp_path / "gone")
