@@ -14,9 +14,34 @@ from tftp.options import Terms
 MOST_GOING_BACK = 2
 """How often in a row a gap within a window is believed at once; the third time it may be an echo of ours."""
 RTO_FIRST_S = 1.0
-"""How long we wait for the very first answer (RFC 6298 section 2)."""
-RTO_LIMITS_S = (0.05, 8.0)
-"""The shortest and longest wait for an answer. Below 0.05 s a busy ROM would be sent everything twice."""
+"""How long we wait for an answer before we know how fast the client is (RFC 6298 section 2)."""
+RTO_LIMITS_S = (0.02, 8.0)
+"""The shortest and longest wait for an answer.
+
+Answers that take 0.2 ms are no reason to send again after 1 ms: EDK2 looks at its card every 10 ms, and a virtual
+machine may be away for as long. Twice that is enough, because a client that is always slower raises the wait itself.
+The RFC's second is for a path that many senders share; here one window is on its way, and at 10 % loss every fifth
+block is waited for.
+"""
+RTO_BLOCK_S = 0.002
+"""How much longer the shortest wait is for each further block of a window: 64 of them keep a line of 10 Mbit/s busy
+for 0.1 s, and nobody answers before the last."""
+AGAIN_S = 0.12
+"""The shortest wait after something was sent again, twice that after the third time, and so on.
+
+busybox says nothing to a copy of a block whose ACK was lost; it repeats that ACK once it has heard nothing for 0.1 s.
+Copies that came more often would keep it silent. Also a machine that is away for 3 s gets six copies, not dozens.
+"""
+OACK_AGAIN_S = 10.5
+"""How long we wait for the answer to an OACK of a client that asked for neither tsize nor timeout.
+
+Silence may mean that the OACK was lost: then the client repeats its request, and is answered at once. Or its ACK 0
+was: most repeat that, atftp after 5 and 10 s, and a second OACK would make atftp give up. GRUB never repeats its
+ACK 0 and curl after 72 s, so both need the second OACK; both ask for tsize, and get it after `RTO_FIRST_S`.
+"""
+REQUEST_AGAIN_S = 0.05
+"""How long after our answer a request is repeated by a client that lacks it; busybox, the quickest, waits 0.1 s.
+Sooner comes only what the line doubled, and atftp would not survive a second OACK."""
 UNANSWERED_PACKETS = 5
 """How many packets a client that never answered gets at most: its address may be forged (A-23)."""
 SILENCE_S = 30.0
@@ -123,7 +148,10 @@ class Transfer:
         self._heard_at = 0.0
         self._sent_at = 0.0
         self._ends_at = 0.0
-        self._rto_s = RTO_FIRST_S
+        may_repeat = "tsize" in terms.accepted or terms.timeout_s is not None
+        self._rto_s = OACK_AGAIN_S if self._awaits_oack and not may_repeat else RTO_FIRST_S
+        self._rto_least_s = RTO_LIMITS_S[0] + RTO_BLOCK_S * (terms.windowsize - 1)
+        self._timed = False  # the answer to what is outstanding will tell the round-trip time
         self._srtt_s: float | None = None  # smoothed round-trip time and its variation (RFC 6298)
         self._rttvar_s = 0.0
         self._least_rtt_s = 0.0
@@ -149,7 +177,9 @@ class Transfer:
             case wire.Error(code, message):
                 outcome = Outcome.ABORTED if self.acked else Outcome.DECLINED
                 return self._finish(outcome, f"the client ended it with error {code}: {message[:80]!r}")
-            case wire.Data() | wire.OptionAck() | wire.ReadRequest() | wire.WriteRequest():
+            case wire.ReadRequest():
+                return self._asked_again(now)
+            case wire.Data() | wire.OptionAck() | wire.WriteRequest():
                 return []
 
     def expire(self, now: float) -> list[Action]:
@@ -190,7 +220,10 @@ class Transfer:
             if advance:
                 return []
             self._awaits_oack = False
+            self._timed = self._timed and now - self._sent_at <= RTO_FIRST_S  # later, it was repeated (OACK_AGAIN_S)
             self._progress(now)
+            if self._srtt_s is None:
+                self._rto_s = RTO_FIRST_S
             return self._send(now)
         if advance > self.sent - self.acked:
             return []  # an old block's, or one that we have not sent
@@ -211,6 +244,12 @@ class Transfer:
         self._window_repeated = True
         return self._send(now)
 
+    def _asked_again(self, now: float) -> list[Action]:
+        """Act on the request that began this transfer, once more: our answer to it was lost, so it is sent again."""
+        if self._answered or self._tries >= UNANSWERED_PACKETS or now - self._sent_at < REQUEST_AGAIN_S:
+            return []
+        return self._send(now)
+
     def _repeated_ack(self, now: float) -> list[Action]:
         """Act on an ACK that says nothing new: a report of a gap, or a ghost."""
         if self.terms.windowsize == 1 or self._window_repeated:
@@ -223,7 +262,7 @@ class Transfer:
 
     def _progress(self, now: float) -> None:
         """Note that the client answered what is outstanding, and how long that took."""
-        if self._tries == 1:  # otherwise we cannot know which sending it answers (RFC 6298 section 3)
+        if self._timed:
             self._measure(now - self._sent_at)
         self._answered = True
         self._heard_at = now
@@ -239,8 +278,7 @@ class Transfer:
             self._rttvar_s += (abs(self._srtt_s - rtt_s) - self._rttvar_s) / 4
             self._srtt_s += (rtt_s - self._srtt_s) / 8
             self._least_rtt_s = min(self._least_rtt_s, rtt_s)
-        least, most = RTO_LIMITS_S
-        self._rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, least), most)
+        self._rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, self._rto_least_s), RTO_LIMITS_S[1])
 
     def _send(self, now: float, after: int | None = None) -> list[Action]:
         """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""
@@ -248,8 +286,12 @@ class Transfer:
         self._sent_at = now
         self.deadline = min(now + self._wait_s(), self._heard_at + self._patience_s(), self._ends_at)
         if self._awaits_oack:
+            self._timed = self._tries == 1
             return [SendOptionAck(self.terms.accepted)]
         blksize, first = self.terms.blksize, (self.acked if after is None else after) + 1
+        # Otherwise we cannot know which sending the answer is to (RFC 6298 section 3). Then the wait stays as long as
+        # it has become by silence, until something is answered at once.
+        self._timed = first == self.acked + 1 > self.sent
         last = min(self.acked + self.terms.windowsize, self.blocks)
         self.resent += max(0, self.sent + 1 - first)
         self.sent = last
@@ -259,15 +301,13 @@ class Transfer:
     def _wait_s(self) -> float:
         """Return how long to wait for the answer to what is sent now.
 
-        The time-out that a client asked for (RFC 2349) is what we wait until we know how fast it answers, and the
-        longest wait from then on. Taken for the shortest as well, each lost packet would cost curl 6 s and U-Boot
-        5 s, where the answers take a millisecond.
+        The time-out that a client asked for (RFC 2349) is the longest wait. Taken for the shortest as well, each lost
+        packet would cost curl 6 s and U-Boot 5 s, where the answers take a millisecond.
         """
-        if self.terms.timeout_s is None:
-            return self._rto_s
-        if self._srtt_s is None:
-            return float(self.terms.timeout_s)
-        return min(self._rto_s, float(self.terms.timeout_s))
+        wait_s = self._rto_s
+        if self._tries > 1:
+            wait_s = min(max(wait_s, AGAIN_S * 2.0 ** (self._tries - 2)), RTO_LIMITS_S[1])
+        return wait_s if self.terms.timeout_s is None else min(wait_s, float(self.terms.timeout_s))
 
     def _patience_s(self) -> float:
         """Return how long the client may be silent. Who asks for long waits gets them once the address is proved."""

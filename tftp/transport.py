@@ -164,8 +164,13 @@ class Server:
         now = self._loop.time()
         earlier = self._wishes.get(peer)
         if earlier is not None:
-            if earlier.running is None or (earlier.request == request and now - earlier.begun_at < _REPEAT_S):
+            if earlier.running is None:
                 self.counters["duplicates"] += 1
+                return
+            lost = not earlier.running.transfer.answered  # it may be our answer that did not arrive
+            if earlier.request == request and (lost or now - earlier.begun_at < _REPEAT_S):
+                self.counters["duplicates"] += 1
+                earlier.running.received(request.encode())
                 return
             # The same port asks anew: the machine began again, or fetches its next file without a new port.
             self._learn(peer[0], now)
