@@ -23,12 +23,14 @@ import dhcp.fast
 import dhcp.others
 import dhcp.plan
 import dhcp.store
+import httpimage.gate
 import httpimage.tls
 from config.content import OpenFile
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot import systemd
 from pxeboot.api import dhcp as dhcp_api
+from pxeboot.api import downloads as downloads_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import others as others_api
 from pxeboot.api.control import ControlSocket
@@ -292,6 +294,7 @@ async def serve(
         list_exports=daemon.list_exports,
         credentials=credentials,
         tftp=farm.tftp,
+        gate=httpimage.gate.Gate(farm.http),
     )
     serving = Serving(farm.server, parts, sockets, daemon.has_addresses, farm.http.tls)
 
@@ -310,6 +313,7 @@ async def serve(
         *leases_api.routes(daemon.dhcp, leases),
         *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
         *daemon.nodes.routes,
+        *downloads_api.routes(parts.gate),
     ]
     about = daemon.nodes.about
     async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:

@@ -23,6 +23,7 @@ import dhcp.sniff
 import dhcp.store
 import dhcp.transport
 import dhcp.wire
+import httpimage.gate
 import httpimage.handshakes
 import httpimage.tls
 import httpimage.transport
@@ -30,7 +31,7 @@ import nbd.transport
 import tftp.transport
 from config import interfaces
 from config.content import Lookup
-from config.delivery import Tftp
+from config.delivery import Http, Tftp
 from config.events import Report, Stage
 from config.interfaces import Link
 from config.model import Server, Tls
@@ -105,6 +106,8 @@ class Parts:
     credentials: httpimage.tls.Credentials | None = None
     """For HTTP with TLS, if there is a listener for it."""
     tftp: Tftp = field(default_factory=Tftp)
+    gate: httpimage.gate.Gate = field(default_factory=lambda: httpimage.gate.Gate(Http()))
+    """Which root images may be sent now, of all interfaces together."""
 
 
 class Group:
@@ -137,7 +140,7 @@ class Group:
         """Serve until cancelled."""
         parts, sockets = self._parts, self.sockets
         try:
-            app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept)
+            app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept, parts.gate)
             async with asyncio.TaskGroup() as servers:
                 servers.create_task(self._dhcp.run(), name="dhcp")
                 warn = partial(log.warning, "%s")
