@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ MAX_HANDSHAKES = 512
 """Handshakes at once."""
 MAX_HANDSHAKES_PER_PEER = 32
 """Handshakes with one address at once."""
-WRITE_BUFFER = 1 << 16
+WRITE_BUFFER = 1 << 15
 """Bytes that wait to be encrypted, or to be sent, before a sender waits; asyncio would take half a megabyte."""
+READ_BUFFER = 1 << 14
+"""Bytes that are read from a connection at once. asyncio takes 256 KiB for each connection as long as it lasts, and
+a thousand would cost 270 MB; our clients send some hundred bytes at a time."""
 
 _AGAIN_S = 1.0
 _REASONS = {
@@ -52,6 +56,7 @@ class Handshakes:
     async def run(self) -> None:
         """Accept until cancelled; what is then in a handshake is cut off."""
         loop = asyncio.get_running_loop()
+        sslproto.SSLProtocol.max_size = READ_BUFFER  # the only place where it can be said
         async with asyncio.TaskGroup() as handshakes:
             while True:
                 try:

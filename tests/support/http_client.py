@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,15 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE_S = 5.0
-"""How long a test waits for an answer."""
+PATIENCE_S = 20.0
+"""How long a test waits for an answer, on a machine that is busy."""
 
 
 class ServerProcess:
     """`serve_httpimage` in a process of its own, on a port of its own choice."""
 
-    def __init__(self, folder: Path, *, parser: str = "C") -> None:
+    def __init__(self, folder: Path, *arguments: str, parser: str = "C") -> None:
+        """Serve `folder`; `arguments` are further ones of `serve_httpimage`."""
         self.folder = folder
+        self._arguments = arguments
         self._parser = parser
 
     def __enter__(self) -> Self:
@@ -29,9 +32,10 @@ class ServerProcess:
         if self._parser == "Python":
             environment["AIOHTTP_NO_EXTENSIONS"] = "1"
         with (self.folder / "server.out").open("w") as out, (self.folder / "server.log").open("w") as log:
-            command = [sys.executable, "-m", "tests.support.serve_httpimage", str(self.folder)]
+            command = [sys.executable, "-m", "tests.support.serve_httpimage", str(self.folder), *self._arguments]
             self._process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
         self._heard = 0
+        self.tls_port = int(self._next_line().removeprefix("tls ")) if "--tls" in self._arguments else 0
         self.port = int(self._next_line().removeprefix("port "))
         self.url = f"http://127.0.0.1:{self.port}"
         return self
@@ -49,6 +53,15 @@ class ServerProcess:
     def log(self) -> str:
         """Return what the server has logged so far."""
         return (self.folder / "server.log").read_text()
+
+    def logged(self, text: str) -> bool:
+        """Wait until the server has logged `text`; false if it does not within the patience of a test."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def told(self) -> list[Any]:
         """Return the next event or report; waits for it."""
@@ -84,10 +97,12 @@ class Answer:
 
 
 class Client:
-    """A TCP connection."""
+    """A TCP connection, or one with TLS where there is a context for it."""
 
-    def __init__(self, port: int, *, source: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S, (source, 0))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self._unread = b""
 
     def __enter__(self) -> Self:
@@ -133,14 +148,14 @@ class Client:
         self._unread += data
 
 
-def exchange(port: int, request: bytes) -> Answer:
+def exchange(port: int, request: bytes, tls: ssl.SSLContext | None = None) -> Answer:
     """Send one request on a new connection and return its answer."""
-    with Client(port) as client:
+    with Client(port, tls=tls) as client:
         client.send(request)
         return client.answer("HEAD" if request.startswith(b"HEAD ") else "GET")
 
 
-def get(port: int, path: str, *headers: str, method: str = "GET") -> Answer:
+def get(port: int, path: str, *headers: str, method: str = "GET", tls: ssl.SSLContext | None = None) -> Answer:
     """GET a path with some header lines."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
-    return exchange(port, "\r\n".join(lines).encode("utf-8"))
+    return exchange(port, "\r\n".join(lines).encode("utf-8"), tls)
