@@ -9,6 +9,7 @@ from aiohttp import web
 from config.content import Content, Made, OpenFile
 from config.events import Report, Stage
 from httpimage.conditional import Conditions, Decision, Validators, evaluate, range_applies
+from httpimage.connection import Connection
 from httpimage.dates import format_date
 from httpimage.download import Download
 from httpimage.gate import Visit
@@ -67,6 +68,8 @@ async def respond(
     spans = tuple(piece for piece in pieces if isinstance(piece, Span))
     if request.method == "GET" and visit is not None and (refusal := visit.enter(spans, now_s)) is not None:
         return refusal
+    if status == 206 and len(pieces) == 1 and isinstance(request.protocol, Connection):
+        request.protocol.learn(request.raw_path, content, fields, now_s)
     reply = Reply(status, fields, None, now_s=now_s)
     await reply.prepare(request)
     if request.method == "GET":
