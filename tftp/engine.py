@@ -10,6 +10,7 @@ from enum import Enum
 
 from tftp import wire
 from tftp.options import Terms
+from tftp.steady import Steady
 
 MOST_GOING_BACK = 2
 """How often in a row a gap within a window is believed at once; the third time it may be an echo of ours."""
@@ -205,6 +206,34 @@ class Transfer:
         self._timed_out = True
         return self._send(now)
 
+    def steady(self) -> Steady | None:
+        """Return what is going on, if that is a window on its way to a client that has got all before it.
+
+        Only the ACK of the whole window may be told to it; before anything else happens here, `resume`.
+        """
+        if not (self.deadline and self._timed and self._answered) or self._srtt_s is None:
+            return None
+        terms, most_s = self.terms, RTO_LIMITS_S[1]
+        return Steady(
+            *(self.size_bytes, terms.blksize, terms.windowsize, terms.rollover, self.acked, self.sent),
+            *(self._sent_at, self._srtt_s, self._rttvar_s, self._least_rtt_s, self._rto_least_s),
+            *(
+                most_s if terms.timeout_s is None else min(most_s, float(terms.timeout_s)),
+                self.deadline,
+                self._ends_at,
+            ),
+        )
+
+    def resume(self, steady: Steady) -> None:
+        """Go on from where `steady` has come to since this was asked for it."""
+        if steady.acked == self.acked:
+            return
+        self.acked, self.sent, self.deadline = steady.acked, steady.sent, steady.deadline
+        self._sent_at = self._heard_at = steady.sent_at
+        self._srtt_s, self._rttvar_s, self._least_rtt_s = steady.srtt_s, steady.rttvar_s, steady.least_rtt_s
+        self._went_back = 0
+        self._set_rto(steady.srtt_s)
+
     def fail(self, message: str) -> list[Action]:
         """End it because we cannot go on; `message` is told to the client, so it holds no path (T-23)."""
         if self.deadline is None:
@@ -278,7 +307,10 @@ class Transfer:
             self._rttvar_s += (abs(self._srtt_s - rtt_s) - self._rttvar_s) / 4
             self._srtt_s += (rtt_s - self._srtt_s) / 8
             self._least_rtt_s = min(self._least_rtt_s, rtt_s)
-        self._rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, self._rto_least_s), RTO_LIMITS_S[1])
+        self._set_rto(self._srtt_s)
+
+    def _set_rto(self, srtt_s: float) -> None:
+        self._rto_s = min(max(srtt_s + 4 * self._rttvar_s, self._rto_least_s), RTO_LIMITS_S[1])
 
     def _send(self, now: float, after: int | None = None) -> list[Action]:
         """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""

@@ -1,0 +1,124 @@
+"""A transfer of which nothing is to be said: window after window arrives whole and is acknowledged at once. Pure.
+
+This is the short way past `tftp.wire` and `tftp.engine` for the one thing that happens ten thousand times in a
+transfer. `engine.Transfer.steady` begins it and `engine.Transfer.resume` ends it; for whatever is not the ACK that is
+waited for, the engine is asked. Both ways lead to the same packets and the same state: tests/unit/test_tftp_steady.py.
+"""
+
+import struct
+from typing import Self
+
+from tftp import wire
+
+_ACK = wire.Opcode.ACK.to_bytes(2, "big")
+_PACKED = struct.Struct("=QIIIQQ8d")
+
+
+class Steady:
+    """Where such a transfer is. Times, in seconds, and blocks, counted without limit, are those of `engine.Transfer`.
+
+    It is a plain row of numbers, so that another process can carry on from it (`pack`, `unpack`).
+    """
+
+    __slots__ = (
+        *("size_bytes", "blksize", "windowsize", "rollover", "acked", "sent"),
+        *("sent_at", "srtt_s", "rttvar_s", "least_rtt_s", "rto_least_s", "rto_most_s", "deadline", "ends_at"),
+        "blocks",
+    )
+
+    def __init__(
+        self,
+        size_bytes: int,
+        blksize: int,
+        windowsize: int,
+        rollover: int,
+        acked: int,
+        sent: int,
+        sent_at: float,
+        srtt_s: float,
+        rttvar_s: float,
+        least_rtt_s: float,
+        rto_least_s: float,
+        rto_most_s: float,
+        deadline: float,
+        ends_at: float,
+    ) -> None:
+        self.size_bytes = size_bytes
+        self.blksize = blksize
+        self.windowsize = windowsize
+        self.rollover = rollover
+        self.acked = acked
+        """The last block that the client has."""
+        self.sent = sent
+        """The last block that was sent."""
+        self.sent_at = sent_at
+        self.srtt_s = srtt_s
+        self.rttvar_s = rttvar_s
+        self.least_rtt_s = least_rtt_s
+        self.rto_least_s = rto_least_s
+        self.rto_most_s = rto_most_s
+        self.deadline = deadline
+        """When silence is to be acted on."""
+        self.ends_at = ends_at
+        self.blocks = size_bytes // blksize + 1
+
+    @property
+    def ack(self) -> bytes:
+        """The datagram that says that all which was sent has arrived."""
+        return _ACK + wire.data_header(self.sent, self.rollover)[2:]
+
+    def following(self) -> tuple[int, int]:
+        """Return the place in the file of the window after the one that was sent: its offset and its length."""
+        offset = self.sent * self.blksize
+        return offset, min(self.windowsize * self.blksize, self.size_bytes - offset)
+
+    def datagrams(self, content: memoryview) -> list[tuple[bytes, memoryview]]:
+        """Return the window after the one that was sent, each block with its header. `content` is its part of the
+        file; what has no byte left is the empty last block.
+        """
+        blksize, rollover, first = self.blksize, self.rollover, self.sent + 1
+        last = min(self.sent + self.windowsize, self.blocks)
+        return [
+            (wire.data_header(block, rollover), content[(block - first) * blksize : (block - first + 1) * blksize])
+            for block in range(first, last + 1)
+        ]
+
+    def acknowledged(self, now: float) -> bool:
+        """Note that all which was sent has arrived, and that the window after it is sent now.
+
+        Returns False, and changes nothing, if that is not all there is to it: the file or its time is over.
+        """
+        sent = self.sent
+        if sent >= self.blocks or now >= self.ends_at:
+            return False
+        rtt_s, srtt_s, rttvar_s = now - self.sent_at, self.srtt_s, self.rttvar_s
+        rttvar_s += (abs(srtt_s - rtt_s) - rttvar_s) / 4
+        srtt_s += (rtt_s - srtt_s) / 8
+        if rtt_s < self.least_rtt_s:
+            self.least_rtt_s = rtt_s
+        self.rttvar_s, self.srtt_s = rttvar_s, srtt_s
+        self.acked = sent
+        sent += self.windowsize
+        self.sent = sent if sent < self.blocks else self.blocks
+        self.sent_at = now
+        rto_s = srtt_s + 4 * rttvar_s
+        if rto_s < self.rto_least_s:
+            rto_s = self.rto_least_s
+        if rto_s > self.rto_most_s:
+            rto_s = self.rto_most_s
+        deadline = now + rto_s
+        self.deadline = deadline if deadline < self.ends_at else self.ends_at
+        return True
+
+    def pack(self) -> bytes:
+        """Return it as bytes, for another process of ours on this machine."""
+        return _PACKED.pack(
+            *(self.size_bytes, self.blksize, self.windowsize, self.rollover, self.acked, self.sent),
+            *(self.sent_at, self.srtt_s, self.rttvar_s, self.least_rtt_s, self.rto_least_s, self.rto_most_s),
+            *(self.deadline, self.ends_at),
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> tuple[Self, bytes]:
+        """Return what `pack` made bytes of, and the bytes behind it. Raises `struct.error` if there are too few."""
+        return cls(*_PACKED.unpack_from(data)), data[_PACKED.size :]
