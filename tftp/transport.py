@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -47,6 +47,8 @@ StageOf = Callable[[str], Stage | None]
 """A file's name → what its arrival says about the machine's boot; None: nothing worth telling."""
 
 _DRAIN = 64  # datagrams per wake-up, then the other sockets have their turn
+_AT_ONCE = 16  # of these, requests that are begun
+_BACKLOG = 1024  # requests that wait for that; what comes above is lost, as it would be in the kernel
 _REPEAT_S = 2.0  # the same request again, so soon, is the same wish (T-22)
 _REQUESTS = frozenset((b"\0\1", b"\0\2"))  # how RRQ and WRQ begin
 
@@ -69,9 +71,10 @@ class Limits:
 class Server:
     """Grants read requests that arrive at `sock`. Make one inside a running event loop.
 
-    `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `busy`, `displaced` (by
-    another request, without ever having answered), `narrowed` (blocks made smaller, because larger ones did not
-    arrive), `malformed`, `strays`, `broadcasts`, and each `Outcome` by its value.
+    `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `busy`, `malformed`,
+    `strays`, `broadcasts`, `displaced` (by another request, without ever having answered), `overflow` (lost because
+    too many waited), `narrowed` (blocks made smaller, because larger ones did not arrive), and each `Outcome` by its
+    value.
     """
 
     sock: socket.socket
@@ -83,6 +86,8 @@ class Server:
     counters: Counter[str] = field(default_factory=Counter)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _backlog: deque[Received] = field(default_factory=deque)
+    _later: asyncio.Handle | None = None
     _sender: Sender = field(default_factory=Sender)
     _memory: Memory = field(default_factory=Memory)
     _seldom: RateLog = field(default_factory=RateLog)
@@ -101,6 +106,8 @@ class Server:
     def close(self) -> None:
         """End every transfer and give back everything but `sock`."""
         self._loop.remove_reader(self.sock)
+        if self._later is not None:
+            self._later.cancel()
         for task in self._tasks:
             task.cancel()
         for wish in self._wishes.all():
@@ -109,21 +116,41 @@ class Server:
         self._disks.close()
 
     def _drain(self) -> None:
+        """Take what has arrived: what is no request is acted on at once, so that no flood of those comes before it."""
         for _ in range(_DRAIN):
             try:
                 received = receive(self.sock)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 self._seldom.say(self._loop.time(), "tftp: receiving failed: %s", error)
-                return
+                break
             if received is None:
                 self.counters["malformed"] += 1
-                continue
-            try:
-                self._receive(received)
-            except Exception:
-                log.exception("tftp %s: a bug of ours lost its request", received.peer[0])
+            elif received.data[:2] not in _REQUESTS:
+                self._guarded(received)
+            elif len(self._backlog) < _BACKLOG:
+                self._backlog.append(received)
+            else:
+                self.counters["overflow"] += 1
+        if self._later is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Act on some of the requests that wait: on fewer while many files are still being looked for."""
+        self._later = None
+        for _ in range(max(1, min(_AT_ONCE, self._wishes.most // 2 - len(self._tasks)))):
+            if not self._backlog:
+                return
+            self._guarded(self._backlog.popleft())
+        if self._backlog:
+            self._later = self._loop.call_soon(self._begin)
+
+    def _guarded(self, received: Received) -> None:
+        try:
+            self._receive(received)
+        except Exception:
+            log.exception("tftp %s: a bug of ours lost its request", received.peer[0])
 
     def _receive(self, received: Received) -> None:
         """Act on a datagram at port 69. Only requests are ever answered (A-24).

@@ -52,7 +52,7 @@ class Wishes:
     """At most `most` wishes, and `per_source` of one address."""
 
     def __init__(self, most: int, per_source: int) -> None:
-        self._most = most
+        self.most = most
         self._per_source = per_source
         self._wishes: dict[Address, Wish] = {}
         self._sources: dict[str, dict[Address, Wish]] = {}
@@ -101,7 +101,7 @@ class Wishes:
             if oldest is None:
                 raise Busy(f"asked for {name!r}, but has {len(own)} transfers running")
             return self.remove(oldest)
-        if len(self._wishes) >= self._most:
+        if len(self._wishes) >= self.most:
             oldest = self._oldest_unproven()
             if oldest is None:
                 raise Busy(f"asked for {name!r}, but {len(self._wishes)} transfers are running")

@@ -38,6 +38,7 @@ async def main(folder: Path, address: str, port: int, settings: Tftp, limits: Li
     def report(event: Event) -> None:
         print("event", event.peer, event.stage, event.detail, flush=True)
 
+    sys.setswitchinterval(0.0005)  # as the daemon does
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     with open_socket(address, port=port) as sock:
