@@ -1,8 +1,8 @@
 """What must not lie in the folder whose files anybody may fetch. Pure: it compares paths, and looks at no disk."""
 
-import os.path
+import posixpath
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePath
 
 from config.finding import Finding
 from config.model import Farm
@@ -24,7 +24,7 @@ def files(farm: Farm) -> Iterator[Finding]:
             yield Finding(("server", "files"), text, place)
 
 
-def _private(farm: Farm) -> Iterator[tuple[Place, Path | None, str]]:
+def _private(farm: Farm) -> Iterator[tuple[Place, PurePath | None, str]]:
     yield ("server", "state"), farm.server.state, "our state"
     yield ("lts_conf",), farm.lts_conf, "every machine's lts.conf"
     for name, cluster in farm.clusters.items():
@@ -36,6 +36,6 @@ def _private(farm: Farm) -> Iterator[tuple[Place, Path | None, str]]:
         yield ("node", "files", name, "from"), file.from_, "a file that only our machines get"
 
 
-def _plain(path: Path) -> Path:
+def _plain(path: PurePath) -> PurePath:
     """Return `path` without `.` and `..`."""
-    return Path(os.path.normpath(path))
+    return PurePath(posixpath.normpath(path))

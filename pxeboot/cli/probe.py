@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pxeboot.cli import probe_tftp
+
 if TYPE_CHECKING:
     from pxeboot.probe.answers import Answer
     from pxeboot.probe.client import Client
@@ -22,6 +24,9 @@ _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 @click.group()
 def command() -> None:
     """Act as a machine that boots, and show what it is told."""
+
+
+command.add_command(probe_tftp.command, "tftp")
 
 
 @command.command()
