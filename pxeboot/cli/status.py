@@ -67,7 +67,9 @@ def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
         boot = machine["boot"]
         step = boot["steps"][-1] if boot and boot["steps"] else None
         stage = step["stage"] if step else "-"
-        colour = {"failed": "red", "joined": "green", "system": "green", "disk": "green"}.get(stage, "yellow")
+        colour = {"failed": "red", "joined": "green", "system": "green", "disk": "green", "waiting": "cyan"}.get(
+            stage, "yellow"
+        )
         cells = [
             Text(machine["name"]),
             Text(machine["ip"] or machine["mac"]),
@@ -146,6 +148,19 @@ def fill(pools: list[dict[str, Any]]) -> list[Any]:
     return [Text(line, style="dim") for line in lines]
 
 
+def queue(downloads: dict[str, Any]) -> list[Any]:
+    """Return a line on the root images that are being sent; none while there are none."""
+    from rich.text import Text
+
+    running, at_most, waiting = downloads["running"], downloads["at_most"], downloads["waiting"]
+    if not (running or waiting):
+        return []
+    sent = f"{running} of at most {at_most} root images are being sent"
+    if not waiting:
+        return [Text(sent, style="dim")]
+    return [Text(f"{sent}; {waiting} machine{'s wait' if waiting > 1 else ' waits'} for a turn", style="cyan")]
+
+
 def troubles(dhcp: dict[str, Any]) -> list[Any]:
     """Return a red line for each thing that keeps DHCP from serving: the disk, an interface, a full pool."""
     from rich.text import Text
@@ -178,7 +193,8 @@ def command(
     if as_json:
         whole = ask(control, path)
         if not name:
-            whole |= ask(control, "/v1/others") | {"dhcp": ask(control, "/v1/dhcp")}
+            whole |= ask(control, "/v1/others")
+            whole |= {"dhcp": ask(control, "/v1/dhcp"), "downloads": ask(control, "/v1/downloads")}
         click.echo(json.dumps(whole, indent=2))
         return
     if report:
@@ -195,7 +211,9 @@ def command(
             return timeline(answer)
         others = other_servers(ask(control, "/v1/others")["others"], now)
         dhcp = ask(control, "/v1/dhcp")
-        return Group(table(answer["machines"], now, console.width), *troubles(dhcp), *others, *fill(dhcp["pools"]))
+        sending = queue(ask(control, "/v1/downloads"))
+        machines = table(answer["machines"], now, console.width)
+        return Group(machines, *sending, *troubles(dhcp), *others, *fill(dhcp["pools"]))
 
     console = screen.console()
     if not watch:

@@ -60,15 +60,20 @@ def unpack_into(root: Path, entries: dict[str, Unpacked]) -> None:
             place.chmod(entry.permissions)
 
 
-def run_inside(
-    root: Path, *argv: str, path: str = "/usr/sbin:/usr/bin:/sbin:/bin"
-) -> subprocess.CompletedProcess[str]:
-    """Run a command with `root` as its root, in a mount namespace of its own: no mount of it outlives it."""
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def inside(root: Path, *argv: str, path: str = PATH) -> list[str]:
+    """Return a command that runs `argv` with `root` as its root, in a mount namespace: no mount of it outlives it."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         lacking("needs root and unshare, to run scripts in a root of their own")
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, str(root)]
-    command += ["/bin/env", "-i", f"PATH={path}", *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return [*command, "/bin/env", "-i", f"PATH={path}", *argv]
+
+
+def run_inside(root: Path, *argv: str, path: str = PATH) -> subprocess.CompletedProcess[str]:
+    """Run a command with `root` as its root, to its end."""
+    return subprocess.run(inside(root, *argv, path=path), capture_output=True, text=True, check=False, timeout=30)
 
 
 def mode(path: Path) -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pxeboot import screen
-from pxeboot.cli.status import fill, table, timeline
+from pxeboot.cli.status import fill, queue, table, timeline
 from pxeboot.screen import stacked
 
 DETAIL = "DHCPOFFER 10.77.0.100, boot file grub/x86_64-efi/core.efi; UEFI x64, behind a relay"
@@ -52,6 +52,23 @@ def test_the_fill_of_pools_is_shown_the_fullest_first() -> None:
     assert lines[0] == "pool 10.0.19.1-10.0.19.9: 19 of 20 addresses used"
     assert lines[-1] == "and 8 more pools, less full (--json has all)"
     assert fill([{"first": "a", "last": "b", "used": 0, "size": 0}]) == []
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "lines"),
+    [
+        (0, 0, []),
+        (2, 0, ["2 of at most 64 root images are being sent"]),
+        (64, 1, ["64 of at most 64 root images are being sent; 1 machine waits for a turn"]),
+        (64, 436, ["64 of at most 64 root images are being sent; 436 machines wait for a turn"]),
+        (0, 1, ["0 of at most 64 root images are being sent; 1 machine waits for a turn"]),
+    ],
+)
+def test_root_images_that_are_sent_and_machines_that_wait_are_counted(
+    running: int, waiting: int, lines: list[str]
+) -> None:
+    found = queue({"running": running, "at_most": 64, "waiting": waiting})
+    assert [line.plain for line in found] == lines
 
 
 def test_a_pipe_is_100_columns_wide_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
