@@ -92,7 +92,7 @@ def descriptors() -> int:
 
 async def until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not true():  # noqa: ASYNC110 # what is waited for happens in threads
+    while not true():  # what is waited for happens in threads
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
