@@ -15,9 +15,11 @@ import json
 import re
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address
+from random import random
 
 from bench import storm_tftp
 from bench.dhcp_machines import FIRMWARE as UEFI
@@ -122,6 +124,7 @@ class Boot:
         self._wire = wire
         self._began = began
         self._loop = asyncio.get_running_loop()
+        self._told_s = 0.0
 
     async def run(self, patience_s: float) -> Story:
         """Boot, for at most `patience_s`."""
@@ -228,18 +231,15 @@ class Boot:
         await self._report("fetch", f"{size >> 20} MiB from {SERVER}")
         have, tries = 0, 0
         while have < size:
-            tries += 1
-            if tries > TRIES:
+            if tries == TRIES:
                 raise Failed(f"the image cannot be fetched: {have} of {size} bytes after {TRIES} tries")
-            before = have
-            enough = breaks.pop(0) if breaks else size
-            try:
+            enough = next((place for place in breaks if place > have), size)
+            with suppress(Broken):  # no connection, and nothing gained
                 have = await self._connection(path, have, step, enough, size, digest)
-            except Broken:
-                have = max(have, before)
             if have < size and self._told_s:
                 await self._wait()
             elif have < size:
+                tries += 1
                 self.story.lost += enough == size
                 await asyncio.sleep(PAUSE_S)
         if digest is not None:
@@ -247,21 +247,19 @@ class Boot:
                 raise Failed("the image has a wrong sha256")
             self.story.checked = True
 
-    _told_s = 0
-
     async def _wait(self) -> None:
         self.story.told_to_wait += 1
         began = self._loop.time()
         await asyncio.sleep(self._told_s)
         self.story.waited_s += self._loop.time() - began
-        self._told_s = 0
+        self._told_s = 0.0
 
     async def _connection(
         self, path: str, have: int, step: int, enough: int, size: int, digest: "hashlib._Hash | None"
     ) -> int:
         """Fetch from `have` on, `step` bytes a request, until there is `enough`; return how much there is.
 
-        May be told to wait: then `_told_s` says how long. Raises `Broken` with nothing gained.
+        May be told to wait: then `_told_s` says how long. Raises `Broken` if there is no connection.
         """
         with await Connection.open(self._address, SERVER, STILL_S) as connection:
             while have < enough:
@@ -271,9 +269,12 @@ class Boot:
                 fields = ["User-Agent: Wget"] + (["Connection: close"] if whole else [])
                 if ranged:
                     fields.append(f"Range: bytes={have}-{'' if whole else last}")
-                head = await connection.ask(_request("GET", path, *fields), STILL_S)
-                if head.status == 503:
-                    self._told_s = max(1, head.retry_after_s)
+                try:
+                    head = await connection.ask(_request("GET", path, *fields), STILL_S)
+                except Broken:
+                    return have
+                if head.turn_s is not None:
+                    self._told_s = head.turn_s + random()
                     return have
                 if head.status != (206 if ranged else 200):
                     raise Failed(f"{head.status} for the image")

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Self
@@ -17,7 +17,8 @@ _MAX_HEAD = 16384
 _PIECE = 1 << 20
 _WAKE = 1 << 18
 """Bytes that have to be there before we are woken; fewer at the end of a body."""
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ([^\r\n]*)")
+_RETRY_AFTER = re.compile(r"Retry-After: (\d{1,4})")
 _scrap = bytearray(_PIECE)
 
 
@@ -30,6 +31,8 @@ class Head:
     """The head of an answer."""
 
     status: int
+    reason: str
+    """What stands behind the status."""
     fields: Mapping[str, str]
     """Field names in lower case."""
 
@@ -44,10 +47,13 @@ class Head:
         return int(text)
 
     @property
-    def retry_after_s(self) -> int:
-        """How long we are told to wait, in seconds."""
-        text = self.fields.get("retry-after", "")
-        return int(text) if text.isdigit() else 1
+    def turn_s(self) -> int | None:
+        """How long a machine that is told to wait does so, in seconds; None if it is not told so that it hears it.
+
+        That is in the status line: busybox's wget shows nothing else (node/mountroot, `await_turn`).
+        """
+        told = _RETRY_AFTER.search(self.reason) if self.status == 503 else None
+        return None if told is None else min(60, max(1, int(told[1])))
 
     @property
     def keeps(self) -> bool:
@@ -67,7 +73,7 @@ def parse_head(text: bytes) -> Head:
         if not colon:
             raise Broken(f"no field: {line[:80]!r}")
         fields[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
-    return Head(int(status[1]), fields)
+    return Head(int(status[1]), status[2].decode("latin-1"), fields)
 
 
 class Connection:
@@ -135,24 +141,38 @@ class Connection:
             raise Broken(f"{left} bytes before its end: {error or 'it stands still'}") from None
         return b"".join(parts)
 
-    async def discard(self, length: int, still_s: float, digest: "hashlib._Hash | None" = None) -> int:
+    async def discard(
+        self,
+        length: int,
+        still_s: float,
+        digest: "hashlib._Hash | None" = None,
+        seen: Callable[[int], None] = lambda _: None,
+    ) -> int:
         """Receive `length` bytes and throw them away, into `digest` if one is given; return how many came.
 
-        Fewer come when the connection ends, or stands still for `still_s`.
+        Fewer come when the connection ends, or stands still for `still_s`. `seen` is told of each piece.
         """
         early = self._early[:length]
         self._early = self._early[length:]
         if digest is not None:
             digest.update(early)
-        got = await _Receiver(self._sock, length - len(early), still_s, digest).run()
+        got = await _Receiver(self._sock, length - len(early), still_s, digest, seen).run()
         return len(early) + got
 
 
 class _Receiver:
     """Receives bytes from a socket until there are enough, with one callback for each piece."""
 
-    def __init__(self, sock: socket.socket, wanted: int, still_s: float, digest: "hashlib._Hash | None") -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        wanted: int,
+        still_s: float,
+        digest: "hashlib._Hash | None",
+        seen: Callable[[int], None],
+    ) -> None:
         self._sock = sock
+        self._seen = seen
         self._left = wanted
         self._still_s = still_s
         self._digest = digest
@@ -200,6 +220,7 @@ class _Receiver:
             got = 0
         self._moved = True
         self._left -= got
+        self._seen(got)
         if not got or not self._left:
             self._over.set_result(None)
         else:
