@@ -152,7 +152,7 @@ class Transfer:
         may_repeat = "tsize" in terms.accepted or terms.timeout_s is not None
         self._rto_s = OACK_AGAIN_S if self._awaits_oack and not may_repeat else RTO_FIRST_S
         self._rto_least_s = RTO_LIMITS_S[0] + RTO_BLOCK_S * (terms.windowsize - 1)
-        self._timed = False  # the answer to what is outstanding will tell the round-trip time
+        self._fresh = 1  # from this block on, what is outstanding was sent once only
         self._srtt_s: float | None = None  # smoothed round-trip time and its variation (RFC 6298)
         self._rttvar_s = 0.0
         self._least_rtt_s = 0.0
@@ -211,7 +211,7 @@ class Transfer:
 
         Only the ACK of the whole window may be told to it; before anything else happens here, `resume`.
         """
-        if not (self.deadline and self._timed and self._answered) or self._srtt_s is None:
+        if not (self.deadline and self._fresh == self.acked + 1 and self._answered) or self._srtt_s is None:
             return None
         terms, most_s = self.terms, RTO_LIMITS_S[1]
         return Steady(
@@ -231,6 +231,7 @@ class Transfer:
         self.acked, self.sent, self.deadline = steady.acked, steady.sent, steady.deadline
         self._sent_at = self._heard_at = steady.sent_at
         self._srtt_s, self._rttvar_s, self._least_rtt_s = steady.srtt_s, steady.rttvar_s, steady.least_rtt_s
+        self._fresh = self.acked + 1
         self._went_back = 0
         self._set_rto(steady.srtt_s)
 
@@ -249,8 +250,8 @@ class Transfer:
             if advance:
                 return []
             self._awaits_oack = False
-            self._timed = self._timed and now - self._sent_at <= RTO_FIRST_S  # later, it was repeated (OACK_AGAIN_S)
-            self._progress(now)
+            # A late ACK 0 was repeated (OACK_AGAIN_S), and of a repeated OACK nobody knows which one it answers.
+            self._progress(now, timed=self._tries == 1 and now - self._sent_at <= RTO_FIRST_S)
             if self._srtt_s is None:
                 self._rto_s = RTO_FIRST_S
             return self._send(now)
@@ -261,7 +262,7 @@ class Transfer:
         self.acked += advance
         echo = self._went_back == MOST_GOING_BACK and self.acked <= self._sent_before
         on_its_way = self._timed_out or echo
-        self._progress(now)
+        self._progress(now, timed=self.acked >= self._fresh)
         if self.acked == self.blocks:
             return self._finish(Outcome.COMPLETE, None)
         if self.acked == self.sent or on_its_way:
@@ -289,9 +290,13 @@ class Transfer:
         self._window_repeated = True
         return self._send(now)
 
-    def _progress(self, now: float) -> None:
-        """Note that the client answered what is outstanding, and how long that took."""
-        if self._timed:
+    def _progress(self, now: float, *, timed: bool) -> None:
+        """Note that the client answered what is outstanding. It is `timed` if that was sent once only.
+
+        Otherwise we cannot know which sending the answer is to (RFC 6298 section 3). Then the wait stays as long as
+        silence has made it, until something is answered that was not repeated.
+        """
+        if timed:
             self._measure(now - self._sent_at)
         self._answered = True
         self._heard_at = now
@@ -318,14 +323,11 @@ class Transfer:
         self._sent_at = now
         self.deadline = min(now + self._wait_s(), self._heard_at + self._patience_s(), self._ends_at)
         if self._awaits_oack:
-            self._timed = self._tries == 1
             return [SendOptionAck(self.terms.accepted)]
         blksize, first = self.terms.blksize, (self.acked if after is None else after) + 1
-        # Otherwise we cannot know which sending the answer is to (RFC 6298 section 3). Then the wait stays as long as
-        # it has become by silence, until something is answered at once.
-        self._timed = first == self.acked + 1 > self.sent
         last = min(self.acked + self.terms.windowsize, self.blocks)
         self.resent += max(0, self.sent + 1 - first)
+        self._fresh = self.sent + 1
         self.sent = last
         offsets = ((block, (block - 1) * blksize) for block in range(first, last + 1))
         return [SendBlock(block, offset, min(blksize, self.size_bytes - offset)) for block, offset in offsets]
