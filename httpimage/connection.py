@@ -237,6 +237,14 @@ class Connection(web.RequestHandler):
             raise ConnectionAbortedError("the answer has begun; only closing can tell the peer")
         return _LastWord(self, status)
 
+    def log_exception(self, *args: object, **kwargs: object) -> None:
+        """Log a bug; but a body that turned out wrong while it was thrown away is the peer's doing."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
+            self._connections.complain(logging.INFO, "http %s sent a bad body: %.200r", self._peer, error)
+        else:
+            super().log_exception(*args, **kwargs)
+
     async def linger(self) -> None:
         """Close our side and read on for a moment, so that a reset does not overtake our last answer.
 

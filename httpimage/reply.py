@@ -61,7 +61,8 @@ class Reply(web.StreamResponse):
         """Send the head, and `body`. Raises `ConnectionError` if the peer is gone."""
         if self._writer is None:
             self._writer = request.writer
-            self._persists = request.keep_alive and not self._close
+            # aiohttp's parser stops at an Upgrade, for a protocol that we will not speak.
+            self._persists = request.keep_alive and not self._close and "Upgrade" not in request.headers
             if not self._persists:
                 self._head_fields.append(("Connection", "close"))
             elif request.version < (1, 1):

@@ -1,6 +1,7 @@
 """Bytes of an open file or of memory onto a connection, without waiting for a disk in the event loop."""
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from aiohttp.abc import AbstractStreamWriter
@@ -108,14 +109,28 @@ async def _copy(
     loop = asyncio.get_running_loop()
     position, end = first_pos, first_pos + length
     while position < end:
-        # Cancelled here, the descriptor may be closed under the thread. It then reads nothing, or something else,
-        # into bytes that nobody looks at.
-        piece = await loop.run_in_executor(None, file.pread, min(_SLICE, end - position), position)
+        count = min(_SLICE, end - position)
+        piece = _at_once(file.fd, count, position)
+        if piece is None:
+            # Cancelled here, the descriptor may be closed under the thread. It then reads nothing, or something else,
+            # into bytes that nobody looks at.
+            piece = await loop.run_in_executor(None, file.pread, count, position)
         if not piece:
             raise Truncated(f"{file.name!r} ended at byte {position}, of {file.size_bytes}")
         await _write(piece, writer, transport)
         progress(len(piece))
         position += len(piece)
+        await asyncio.sleep(0)  # a peer that keeps up must not keep the loop
+
+
+def _at_once(fd: int, count: int, position: int) -> bytes | None:
+    """Return what memory holds of a file at `position`, at most `count` bytes; None if only the disk can tell."""
+    piece = bytearray(count)
+    try:
+        there = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
+    except OSError:  # nothing is there; or this file system cannot tell
+        return None
+    return bytes(memoryview(piece)[:there]) or None
 
 
 async def _write(piece: bytes, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:

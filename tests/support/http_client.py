@@ -46,6 +46,11 @@ class ServerProcess:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=PATIENCE_S)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def resident_bytes(self) -> int:
         """Return the memory of the server now."""
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -131,6 +136,10 @@ class Client:
             self._fill(length)
         body, self._unread = self._unread[:length], self._unread[length:]
         return Answer(status, head, body)
+
+    def sip(self) -> None:
+        """Read a little of what there is: who reads nothing for 15 s is taken for gone."""
+        self._unread += self.socket.recv(1000)
 
     def is_closed(self) -> bool:
         """Wait for the server to close; false if it does not within the patience of a test."""
