@@ -9,6 +9,7 @@ That is what openat2 promises with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, whic
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -51,12 +52,21 @@ def _is_temporary(part: str) -> bool:
     return part.lower().endswith(_TEMPORARY) or part.startswith("#")
 
 
-def etag_of(status: os.stat_result) -> str:
+_TICK_NS = 100_000_000
+"""Within this time of a change, in ns, another one may leave a file with the same times: the clock of a file system
+goes on by ticks, of up to 10 ms."""
+
+
+def etag_of(status: os.stat_result, now_ns: int) -> str:
     """Return a strong validator for a file on disk: device, inode, size and the times of its last changes, hashed.
 
-    ctime is there beside mtime because `cp -p` and `rsync --inplace` put an old mtime on new bytes.
+    ctime is there beside mtime because `cp -p` and `rsync --inplace` put an old mtime on new bytes. A file that was
+    changed just now, at `now_ns`, may change again and look the same, so its validator is one that nothing will ever
+    have again (RFC 9110 section 8.8.1: strong, whenever the content changes).
     """
-    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    facts = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    if abs(now_ns - status.st_ctime_ns) < _TICK_NS:
+        facts.append(now_ns)
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
@@ -77,9 +87,15 @@ class Root:
     up at each `open`. Nothing below it is trusted.
     """
 
-    def __init__(self, folder: Path, denied: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        denied: Callable[[str], None] = lambda _: None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         """Serve `folder`. `denied` hears of names that are there and that we may not read: a person wants to know."""
         self.folder = folder
+        self._clock_ns = clock_ns
         self._denied = denied
 
     def open(self, name: str, *, etag: str | None = None, immutable: bool = False) -> OpenFile | None:
@@ -114,7 +130,7 @@ class Root:
             name=name,
             fd=fd,
             size_bytes=status.st_size,
-            etag=etag_of(status) if etag is None else etag,
+            etag=etag_of(status, self._clock_ns()) if etag is None else etag,
             modified_s=status.st_mtime,
             immutable=immutable,
             device=status.st_dev,
