@@ -39,7 +39,7 @@ def _windowsize(_context: click.Context, _parameter: click.Parameter, value: int
               help="Ask for blocks of so many bytes; 0: do not ask, which is 512.")  # fmt: skip
 @click.option("--tsize/--no-tsize", default=True, help="Ask for the file's size, as most clients do.")
 @click.option("--timeout", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, metavar="S",
-              help="Say the last again after so many seconds of silence; after four of them give up.")  # fmt: skip
+              help="Say the last again after so many seconds of silence; after five times give up.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Keep what arrives.")  # fmt: skip
 @click.option("--interface", help="Ask on this one.")

@@ -18,8 +18,8 @@ from tftpy.TftpShared import TftpException, TftpTimeout
 from pxeboot.probe.transfer import Address, Attempt, Verdict, Witness, judge
 from tftp.kernel import IP_MTU
 
-TRIES = 4
-"""How often the same is said before a client gives up."""
+TRIES = 5
+"""How often the same is said before a client gives up: no fewer than EDK2."""
 SMALLER = (1368, 1024, 512)
 """Blocks that are tried in turn when larger ones do not arrive: for an MTU of 1400, for most tunnels, for any."""
 SMALLER_TRIES = 2

@@ -274,9 +274,10 @@ def _why_not(attempt: Attempt) -> str:
             f" {attempt.options_again + 1} times. A firewall lets only port {port} through; open the others for UDP,"
             " or use one port: tftp.single_port: true"
         )
+    lossy = f" {attempt.blocks_again} blocks had come twice: packets are lost on the way." * bool(attempt.blocks_again)
     return (
         f"it stopped: nothing came for {attempt.silence_s:.0f} s after block {attempt.blocks}"
-        f" ({attempt.size_bytes} bytes); see the server's log"
+        f" ({attempt.size_bytes} bytes).{lossy} The server's log says more"
     )
 
 

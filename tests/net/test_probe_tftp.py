@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pxeboot.cli import main
 from tests.support.dnsmasq import Dnsmasq
 from tests.support.fake_image import noise
 from tests.support.segment import Segment, requires
+from tests.support.serve_tree import serving
 from tests.support.tftp_server import running
 from tftp import wire
 
@@ -137,8 +140,8 @@ def test_where_nothing_listens_and_where_nobody_is_are_told_apart(segment: Segme
     segment.lose(100)
     code, said = probe(segment, SERVER, "core.efi", timeout_s=0.3)
     assert code == 1
-    assert said["attempts"][0]["sent_again"] == 3
-    assert said["problems"][0].startswith(f"no answer: UDP port 69 of {SERVER} was asked 4 times")
+    assert said["attempts"][0]["sent_again"] == 4
+    assert said["problems"][0].startswith(f"no answer: UDP port 69 of {SERVER} was asked 5 times")
 
 
 @requires("nft")
@@ -182,12 +185,20 @@ def test_a_lossy_path_costs_resends_and_they_are_counted(segment: Segment) -> No
     assert "lost or late" in said["notes"][0]
 
 
+def test_a_server_with_one_port_for_all_is_told_as_such(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "farm.yaml").write_text("server: {state: state, files: tftp}\ntftp: {single_port: true}\n")
+    with serving(tmp_path / "farm.yaml", tmp_path / "log") as ports:
+        argv = ["probe", "tftp", f"127.0.0.1:{ports.tftp}", "grub/core.efi"]
+        done = CliRunner().invoke(main, argv)
+        said = json.loads(CliRunner().invoke(main, [*argv, "--json"]).stdout)
+    assert done.exit_code == 0
+    assert f"127.0.0.1 port {ports.tftp}, the port that was asked" in done.stdout
+    assert said["attempts"][0]["answered_by"] == {"address": "127.0.0.1", "port": ports.tftp}
+    assert said["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+
+
 def test_an_answer_from_another_address_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     """As of a server with two addresses that does not look at which of them was asked."""
-    from click.testing import CliRunner
-
-    from pxeboot.cli import main
-
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answers,
@@ -196,7 +207,7 @@ def test_an_answer_from_another_address_is_named(capfd: pytest.CaptureFixture[st
         answers.bind(("127.0.0.2", 0))
 
         def serve() -> None:
-            for _ in range(4):
+            for _ in range(5):
                 _, client = asked.recvfrom(2000)
                 answers.sendto(wire.OptionAck({"blksize": "1468"}).encode(), client)
 

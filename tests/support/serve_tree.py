@@ -55,15 +55,17 @@ def serving(farm: Path, log: Path) -> Iterator[Ports]:
 
 async def main(farm: Path, address: str) -> None:
     """Serve until SIGTERM."""
-    tree = Tree(load(farm), who=lambda _: None, server_for=lambda _: IPv4Address(address), node={})
+    configured = load(farm)
+    tree = Tree(configured, who=lambda _: None, server_for=lambda _: IPv4Address(address), node={})
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     http_socket = httpimage.transport.open_socket(address, 0)
     tftp_socket = tftp.transport.open_socket(address, port=0)
     app = httpimage.transport.application(tree.lookup, lambda _: None, stage_of, lambda *_: False)
+    by_tftp = tftp.transport.serve(tftp_socket, tree.lookup, lambda _: None, stage_of, settings=configured.tftp)
     servers = [
         asyncio.create_task(httpimage.transport.serve(http_socket, app)),
-        asyncio.create_task(tftp.transport.serve(tftp_socket, tree.lookup, lambda _: None, stage_of)),
+        asyncio.create_task(by_tftp),
     ]
     print("tftp", tftp_socket.getsockname()[1], "http", http_socket.getsockname()[1], flush=True)
     await stop.wait()

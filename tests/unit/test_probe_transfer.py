@@ -127,6 +127,9 @@ PROBLEMS = [
         id="our ACK is lost",
     ),
     pytest.param([*WHOLE[:5]], r"stopped: nothing came for 4 s after block 1 \(1468 bytes\)", id="stopped"),
+    pytest.param(
+        [*WHOLE[:5], wire.Data(1, bytes(1468)), wire.Ack(1)], "1 blocks had come twice: packets are lost", id="lossy"
+    ),
     pytest.param([REQUEST, wire.Data(2, b"")], "block 2 came where 1 was due", id="jumped"),
 ]
 
