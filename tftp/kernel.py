@@ -46,7 +46,10 @@ class Port:
 
     def send(self, data: bytes, peer: Address) -> None:
         """Send one datagram. Raises `OSError`."""
-        self.sock.sendmsg((data,), self.control, 0, peer)
+        if self.control:
+            self.sock.sendmsg((data,), self.control, 0, peer)
+        else:  # half as long a way through the interpreter
+            self.sock.sendto(data, peer)
 
     def close(self) -> None:
         """Close the socket, unless others use it too."""
@@ -130,6 +133,28 @@ def transfer_socket(local: str, listener: socket.socket) -> socket.socket:
     return sock
 
 
+def keep_to(sock: socket.socket, peer: Address) -> socket.socket:
+    """Have the socket of a transfer get the datagrams of `peer` alone; return one that gets all others at its port.
+
+    What was in its queue before stays there. The kernel then looks for the way to `peer` once and not for each
+    datagram, and strangers can still be told that they are strangers. Raises `OSError`.
+    """
+    others = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _same_interface(others, sock)
+        others.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        sock.connect(peer)  # from here on the kernel finds it before one that has no peer
+        for both in (sock, others):
+            both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        others.bind(sock.getsockname())
+        for both in (sock, others):  # nobody else is to have this port
+            both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError:
+        others.close()
+        raise
+    return others
+
+
 def path_mtu(peer: Address, local: str, listener: socket.socket) -> int:
     """Return how many bytes an IP packet from our address `local` to `peer` may have. Sends nothing.
 
@@ -160,14 +185,14 @@ class Sender:
     def __init__(self, *, segmentation: bool = True) -> None:
         self.segmentation = segmentation
 
-    def send(self, port: Port, peer: Address, datagrams: Sequence[tuple[bytes, memoryview]]) -> int:
-        """Send `datagrams`, each a header and a body, all of the same length but for a shorter last one.
+    def send(self, port: Port, peer: Address, datagrams: Sequence[bytes]) -> int:
+        """Send `datagrams`, all of the same length but for a shorter last one.
 
         Returns how many left. The rest had no room in the socket's buffer or met another error of the network:
         they count as lost on the way, and the transfer's timer sends them again.
         """
         sent = 0
-        size = sum(map(len, datagrams[0]))
+        size = len(datagrams[0])
         at_once = min(_MAX_GSO_SEGMENTS, _MAX_GSO_BYTES // size)
         try:
             while sent < len(datagrams):
@@ -177,18 +202,17 @@ class Sender:
                         continue
                     sent += len(run)
                 else:
-                    port.sock.sendmsg(datagrams[sent], port.control, 0, peer)
+                    port.send(datagrams[sent], peer)
                     sent += 1
         except OSError:
             pass
         return sent
 
-    def _send_segmented(self, port: Port, peer: Address, run: Sequence[tuple[bytes, memoryview]], size: int) -> bool:
+    def _send_segmented(self, port: Port, peer: Address, run: Sequence[bytes], size: int) -> bool:
         """Send `run` as one message. Returns False, and never tries again, if the kernel cannot."""
-        parts = [part for datagram in run for part in datagram]
         segments = (socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))
         try:
-            port.sock.sendmsg(parts, [*port.control, segments], 0, peer)
+            port.sock.sendmsg(run, [*port.control, segments], 0, peer)
         except OSError as error:
             if error.errno not in _CANNOT_SEGMENT:
                 raise

@@ -2,17 +2,23 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from tftp import wire
+from tftp.carriers import Carriers
 from tftp.engine import Action, Finished, Outcome, SendBlock, SendError, SendOptionAck, Transfer
-from tftp.kernel import Address, Port, Sender
+from tftp.kernel import Address, Port, Sender, keep_to
 from tftp.reader import Reader
+from tftp.steady import Steady
 
 log = logging.getLogger("tftp")
 
 _DRAIN = 64  # datagrams per wake-up, then the other sockets have their turn
 _DATAGRAM = 2048
+_TRUSTED = 16  # windows that arrived whole in a row, before another process carries on
+_WORTH = 1024 * 1024  # bytes that are left; for less nobody else is troubled
 
 
 class Session:
@@ -20,6 +26,9 @@ class Session:
 
     Closes `port` and `reader` at the end. Who shares a port with others is handed what its peer sends (`received`).
     An exception in here is a bug of ours: it is logged, the client is told, and this transfer alone ends.
+
+    `transfer` decides everything. Only while windows arrive whole, `_steady` says what is next, and `transfer` is
+    told where that led (`_settle`) before anything else happens; one of `carriers` may go on with it meanwhile.
     """
 
     def __init__(
@@ -30,6 +39,7 @@ class Session:
         reader: Reader,
         sender: Sender,
         on_end: "Callable[[Session, Finished], None]",
+        carriers: Carriers | None = None,
     ) -> None:
         self.peer = peer
         self.transfer = transfer
@@ -42,6 +52,14 @@ class Session:
         self._reader = reader
         self._sender = sender
         self._on_end = on_end
+        self._carriers = carriers
+        self._steady: Steady | None = None
+        self._expected = b""  # the ACK of all that was sent; none while what follows is not in memory
+        self._ahead: list[bytes] = []  # what follows
+        self._whole = 0  # windows in a row
+        self._others: socket.socket | None = None  # gets what strangers send, once a carrier may be asked
+        self._alone = False  # nothing of theirs is left in our own queue
+        self._carried = False
         self._timer: asyncio.TimerHandle | None = None
         self._wanted: list[SendBlock] = []
         self._loading = False
@@ -58,8 +76,14 @@ class Session:
         if self._over:
             return
         self._over = True
+        if self._carried:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)  # its carrier gives up at once
         if not self._port.shared:
             self._loop.remove_reader(self._sock)
+        if self._others is not None:
+            self._loop.remove_reader(self._others)
+            self._others.close()
         if self._timer is not None:
             self._timer.cancel()
         self._port.close()
@@ -67,7 +91,8 @@ class Session:
 
     def received(self, datagram: bytes) -> None:
         """Act on a datagram of the peer's that came in by a shared port."""
-        self._guarded(lambda: self._receive(datagram))
+        if not self._carried:
+            self._guarded(lambda: self._receive(datagram))
 
     def _guarded(self, step: Callable[[], None]) -> None:
         if self._over:
@@ -89,18 +114,28 @@ class Session:
             try:
                 datagram, sender = self._sock.recvfrom(_DATAGRAM)
             except BlockingIOError:
-                return
+                self._alone = self._others is not None
+                break
             except OSError as error:
                 log.debug("tftp %s: receiving failed: %s", self.peer[0], error)
                 return
-            if sender == self.peer:
-                self._receive(datagram)
-            else:
+            if sender != self.peer:
                 self._turn_away(datagram, sender)
+                continue
+            whole = self._whole
+            self._receive(datagram)
             if self._over:
                 return
+            if self._whole > whole and self._alone is (self._others is not None):
+                break  # the client says nothing more before it has what we just sent
+        if self._whole >= _TRUSTED:
+            self._offer()
 
     def _receive(self, datagram: bytes) -> None:
+        if self._steady is not None:
+            if datagram == self._expected and self._go_on(self._steady):
+                return
+            self._settle()
         try:
             packet = wire.decode(datagram)
         except wire.MalformedPacket as error:
@@ -108,10 +143,87 @@ class Session:
             return
         self._carry_out(self.transfer.receive(packet, self._loop.time()))
 
+    def _go_on(self, steady: Steady) -> bool:
+        """Send the next window if that is all that is to be done."""
+        ahead = self._ahead
+        if not steady.acknowledged(self._loop.time()):
+            return False
+        sent = self._sender.send(self._port, self.peer, ahead)
+        self.bytes_sent += sum(map(len, ahead[:sent])) - 4 * sent
+        self._whole += 1
+        self._look_ahead(steady)
+        if self._timer is None or self._timer.when() > steady.deadline:
+            self._arm(steady.deadline)
+        return True
+
+    def _look_ahead(self, steady: Steady) -> None:
+        self._expected = b""
+        if steady.sent < steady.blocks:
+            content = self._reader.read_now(*steady.following())
+            if content is not None:
+                self._expected, self._ahead = steady.exchanges(content)[0]
+
+    def _settle(self) -> None:
+        """Tell the engine what was done without it."""
+        if self._steady is not None:
+            self.transfer.resume(self._steady)
+            self._steady = None
+            self._whole = 0
+
+    def _offer(self) -> None:
+        """Have a carrier go on, if one is free and there is enough left to do."""
+        steady, file = self._steady, self._reader.file
+        if self._carriers is None or steady is None or file is None or self._port.shared:
+            return
+        if steady.size_bytes - steady.sent * steady.blksize < _WORTH or not self._carriers.ready():
+            return
+        if self._others is None:
+            try:
+                self._others = keep_to(self._sock, self.peer)
+            except OSError as error:
+                log.debug("tftp %s: no second socket at its port: %s", self.peer[0], error)
+                self._carriers = None
+                return
+            self._loop.add_reader(self._others, self._guarded, self._drain_others)
+        elif self._alone and self._carriers.carry(steady, self._sock, file, self._back):
+            self._loop.remove_reader(self._sock)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._carried = True
+
+    def _back(self, steady: Steady | None, datagram: bytes) -> None:
+        """Go on from where a carrier has stopped."""
+        self._carried = False
+        if self._over:
+            return
+        if steady is None:
+            log.error("tftp %s: the process that carried its transfer died", self.peer[0])
+            self._break_off()
+            return
+        before = self.transfer.acked
+        self.bytes_sent += (steady.acked - before) * steady.blksize
+        self._sock.setblocking(False)
+        self._loop.add_reader(self._sock, self._guarded, self._drain)
+        self._steady = steady
+        self._settle()
+        self._guarded(lambda: self._receive(datagram) if datagram else self._carry_out(()))
+
+    def _drain_others(self) -> None:
+        if self._others is None:
+            return
+        for _ in range(_DRAIN):
+            try:
+                datagram, sender = self._others.recvfrom(_DATAGRAM)
+            except OSError:
+                return
+            self._turn_away(datagram, sender)
+
     def _turn_away(self, datagram: bytes, sender: Address) -> None:
         """Tell a stranger that this is not its transfer (T-04, A-29), but never answer an ERROR."""
         if datagram[:2] != wire.Opcode.ERROR.to_bytes(2, "big"):
-            self._send(wire.Error(wire.ErrorCode.UNKNOWN_TRANSFER_ID, "unknown transfer id"), sender)
+            port = self._port if self._others is None else Port(self._others)
+            self._send(wire.Error(wire.ErrorCode.UNKNOWN_TRANSFER_ID, "unknown transfer id"), sender, port)
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         blocks: list[SendBlock] = []
@@ -129,14 +241,16 @@ class Session:
                     return
         if blocks:
             self._wanted = blocks
-            self._send_wanted()
-        self._arm()
+        self._send_wanted()
+        if not self._wanted and not self._over:
+            self._steady = self.transfer.steady()
+            if self._steady is not None:
+                self._look_ahead(self._steady)
+        if self.transfer.deadline is not None and not self._over:
+            self._arm(self.transfer.deadline)
 
-    def _arm(self) -> None:
+    def _arm(self, deadline: float) -> None:
         """Have one timer that fires no later than the deadline; it is not moved when the deadline goes back."""
-        deadline = self.transfer.deadline
-        if deadline is None or self._over:
-            return
         if self._timer is not None:
             if self._timer.when() <= deadline:
                 return
@@ -145,11 +259,12 @@ class Session:
 
     def _expire(self) -> None:
         self._timer = None
+        self._settle()
         self._carry_out(self.transfer.expire(self._loop.time()))
 
-    def _send(self, packet: wire.Error | wire.OptionAck, to: Address) -> None:
+    def _send(self, packet: wire.Error | wire.OptionAck, to: Address, port: Port | None = None) -> None:
         try:
-            self._port.send(packet.encode(), to)
+            (port or self._port).send(packet.encode(), to)
         except OSError as error:  # as if lost on the way
             log.debug("tftp %s: sending failed: %s", to[0], error)
 
@@ -166,11 +281,11 @@ class Session:
             self._reader.load(self._loop, start, length).add_done_callback(self._loaded)
             return
         self._wanted = []
-        view, rollover = memoryview(content), self.transfer.terms.rollover
-        datagrams = [
-            (wire.data_header(block.block, rollover), view[block.offset - start : block.offset - start + block.length])
-            for block in blocks
-        ]
+        rollover = self.transfer.terms.rollover
+        datagrams = []
+        for block in blocks:
+            at = block.offset - start
+            datagrams.append(wire.data_header(block.block, rollover) + content[at : at + block.length])
         sent = self._sender.send(self._port, self.peer, datagrams)
         self.bytes_sent += sum(block.length for block in blocks[:sent])
 
@@ -186,4 +301,4 @@ class Session:
             log.error("tftp %s: a bug of ours ended its transfer", self.peer[0], exc_info=error)
             self._break_off()
         else:
-            self._guarded(self._send_wanted)
+            self._guarded(lambda: self._carry_out(()))

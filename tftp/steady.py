@@ -67,21 +67,33 @@ class Steady:
         """The datagram that says that all which was sent has arrived."""
         return _ACK + wire.data_header(self.sent, self.rollover)[2:]
 
-    def following(self) -> tuple[int, int]:
-        """Return the place in the file of the window after the one that was sent: its offset and its length."""
-        offset = self.sent * self.blksize
-        return offset, min(self.windowsize * self.blksize, self.size_bytes - offset)
-
-    def datagrams(self, content: memoryview) -> list[tuple[bytes, memoryview]]:
-        """Return the window after the one that was sent, each block with its header. `content` is its part of the
-        file; what has no byte left is the empty last block.
+    def following(self, least_bytes: int = 0) -> tuple[int, int]:
+        """Return the place in the file, offset and length, of the window after the one that was sent; with
+        `least_bytes`, of so many windows that they hold as much, or all that there are.
         """
-        blksize, rollover, first = self.blksize, self.rollover, self.sent + 1
-        last = min(self.sent + self.windowsize, self.blocks)
-        return [
-            (wire.data_header(block, rollover), content[(block - first) * blksize : (block - first + 1) * blksize])
-            for block in range(first, last + 1)
+        offset, window = self.sent * self.blksize, self.windowsize * self.blksize
+        windows = max(1, -(-least_bytes // window))
+        return offset, max(0, min(windows * window, self.size_bytes - offset))
+
+    def exchanges(self, content: memoryview) -> list[tuple[bytes, list[bytes]]]:
+        """Return what is to come: each ACK that is due, and the window of DATA that answers it.
+
+        `content` is the part of the file at `following`; if it reaches to the end, an empty last block is among what
+        is to come. There is nothing to come once the last window was sent.
+        """
+        first, blksize, rollover = self.sent + 1, self.blksize, self.rollover
+        last = self.sent + len(content) // blksize
+        if self.sent * blksize + len(content) == self.size_bytes:
+            last = self.blocks  # which may be empty
+        headers = [wire.data_header(block, rollover) for block in range(self.sent, last + 1)]
+        datagrams = [
+            header + content[at : at + blksize]
+            for header, at in zip(headers[1:], range(0, (last - first + 1) * blksize, blksize), strict=True)
         ]
+        if self.windowsize == 1:
+            return [(_ACK + header[2:], [datagram]) for header, datagram in zip(headers, datagrams, strict=False)]
+        step = self.windowsize
+        return [(_ACK + headers[at][2:], datagrams[at : at + step]) for at in range(0, len(datagrams), step)]
 
     def acknowledged(self, now: float) -> bool:
         """Note that all which was sent has arrived, and that the window after it is sent now.

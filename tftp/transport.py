@@ -15,6 +15,7 @@ from config.content import Content, Lookup
 from config.delivery import Tftp
 from config.events import Event, Report, Stage
 from tftp import wire
+from tftp.carriers import Carriers
 from tftp.disks import Disks
 from tftp.engine import Finished, Outcome, Transfer
 from tftp.errors import Busy, NotFound, OutsideRoot, Refused, WriteRefused
@@ -65,6 +66,8 @@ class Limits:
     """For one client address; more than one, because many machines may share an address behind a router."""
     readers: int = 8
     """Threads that read what is not in the page cache, for each disk."""
+    carriers: int = 8
+    """Processes that carry on transfers in which all goes well, started when there is work for them."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,7 @@ class Server:
     _seldom: RateLog = field(default_factory=RateLog)
     _wishes: Wishes = field(init=False)
     _disks: Disks = field(init=False)
+    _carriers: Carriers = field(init=False)
 
     def __post_init__(self) -> None:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -100,6 +104,7 @@ class Server:
         most = max(1, min(self.limits.transfers, descriptors // 4))
         self._wishes = Wishes(most, self.limits.per_source)
         self._disks = Disks(self.limits.readers, waiting=2 * most)
+        self._carriers = Carriers(self.limits.carriers)
         prepare(self.sock)  # it may have come from systemd
         self._loop.add_reader(self.sock, self._drain)
 
@@ -114,6 +119,7 @@ class Server:
             if wish.running is not None:
                 wish.running.close()
         self._disks.close()
+        self._carriers.close()
 
     def _drain(self) -> None:
         """Take what has arrived: what is no request is acted on at once, so that no flood of those comes before it."""
@@ -250,7 +256,7 @@ class Server:
             content.close()
             raise
         transfer = Transfer(readable.size_bytes, terms)
-        return Session(port, peer, transfer, Reader(readable, threads), self._sender, self._ended)
+        return Session(port, peer, transfer, Reader(readable, threads), self._sender, self._ended, self._carriers)
 
     def _port(self, local: str) -> Port:
         """Return where to answer a client from that asked our address `local`. Raises `OSError`."""

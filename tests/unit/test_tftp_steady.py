@@ -47,10 +47,10 @@ class Twins:
         steady = self.steady
         if steady is not None and datagram == steady.ack:
             offset, length = steady.following()
-            ahead = steady.datagrams(memoryview(self.content)[offset : offset + length])
+            ahead = steady.exchanges(memoryview(self.content)[offset : offset + length])
             if steady.acknowledged(now):
                 self.hits += 1
-                assert [header + body for header, body in ahead] == expected
+                assert ahead[0] == (datagram, expected)
                 self.steady, rest = Steady.unpack(steady.pack() + b"rest")
                 assert rest == b"rest"
                 self.same()
@@ -98,11 +98,39 @@ def test_a_transfer_without_trouble_goes_the_short_way_but_for_its_ends(windowsi
 @pytest.mark.parametrize("rollover", [0, 1])
 def test_it_knows_what_follows_block_65535(rollover: int) -> None:
     steady = Steady(10**6, 8, 4, rollover, 65529, 65533, 5.0, 0.001, 0.0, 0.001, 0.02, 8.0, 5.02, 3600.0)
-    names = [int.from_bytes(header[2:]) for header, _ in steady.datagrams(memoryview(bytes(32)))]
-    assert names == [65534, 65535, rollover, rollover + 1]
+    [(ack, datagrams)] = steady.exchanges(memoryview(bytes(32)))
+    assert ack == steady.ack
+    assert [int.from_bytes(datagram[2:4]) for datagram in datagrams] == [65534, 65535, rollover, rollover + 1]
     assert steady.ack == wire.Ack(65533).encode()
     assert steady.acknowledged(5.001)
     assert steady.ack == wire.Ack(rollover + 1).encode()
+
+
+@pytest.mark.parametrize("size_bytes", [0, 7, 8, 4000, 4001])
+@pytest.mark.parametrize("least_bytes", [0, 1, 100, 10**6])
+@pytest.mark.parametrize("windowsize", [1, 3, 64])
+def test_what_is_to_come_is_known_for_many_windows(windowsize: int, least_bytes: int, size_bytes: int) -> None:
+    def begun(sent: int) -> Steady:
+        return Steady(size_bytes, 8, windowsize, 0, 0, sent, 5.0, 0.0, 0.0, 0.001, 0.02, 8.0, 5.02, 3600.0)
+
+    sent = min(windowsize, begun(0).blocks)
+    together, singly = [], []
+    steady = begun(sent)
+    while steady.sent < steady.blocks:
+        offset, length = steady.following(least_bytes)
+        assert length >= min(least_bytes, size_bytes - offset)
+        for ack, window in steady.exchanges(memoryview(CONTENT[:size_bytes])[offset : offset + length]):
+            assert ack == steady.ack
+            assert steady.acknowledged(5.001)
+            together.append(window)
+    steady = begun(sent)
+    while steady.sent < steady.blocks:
+        offset, length = steady.following()
+        singly.append(steady.exchanges(memoryview(CONTENT[:size_bytes])[offset : offset + length])[0][1])
+        assert steady.acknowledged(5.001)
+    assert together == singly
+    assert sum(map(len, together)) == steady.blocks - sent
+    assert steady.exchanges(memoryview(b"")) == []
 
 
 def test_a_transfer_that_takes_too_long_is_for_the_engine() -> None:

@@ -1,0 +1,95 @@
+"""A process that carries transfers on, one at a time, for as long as all goes well: see `tftp.carriers`.
+
+It waits in `recv` for the one ACK that is due and sends the next window. A process that does only this is as fast as
+a server in C, because the kernel lets it and its client take turns on one processor. Whatever else comes, or does not
+come, it hands back; so it knows neither time-outs nor errors, nor who the client is.
+"""
+
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from time import monotonic
+
+from tftp.kernel import Port, Sender
+from tftp.steady import Steady
+
+READ = 64 * 1024
+"""How many bytes of a file are read at once. So much, and as much again with headers, is in memory."""
+LOOK_S = 0.02
+"""How often it looks whether silence has lasted too long."""
+ENOUGH = 4096
+"""Bytes that hold a transfer's state and a datagram of its client's."""
+DATAGRAM = 2048
+
+_TIMEVAL = struct.Struct("@ll")
+
+
+def main(control: int) -> None:
+    """Carry on what comes by the socket with the descriptor `control`, until that is closed."""
+    # It ends when the server does, not before: the server may have to say something to the clients first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sender = Sender()
+    with socket.socket(fileno=control) as server:
+        while True:
+            message, descriptors, _flags, _address = socket.recv_fds(server, ENOUGH, 2)
+            if not message:
+                return
+            port, file = descriptors
+            steady, _ = Steady.unpack(message)
+            try:
+                with socket.socket(fileno=port) as sock:
+                    datagram = carry(steady, sock, file, sender)
+            finally:
+                os.close(file)
+            try:
+                server.send(steady.pack() + datagram)
+            except OSError:  # the server is gone
+                return
+
+
+def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> bytes:
+    """Send window after window of `file` from `sock`, which is connected to the client, and keep `steady` up to date.
+
+    Returns the first datagram that is not the ACK of the whole window or cannot be answered here; none if nothing
+    came until the deadline, or the server has shut the socket down.
+    """
+    sock.setblocking(True)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, int(LOOK_S * 1e6)))
+    peer, port = sock.getpeername(), Port(sock)
+    receive, send, acknowledged, single = sock.recv, sock.send, steady.acknowledged, steady.windowsize == 1
+    while True:
+        exchanges = _exchanges(steady, file) or [(b"", [])]  # nothing answers what is no ACK
+        for expected, window in exchanges:
+            try:
+                datagram = _patiently(steady, receive)
+                if datagram != expected or not acknowledged(monotonic()):
+                    return datagram
+                if single:
+                    send(window[0])
+                else:
+                    sender.send(port, peer, window)
+            except OSError:  # lost on the way, or the client's machine says that nobody listens: the engine will see
+                return b""
+
+
+def _patiently(steady: Steady, receive: Callable[[int], bytes]) -> bytes:
+    """Return the next datagram; none if there is none before the deadline. Raises `OSError`."""
+    while True:
+        try:
+            return receive(DATAGRAM)
+        except BlockingIOError:
+            if monotonic() >= steady.deadline:
+                return b""
+
+
+def _exchanges(steady: Steady, file: int) -> list[tuple[bytes, list[bytes]]]:
+    """Return what is to come next; nothing at the end of the file, or if it cannot be read."""
+    offset, length = steady.following(READ)
+    try:
+        content = os.pread(file, length, offset)
+    except OSError:
+        return []
+    return steady.exchanges(memoryview(content)) if len(content) == length else []  # otherwise it was truncated
