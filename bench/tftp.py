@@ -43,11 +43,12 @@ def commands(scenario: Scenario, outputs: list[str]) -> list[list[str]]:
     """Return the clients of a scenario, one for each output."""
     match scenario:
         case Scenario.ONE | Scenario.EIGHT:
-            options = ("--silent", "--show-error", "--tftp-blksize", str(BLKSIZE), "--write-out", "%{size_download}")
-            return [["curl", *options, "--output", output, f"tftp://{SERVER}/image"] for output in outputs]
+            curl = ["curl", "--silent", "--show-error", "--tftp-blksize", str(BLKSIZE)]
+            curl += ["--write-out", "%{size_download}", f"tftp://{SERVER}/image", "--output"]
+            return [[*curl, output] for output in outputs]
         case Scenario.WINDOW:
-            options = ("--option", f"blksize {BLKSIZE}", "--option", f"windowsize {WINDOWSIZE}")
-            return [["atftp", *options, "--get", "-r", "image", "-l", output, SERVER] for output in outputs]
+            atftp = ["atftp", "--option", f"blksize {BLKSIZE}", "--option", f"windowsize {WINDOWSIZE}"]
+            return [[*atftp, "--get", "-r", "image", "-l", output, SERVER] for output in outputs]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.segment import Host
 
 ROOT = Path(__file__).parent.parent
-ATFTPD = ROOT / ".build/peers/usr/sbin/atftpd"
+_ATFTPD = str(ROOT / ".build/peers/usr/sbin/atftpd")
 SERVER = "10.77.0.1"
 PATIENCE_S = 15.0
 """How long a server may take to start or to stop."""
@@ -59,8 +59,8 @@ TFTPD_HPA = Peer(
 )
 ATFTPD = Peer(
     "atftpd",
-    (str(ATFTPD), "--daemon", "--no-fork", "--user", "root.root", "--logfile", "-", "FOLDER"),
-    (str(ATFTPD), "--version"),
+    (_ATFTPD, "--daemon", "--no-fork", "--user", "root.root", "--logfile", "-", "FOLDER"),
+    (_ATFTPD, "--version"),
 )
 PEERS = (OURS, DNSMASQ, TFTPD_HPA, ATFTPD)
 
