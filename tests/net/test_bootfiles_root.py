@@ -16,8 +16,9 @@ import yaml
 from pxeboot.bootfiles.root import Root
 from pxeboot.image.store import StoredImage
 from tests.support.fake_image import add_image, noise
-from tests.support.segment import requires
+from tests.support.segment import Segment, requires
 from tests.support.serve_tree import Ports, serving
+from tests.support.served import SERVER, Daemon, Prepared, make_grub
 
 pytestmark = pytest.mark.net
 
@@ -219,3 +220,26 @@ def test_no_name_leads_out_by_either_server(ports: Ports, tmp_path: Path) -> Non
         assert code in (b"400", b"404", b"414"), name
         if len(name) < 400:
             assert curl("--path-as-is", f"tftp://127.0.0.1:{ports.tftp}/{name}", check=False) == b"", name
+
+
+@requires("curl", "busybox", "grub-mknetdir")
+def test_the_daemon_serves_static_files_and_says_when_there_are_none(tmp_path: Path) -> None:
+    files = tmp_path / "static"
+    settings = {"interfaces": ["eth1"], "state": str(tmp_path / "state"), "files": str(files)}
+    prepared = Prepared(
+        tmp_path, make_grub(tmp_path / "grub"), server=settings | {"control": str(tmp_path / "c.sock")}
+    )
+    with Segment(client_address="10.77.0.50/24") as segment:
+        daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+        assert f"server.files: {files} is not there; machines find nothing in it" in daemon.log
+        (files / "6c5a1b2d").mkdir(parents=True)
+        (files / "6c5a1b2d/start4.elf").write_bytes(b"of one Pi")
+        (files / "autoexec.ipxe").write_bytes(b"#!ipxe\n")
+        (files / "lts.conf").write_bytes(b"static")
+        stranger = segment.client
+        for url in (f"http://{SERVER}", f"tftp://{SERVER}"):
+            for name, said in (("6c5a1b2d/start4.elf", "of one Pi"), ("autoexec.ipxe", "#!ipxe\n"), ("lts.conf", "")):
+                done = stranger.run("curl", "-sf", f"{url}/{name}", check=False)
+                assert done.stdout == said, (url, name)
+        assert daemon.stop() < 5
+        assert "Traceback" not in daemon.log
