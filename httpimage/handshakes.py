@@ -6,8 +6,9 @@ import socket
 import ssl
 from asyncio import sslproto
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from httpimage.complaints import Complaints
 from httpimage.tls import Credentials
@@ -24,7 +25,6 @@ READ_BUFFER = 1 << 14
 """Bytes that are read from a connection at once. asyncio takes 256 KiB for each connection as long as it lasts, and
 a thousand would cost 270 MB; our clients send some hundred bytes at a time."""
 
-_AGAIN_S = 1.0
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
     "UNSUPPORTED_PROTOCOL": "it speaks no TLS 1.2 or later",
@@ -52,26 +52,16 @@ class Handshakes:
         self._protocol = protocol
         self._complain = complain
         self._by_peer: Counter[str] = Counter()
-
-    async def run(self) -> None:
-        """Accept until cancelled; what is then in a handshake is cut off."""
-        loop = asyncio.get_running_loop()
         sslproto.SSLProtocol.max_size = READ_BUFFER  # the only place where it can be said
-        async with asyncio.TaskGroup() as handshakes:
-            while True:
-                try:
-                    sock, (peer, _) = await loop.sock_accept(self._door.sock)
-                except OSError as error:  # no descriptor left, most likely: those who wait are still there later
-                    self._complain(logging.ERROR, "https cannot accept a connection: %s", error)
-                    await asyncio.sleep(_AGAIN_S)
-                    continue
-                if self._by_peer.total() >= MAX_HANDSHAKES or self._by_peer[peer] >= MAX_HANDSHAKES_PER_PEER:
-                    self._complain(logging.WARNING, "https %s: too many handshakes at once: one refused", peer)
-                    sock.close()
-                else:
-                    self._by_peer[peer] += 1
-                    handshakes.create_task(self._shake(sock, peer), name=f"https {peer}")
-                await asyncio.sleep(0)  # a queue of connections must not keep the loop
+
+    def take(self, sock: socket.socket, peer: str) -> Coroutine[Any, Any, None] | None:
+        """Return what is done with a connection; None if there are too many, and it was closed."""
+        if self._by_peer.total() >= MAX_HANDSHAKES or self._by_peer[peer] >= MAX_HANDSHAKES_PER_PEER:
+            self._complain(logging.WARNING, "https %s: too many handshakes at once: one refused", peer)
+            sock.close()
+            return None
+        self._by_peer[peer] += 1
+        return self._shake(sock, peer)
 
     async def _shake(self, sock: socket.socket, peer: str) -> None:
         """Have a connection introduce itself, and hand it on."""

@@ -13,6 +13,7 @@ from aiohttp import web
 from config.content import Lookup
 from config.delivery import Http
 from config.events import Report, Stage
+from httpimage.accepting import accept, hand_on
 from httpimage.answer import respond
 from httpimage.complaints import Complaints
 from httpimage.connection import Connection, Connections
@@ -103,14 +104,13 @@ async def serve(sock: socket.socket, app: web.Application, tls: Door | None = No
     def connection() -> Connection:
         return Connection(server, connections, loop)
 
-    listener = await loop.create_server(connection, sock=sock, backlog=1024)
+    complain = Complaints(log, loop.time)
     try:
-        if tls is None:
-            await loop.create_future()
-        else:
-            await Handshakes(tls, connection, Complaints(log, loop.time)).run()
+        async with asyncio.TaskGroup() as doors:
+            doors.create_task(accept(sock, hand_on(connection), complain))
+            if tls is not None:
+                doors.create_task(accept(tls.sock, Handshakes(tls, connection, complain).take, complain))
     finally:
-        listener.close()
         await runner.cleanup()
         connections.close()
 

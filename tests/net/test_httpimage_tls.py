@@ -216,6 +216,7 @@ def test_failed_handshakes_are_a_few_lines(mutual: ServerProcess) -> None:
 def test_a_new_certificate_is_shown_while_downloads_go_on(
     server: ServerProcess, authority: Authority, pair: tuple[Path, Path]
 ) -> None:
+    (server.folder / "long").write_bytes(CONTENT * 4)
     wrong: list[object] = []
     shown: list[str] = []
     over = threading.Event()
@@ -242,8 +243,8 @@ def test_a_new_certificate_is_shown_while_downloads_go_on(
         worker.start()
     try:
         with Client(server.tls_port, tls=authority.client()) as slow:
-            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.send(b"GET /images/root.squashfs HTTP/1.1\r\nHost: a\r\n\r\n")
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            slow.send(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
             assert name_of(slow) == "one"
             pair[1].write_text("half of a key")
             until = time.monotonic() + 2 * tls.LOOK_S + 2
@@ -257,7 +258,7 @@ def test_a_new_certificate_is_shown_while_downloads_go_on(
                 slow.sip()
                 time.sleep(0.1)
             assert shown[-1] == "two"
-            assert slow.answer().body == CONTENT
+            assert slow.answer().body == CONTENT * 4
             slow.send(b"GET /boot.efi HTTP/1.1\r\nHost: a\r\n\r\n")
             assert slow.answer().body == b"MZ"
     finally:
