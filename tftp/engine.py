@@ -17,15 +17,15 @@ MOST_GOING_BACK = 2
 RTO_FIRST_S = 1.0
 """How long we wait for an answer before we know how fast the client is (RFC 6298 section 2)."""
 RTO_LIMITS_S = (0.02, 8.0)
-"""The shortest and longest wait for an answer.
+"""How much longer than answers take we wait at least (G of RFC 6298 section 2), and how long at most.
 
 Answers that take 0.2 ms are no reason to send again after 1 ms: EDK2 looks at its card every 10 ms, and a virtual
-machine may be away for as long. Twice that is enough, because a client that is always slower raises the wait itself.
+machine may be away for as long. Twice that is enough, because a client that is slower each time is waited for longer.
 The RFC's second is for a path that many senders share; here one window is on its way, and at 10 % loss every fifth
 block is waited for.
 """
 RTO_BLOCK_S = 0.002
-"""How much longer the shortest wait is for each further block of a window: 64 of them keep a line of 10 Mbit/s busy
+"""How much longer we wait at least for each further block of a window: 64 of them keep a line of 10 Mbit/s busy
 for 0.1 s, and nobody answers before the last."""
 AGAIN_S = 0.12
 """The shortest wait after something was sent again, twice that after the third time, and so on.
@@ -33,6 +33,9 @@ AGAIN_S = 0.12
 busybox says nothing to a copy of a block whose ACK was lost; it repeats that ACK once it has heard nothing for 0.1 s.
 Copies that came more often would keep it silent. Also a machine that is away for 3 s gets six copies, not dozens.
 """
+MOST_GUESSES = 8
+"""How often in a row we presume from an answer's time that a packet was lost. A client that happens to take a little
+longer than we wait would else be sent everything twice, and its speed never learnt."""
 OACK_AGAIN_S = 10.5
 """How long we wait for the answer to an OACK of a client that asked for neither tsize nor timeout.
 
@@ -152,6 +155,7 @@ class Transfer:
         may_repeat = "tsize" in terms.accepted or terms.timeout_s is not None
         self._rto_s = OACK_AGAIN_S if self._awaits_oack and not may_repeat else RTO_FIRST_S
         self._rto_least_s = RTO_LIMITS_S[0] + RTO_BLOCK_S * (terms.windowsize - 1)
+        self._guesses = 0  # how often we presumed a loss since something was timed
         self._fresh = 1  # from this block on, what is outstanding was sent once only
         self._srtt_s: float | None = None  # smoothed round-trip time and its variation (RFC 6298)
         self._rttvar_s = 0.0
@@ -232,6 +236,7 @@ class Transfer:
         self._sent_at = self._heard_at = steady.sent_at
         self._srtt_s, self._rttvar_s, self._least_rtt_s = steady.srtt_s, steady.rttvar_s, steady.least_rtt_s
         self._fresh = self.acked + 1
+        self._guesses = 0
         self._went_back = 0
         self._set_rto(steady.srtt_s)
 
@@ -291,13 +296,19 @@ class Transfer:
         return self._send(now)
 
     def _progress(self, now: float, *, timed: bool) -> None:
-        """Note that the client answered what is outstanding. It is `timed` if that was sent once only.
+        """Note that the client answered what is outstanding. It is `timed` if what it counts was sent once only.
 
-        Otherwise we cannot know which sending the answer is to (RFC 6298 section 3). Then the wait stays as long as
-        silence has made it, until something is answered that was not repeated.
+        Otherwise we cannot know which sending it answers (RFC 6298 section 3), so the wait stays as long as silence
+        has made it. But when it comes as soon after the repetition as answers usually do, what came before was lost
+        and the client is no slower than it was.
         """
+        took_s = now - self._sent_at
         if timed:
-            self._measure(now - self._sent_at)
+            self._measure(took_s)
+            self._guesses = 0
+        elif self._srtt_s is not None and took_s <= self._srtt_s + 4 * self._rttvar_s and self._guesses < MOST_GUESSES:
+            self._set_rto(self._srtt_s)
+            self._guesses += 1
         self._answered = True
         self._heard_at = now
         self._tries = 0
@@ -315,7 +326,7 @@ class Transfer:
         self._set_rto(self._srtt_s)
 
     def _set_rto(self, srtt_s: float) -> None:
-        self._rto_s = min(max(srtt_s + 4 * self._rttvar_s, self._rto_least_s), RTO_LIMITS_S[1])
+        self._rto_s = min(srtt_s + max(4 * self._rttvar_s, self._rto_least_s), RTO_LIMITS_S[1])
 
     def _send(self, now: float, after: int | None = None) -> list[Action]:
         """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""

@@ -113,9 +113,8 @@ class Steady:
         sent += self.windowsize
         self.sent = sent if sent < self.blocks else self.blocks
         self.sent_at = now
-        rto_s = srtt_s + 4 * rttvar_s
-        if rto_s < self.rto_least_s:
-            rto_s = self.rto_least_s
+        spread_s = 4 * rttvar_s
+        rto_s = srtt_s + (spread_s if spread_s > self.rto_least_s else self.rto_least_s)
         if rto_s > self.rto_most_s:
             rto_s = self.rto_most_s
         deadline = now + rto_s

@@ -39,6 +39,8 @@ class Client:
         self.deadline: float | None = None
         self.blksize = 512
         self.windowsize = 1
+        self.timeouts = 0
+        """How often its timer was due."""
         self._accepted = False
         self._since_ack = 0
         self._last: wire.Packet = wire.ReadRequest(b"f", "octet", self.options)
@@ -50,6 +52,7 @@ class Client:
 
     def expire(self, now: float) -> list[wire.Packet]:
         """Its timer is due: it says the same again, or gives up."""
+        self.timeouts += 1
         if self._sent >= self.tries:
             return self._give_up("timed out")
         self._sent += 1
@@ -132,9 +135,17 @@ class Curl(Client):
 
 
 class Atftp(Client):
-    """atftp 0.8.0: repeats everything after 5 s, and ends the transfer when it sees a second OACK."""
+    """atftp 0.8.0: ends the transfer when it sees a second OACK.
+
+    It confirms the first block that is not the next one, and then no other until it has made progress or has heard
+    nothing for 5 s.
+    """
 
     options: ClassVar[dict[str, str]] = {"blksize": "1428"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._confirmed_again = -1
 
     def _agree(self, options: Mapping[str, str], now: float) -> list[wire.Packet]:
         if self._accepted:
@@ -142,6 +153,10 @@ class Atftp(Client):
         return super()._agree(options, now)
 
     def _unexpected(self, block: int, now: float) -> list[wire.Packet]:
+        if self._confirmed_again == self.blocks:
+            self.deadline = now + self._wait_s()
+            return []
+        self._confirmed_again = self.blocks
         return self._confirm(now)
 
 

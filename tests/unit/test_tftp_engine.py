@@ -11,6 +11,7 @@ from tftp import wire
 from tftp.engine import (
     AGAIN_S,
     LAST_WINDOW_S,
+    MOST_GUESSES,
     OACK_AGAIN_S,
     RTO_BLOCK_S,
     RTO_FIRST_S,
@@ -28,6 +29,8 @@ from tftp.engine import (
 from tftp.options import Terms
 
 OPTIONS = {"blksize": "8"}
+WAIT_S = 0.001 + RTO_LIMITS_S[0]
+"""How long the first block of `begun` is waited for."""
 
 
 def terms(windowsize: int = 1, *, oack: bool = True, blksize: int = 8, timeout_s: int | None = None) -> Terms:
@@ -128,7 +131,7 @@ def test_silence_repeats_what_is_outstanding_and_waits_longer_each_time() -> Non
         waits.append(transfer.deadline - now)
         now = transfer.deadline
         assert transfer.expire(now) == blocks(1, 4)
-    assert waits == pytest.approx([RTO_LIMITS_S[0] + 3 * RTO_BLOCK_S, *(AGAIN_S * factor for factor in (1, 2, 4))])
+    assert waits == pytest.approx([WAIT_S + 3 * RTO_BLOCK_S, *(AGAIN_S * factor for factor in (1, 2, 4))])
     assert transfer.resent == 16
 
 
@@ -146,12 +149,43 @@ def test_silence_is_waited_for_up_to_a_limit() -> None:
 
 def test_what_was_sent_twice_leaves_the_wait_as_long_as_silence_made_it() -> None:
     transfer = begun(800)
-    transfer.expire(RTO_LIMITS_S[0])
+    assert transfer.expire(WAIT_S) == blocks(1, 1)
     assert transfer.receive(wire.Ack(1), 0.03) == blocks(2, 2)  # after 30 ms, or after 10: nobody knows
-    assert transfer.deadline == pytest.approx(0.03 + 2 * RTO_LIMITS_S[0])
+    assert transfer.deadline == pytest.approx(0.03 + 2 * WAIT_S)
     transfer.receive(wire.Ack(2), 0.06)  # after 30 ms: that is how fast the client is
     assert transfer.deadline is not None
     assert 0.03 < transfer.deadline - 0.06 < 0.1
+
+
+def test_an_answer_as_soon_as_ever_after_the_repetition_says_that_the_first_was_lost() -> None:
+    transfer = begun(800)
+    assert transfer.expire(WAIT_S) == blocks(1, 1)
+    assert transfer.receive(wire.Ack(1), WAIT_S + 0.001) == blocks(2, 2)
+    assert transfer.deadline == pytest.approx(WAIT_S + 0.001 + WAIT_S)
+
+
+def test_a_client_that_always_answers_just_after_the_repetition_is_found_to_be_slow() -> None:
+    transfer = begun(8000)
+    now = 0.0
+    for number in range(1, 100):
+        now += WAIT_S + 0.001
+        if transfer.deadline is not None and transfer.deadline < now:
+            transfer.expire(transfer.deadline)
+        transfer.receive(wire.Ack(number), now)
+    assert transfer.resent == MOST_GUESSES + 1
+
+
+def test_part_of_a_window_that_was_sent_once_is_timed_though_the_rest_was_sent_twice() -> None:
+    transfer = begun(800, windowsize=4)
+    transfer.receive(wire.Ack(2), 0.03)  # 3 and 4 go out again, 5 and 6 for the first time
+    transfer.receive(wire.Ack(4), 0.04)
+    assert transfer.deadline is not None
+    early = transfer.deadline - 0.04
+    transfer = begun(800, windowsize=4)
+    transfer.receive(wire.Ack(2), 0.03)
+    transfer.receive(wire.Ack(5), 0.13)
+    assert transfer.deadline is not None
+    assert transfer.deadline - 0.13 > early
 
 
 def test_a_client_that_becomes_slow_is_sent_a_few_copies_only() -> None:
@@ -221,7 +255,7 @@ def test_the_wait_follows_the_answers() -> None:
     for number in range(30, 90):
         now += 0.002
         transfer.receive(wire.Ack(number), now)
-    assert transfer.deadline - now == pytest.approx(RTO_LIMITS_S[0])
+    assert transfer.deadline - now == pytest.approx(0.002 + RTO_LIMITS_S[0], rel=0.05)
 
 
 def test_the_timeout_of_a_client_is_the_longest_wait() -> None:
