@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ from tests.support.segment import CommandFailed, Host, Segment
 
 DOWNLOADS = 8
 P99_MS = 20.0
-DHCP_RATE, STRANGER_RATE, FILE_RATE = 100, 40, 20
+DHCP_RATE, STRANGER_RATE, FILE_RATE, SYNC_RATE = 100, 40, 20, 10
 DISTURBED = 0.2
 """Processors. When others use as many, what was missed is measured again: not our fault, or not alone."""
 ATTEMPTS = 3
@@ -85,6 +86,35 @@ class Measured:
     others: float
     """Processors that others used, who have nothing to do with it."""
     peak_mb: float
+    disk: Delays
+    """What a line written and synced to the disk of the leases takes meanwhile, without the daemon."""
+    still_s: float
+    """How long who measures had no processor, at the longest."""
+
+
+class Syncing:
+    """Writes and syncs a line on the disk of the leases, some times a second, in a thread, as its measure."""
+
+    def __init__(self, folder: Path) -> None:
+        self._took_ms: list[float] = []
+        self._over = threading.Event()
+        self._fd = os.open(folder / "sync", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._thread = threading.Thread(target=self._sync)
+        self._thread.start()
+
+    def end(self) -> Delays:
+        """Return how long it took."""
+        self._over.set()
+        self._thread.join()
+        os.close(self._fd)
+        return Delays.of(self._took_ms)
+
+    def _sync(self) -> None:
+        while not self._over.wait(1 / SYNC_RATE):
+            began = time.perf_counter()
+            os.write(self._fd, b"10.77.0.99 52:54:00:12:34:56 bound 1790000000 5d8a01c3\n")
+            os.fdatasync(self._fd)
+            self._took_ms.append((time.perf_counter() - began) * 1000)
 
 
 def rows(results: dict[Phase, Measured]) -> list[Row]:
@@ -107,12 +137,14 @@ def rows(results: dict[Phase, Measured]) -> list[Row]:
     def line(label: str, values: list[str]) -> None:
         table.append(Row(label, tuple(values)))
 
+    line("a line synced to the same disk", [str(measured.disk) for measured in results.values()])
     line("asked", [f"{sum(d.asked for d in measured.delays.values()):,}" for measured in results.values()])
     line("downloaded, in MB/s", [figure(m.pulled.bytes_received / m.seconds / 1e6) for m in results.values()])
     line("   downloads that ended, broke", [f"{m.pulled.downloads}, {m.pulled.broken}" for m in results.values()])
     line("   of a file in memory before, in %", [_cached(m.pulled) for m in results.values()])
     line("processors the daemon used", [figure(measured.cpu) for measured in results.values()])
     line("processors that others used", [figure(measured.others) for measured in results.values()])
+    line("who measures had none for, in s", [figure(measured.still_s) for measured in results.values()])
     line("the daemon's largest memory, in MB", [f"{measured.peak_mb:.0f}" for measured in results.values()])
     return table
 
@@ -164,24 +196,31 @@ def measure(
             parts.append(str(chosen.folder / store.SQUASHFS))
         what.append("=".join(parts))
     before = Used.now(daemon.process.pid)
-    measuring = Measuring(prober, *asked)
+    measuring, syncing = Measuring(prober, *asked), Syncing(FOLDER / "cold")
     pulled = Pulled()
-    if phase is Phase.IDLE:
-        time.sleep(seconds)
-    else:
-        process = load.popen(
-            *nice(LOAD_NICE), sys.executable, "-m", "bench.storm_pull", f"{seconds:g}", *what,
-            stdout=subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
-        said, _ = process.communicate(timeout=seconds + 60)
-        if process.returncode:
-            raise CommandFailed(process.returncode, process.args, said, "")
-        pulled = Pulled(**json.loads(said))
-    delays = measuring.end()
+    try:
+        if phase is Phase.IDLE:
+            time.sleep(seconds)
+        else:
+            pulled = _pull(load, seconds, what)
+    finally:
+        disk = syncing.end()
+    delays, still_s = measuring.end()
     after = Used.now(daemon.process.pid)
     took_s = after.at_s - before.at_s
     cpu = (after.server_s - before.server_s) / took_s
-    return Measured(delays, pulled, seconds, cpu, after.others_since(before), daemon.peak_mb)
+    return Measured(delays, pulled, seconds, cpu, after.others_since(before), daemon.peak_mb, disk, still_s)
+
+
+def _pull(load: Host, seconds: float, what: Sequence[str]) -> Pulled:
+    process = load.popen(
+        *nice(LOAD_NICE), sys.executable, "-m", "bench.storm_pull", f"{seconds:g}", *what,
+        stdout=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    said, _ = process.communicate(timeout=seconds + 60)
+    if process.returncode:
+        raise CommandFailed(process.returncode, process.args, said, "")
+    return Pulled(**json.loads(said))
 
 
 def _address(number: int) -> str:

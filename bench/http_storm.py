@@ -70,6 +70,8 @@ class Storm:
     cpu_s: float
     others: float
     """Processors that others used meanwhile, who have nothing to do with it."""
+    still_s: float
+    """How long who measures had no processor, at the longest."""
     descriptors: tuple[int, int]
     """Before and after."""
     loaders: frozenset[str]
@@ -122,6 +124,7 @@ def rows(storm: Storm) -> list[Row]:
         Row("the daemon's descriptors", (str(storm.descriptors[0]), "", str(storm.descriptors[1]))),
         Row("its processor time, in s; for a GB", (f"{storm.cpu_s:.1f}", f"{storm.cpu_s / max(gigabytes, 1e-9):.2f}")),
         Row("processors that others used meanwhile", (f"{storm.others:.2f}",)),
+        Row("who measures had none for, in s", (f"{storm.still_s:.2f}",)),
     ]
     return table
 
@@ -193,7 +196,7 @@ def measure(machines: int, image_mib: int, patience_s: float = PATIENCE_S, profi
             stories = _play(segment.client, machines, patience_s)
         finally:
             tcp_mb = watching.end()
-        delays, after = measuring.end(), Used.now(daemon.process.pid)
+        (delays, still_s), after = measuring.end(), Used.now(daemon.process.pid)
         time.sleep(AFTER_S)
         return Storm(
             stories,
@@ -203,6 +206,7 @@ def measure(machines: int, image_mib: int, patience_s: float = PATIENCE_S, profi
             tcp_mb,
             after.server_s - before.server_s,
             after.others_since(before),
+            still_s,
             (descriptors, daemon.descriptors),
             _loaders(folder),
         )

@@ -138,12 +138,14 @@ class Measuring:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
 
-    def end(self) -> dict[str, Delays]:
-        """Return the delays by what was asked for."""
+    def end(self) -> tuple[dict[str, Delays], float]:
+        """Return the delays by what was asked for, and how long it had no processor, at the longest, in seconds."""
         said, _ = self._process.communicate("", timeout=30)
         if self._process.returncode:
             raise CommandFailed(self._process.returncode, self._process.args, said, "")
-        return {name: Delays.of(found["delays_ms"], found["lost"]) for name, found in json.loads(said).items()}
+        told = json.loads(said)
+        delays = {name: Delays.of(found["delays_ms"], found["lost"]) for name, found in told["delays"].items()}
+        return delays, told["stood_still_s"]
 
 
 def nice(priority: int) -> tuple[str, ...]:

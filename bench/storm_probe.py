@@ -3,8 +3,9 @@
     python -m bench.storm_probe INTERFACE ADDRESS [--dhcp RATE] [--strangers RATE] [--file PATH --files RATE]
 
 Runs on a machine of its own, that is, in a namespace without load, until its standard input ends; then prints one
-JSON object: delays in milliseconds, by kind. A DHCP delay ends when the kernel received the answer, and that of a
-file when all of it was read: so how soon this process gets a processor does not count, or hardly.
+JSON object: delays in milliseconds, by kind, and how long it was kept from asking. A DHCP delay ends when the kernel
+received the answer, and that of a file when all of it was read: so how soon this process gets a processor does not
+count, or hardly.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from bench.storm_wire import Wire
 
 LATE_S = 2.0
 """After this long an answer is lost; machines would ask again."""
+STILL_S = 0.1
+"""A process that comes so much too late had no processor."""
 KNOWN = 64
 """How many machines of the farm ask in turn."""
 SERVER = IPv4Address("10.28.0.1")
@@ -62,6 +65,8 @@ class Probe:
         self.delays_ms: defaultdict[str, list[float]] = defaultdict(list)
         """By what was asked for: "static OFFER", "static ACK", "dynamic OFFER", "dynamic ACK", "file"."""
         self.lost: defaultdict[str, int] = defaultdict(int)
+        self.stood_still_s = 0.0
+        """How long this process had no processor when it should have asked: nothing that it measures says less."""
 
     def dhcp(self, number: int, stranger: bool) -> None:
         """Begin an exchange."""
@@ -90,10 +95,29 @@ class Probe:
             return
         self.delays_ms["file"].append((time.perf_counter() - began) * 1000)
 
-    def result(self) -> dict[str, dict[str, object]]:
+    async def steadily(self, rate: float, ask: Callable[[int], Awaitable[None] | None]) -> None:
+        """Call `ask` with 0, 1, 2, ... at `rate` a second, without waiting for what it begins, until cancelled."""
+        if not rate:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            for number in itertools.count():
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                late_s = loop.time() - due
+                if late_s > STILL_S:  # what was not asked is not made up for: that would be a flood
+                    self.stood_still_s = max(self.stood_still_s, late_s)
+                    due = loop.time()
+                due += 1 / rate
+                asked = ask(number)
+                if asked is not None:
+                    tasks.create_task(_wait(asked))
+
+    def result(self) -> dict[str, object]:
         """Return what there is; what is still out is neither counted nor lost."""
         names = {*self.delays_ms, *self.lost}
-        return {name: {"delays_ms": self.delays_ms[name], "lost": self.lost[name]} for name in names}
+        delays = {name: {"delays_ms": self.delays_ms[name], "lost": self.lost[name]} for name in names}
+        return {"stood_still_s": self.stood_still_s, "delays": delays}
 
     def _heard(self, reply: Reply, _payload: bytes, at_s: float) -> None:
         exchange = self._exchanges.get(reply.xid)
@@ -111,6 +135,7 @@ class Probe:
             del self._exchanges[reply.xid]
 
     def _late(self, xid: int) -> None:
+        self._wire.receive_all()  # it may be this process that is late
         exchange = self._exchanges.pop(xid, None)
         if exchange is not None:
             self.lost[_name(exchange.kind, exchange.machine.doing)] += 1
@@ -120,25 +145,11 @@ def _name(kind: str, doing: Doing) -> str:
     return f"{kind} {'OFFER' if doing is Doing.SELECTING else 'ACK'}"
 
 
-async def steadily(rate: float, ask: Callable[[int], Awaitable[None] | None]) -> None:
-    """Call `ask` with 0, 1, 2, ... at `rate` a second, without waiting for what it begins, until cancelled."""
-    if not rate:
-        return
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.TaskGroup() as tasks:
-        for number in itertools.count():
-            await asyncio.sleep(max(0.0, began + number / rate - loop.time()))
-            asked = ask(number)
-            if asked is not None:
-                tasks.create_task(_wait(asked))
-
-
 async def _wait(what: Awaitable[None]) -> None:
     await what
 
 
-async def probe(options: argparse.Namespace) -> dict[str, dict[str, object]]:
+async def probe(options: argparse.Namespace) -> dict[str, object]:
     """Ask until standard input ends."""
     asker = Probe(options.interface, options.address)
     loop = asyncio.get_running_loop()
@@ -146,9 +157,9 @@ async def probe(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     loop.add_reader(sys.stdin, over.set)
     try:
         tasks = [
-            asyncio.create_task(steadily(options.dhcp, lambda number: asker.dhcp(number, False))),
-            asyncio.create_task(steadily(options.strangers, lambda number: asker.dhcp(number, True))),
-            asyncio.create_task(steadily(options.files, lambda _: asker.file(options.file))),
+            asyncio.create_task(asker.steadily(options.dhcp, lambda number: asker.dhcp(number, False))),
+            asyncio.create_task(asker.steadily(options.strangers, lambda number: asker.dhcp(number, True))),
+            asyncio.create_task(asker.steadily(options.files, lambda _: asker.file(options.file))),
         ]
         await over.wait()
         for task in tasks:

@@ -111,16 +111,23 @@ class Wire:
         finally:
             del self._waiting[mac]
 
-    def _readable(self) -> None:
+    def receive_all(self) -> None:
+        """Take all that has arrived."""
+        while self._readable():
+            pass
+
+    def _readable(self) -> bool:
+        """Take some of what has arrived; tell whether there may be more."""
         for _ in range(_DRAIN):
             try:
                 packet, control, _, _ = self._in.recvmsg(2048, 128)
             except BlockingIOError:
-                return
+                return False
             payload = payload_of(packet)
             reply = read_reply(payload)
             if reply is not None:
                 self._heard(reply, payload, stamp_s(control))
+        return True
 
     def _to_machine(self, reply: Reply, payload: bytes, _at_s: float) -> None:
         machine, bound = self._waiting.get(reply.chaddr, (None, None))

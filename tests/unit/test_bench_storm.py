@@ -18,7 +18,9 @@ from bench.storm_wire import boot_file, payload_of
 
 FAST = {"static OFFER": Delays.of([1.0] * 100), "file": Delays.of([500.0] * 100)}
 STORY = Story(1, address_s=1, loader_s=2, system_s=3, image_s=4, end_s=5, loader="ours", bytes_received=10**9)
-STORM = Storm((STORY, replace(STORY, number=2)), 5.0, FAST, (70, 90, 80), 100, 10, 0.1, (20, 20), frozenset({"ours"}))
+STORM = Storm(
+    (STORY, replace(STORY, number=2)), 5.0, FAST, (70, 90, 80), 100, 10, 0.1, 0.0, (20, 20), frozenset({"ours"})
+)
 
 
 def test_machines_have_macs_and_addresses_of_their_own() -> None:
@@ -50,7 +52,7 @@ def test_reasons_are_told_with_how_often_and_where() -> None:
 
 
 def measured(delays: Mapping[str, Delays]) -> Measured:
-    return Measured(dict(delays), Pulled(cached=[0.0, math.nan]), 10, 0.5, 0.1, 70)
+    return Measured(dict(delays), Pulled(cached=[0.0, math.nan]), 10, 0.5, 0.1, 70, Delays.of([1.0]), 0.0)
 
 
 def verdict(table: list[Row], name: str) -> bool | None:
