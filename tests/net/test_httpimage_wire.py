@@ -1,6 +1,7 @@
 """Bytes that clients and attackers send, against aiohttp's C parser and its Python one (reference H-, HQ, A-3n)."""
 
 import email.utils
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -180,6 +181,80 @@ def test_a_known_version_is_304_with_its_headers(server: ServerProcess) -> None:
         assert answer.header("ETag") == etag
         assert answer.header("Date")
         assert answer.header("Cache-Control")
+
+
+def dated(server: ServerProcess, name: str, content: bytes, modified_s: float) -> str:
+    """Write a file of a given age; return its ETag."""
+    (server.folder / name).write_bytes(content)
+    os.utime(server.folder / name, (modified_s, modified_s))
+    time.sleep(0.1)  # before, it has a tag that nothing will ever have again
+    return get(server.port, f"/{name}").header("ETag") or ""
+
+
+BEFORE, AT, AFTER = (f"Sun, 06 Nov 1994 08:49:{second} GMT" for second in (36, 37, 38))
+
+
+def test_dates_are_compared_exactly_and_in_any_of_the_three_forms(server: ServerProcess) -> None:  # H-12, H-13, HQ6
+    dated(server, "dated", TEN, 784111777)
+    assert get(server.port, "/dated").header("Last-Modified") == AT
+    for header, status in (
+        (f"If-Range: {AT}", 206),
+        (f"If-Range: {AFTER}", 200),
+        (f"If-Range: {BEFORE}", 200),
+        (f"If-Unmodified-Since: {AT}", 206),
+        (f"If-Unmodified-Since: {BEFORE}", 412),
+        (f"If-Modified-Since: {BEFORE}", 206),
+        (f"If-Modified-Since: {AT}", 304),
+        ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT", 304),
+        ("If-Modified-Since: Sun Nov  6 08:49:37 1994", 304),
+        ("If-Modified-Since: yesterday", 206),
+    ):
+        assert get(server.port, "/dated", "Range: bytes=4-", header).status == status, header
+
+
+def test_preconditions_come_in_their_order(server: ServerProcess) -> None:  # H-13, H-16
+    tag = dated(server, "ordered", TEN, 784111777)
+    for headers, status in (
+        ((f"If-Match: {tag}", f"If-Unmodified-Since: {BEFORE}"), 206),  # nginx says 412
+        (('If-Match: "other"', f"If-None-Match: {tag}"), 412),
+        ((f"If-Match: {tag}", f"If-None-Match: {tag}"), 304),
+        ((f"If-Match: W/{tag}",), 412),
+        (("If-Match: *",), 206),
+        (('If-None-Match: "other"', f"If-Modified-Since: {AFTER}"), 206),
+        ((f'If-None-Match: "other", W/{tag}',), 304),
+        ((f"If-Match: {tag}", 'If-Range: "other"'), 200),
+        (('If-Match: "other"', f"If-Range: {tag}"), 412),
+        (('If-None-Match: "a"', f"If-None-Match: {tag}"), 304),
+    ):
+        assert get(server.port, "/ordered", "Range: bytes=4-", *headers).status == status, headers
+
+
+def test_the_etag_changes_with_every_content(server: ServerProcess) -> None:  # H-17
+    """Twice within a second, of the same size, and with the old time put back; nginx shows the same tag for all."""
+    tags = [dated(server, "changing", content, 784111777) for content in (b"one", b"two", b"six")]
+    assert len(set(tags)) == 3
+    for tag in tags[:2]:
+        answer = get(server.port, "/changing", "Range: bytes=1-", f"If-Range: {tag}")
+        assert (answer.status, answer.body) == (200, b"six")
+
+
+def test_a_file_from_the_future_is_as_old_as_the_answer(server: ServerProcess) -> None:  # H-18
+    dated(server, "tomorrow", TEN, time.time() + 86400)
+    answer = get(server.port, "/tomorrow")
+    assert answer.header("Last-Modified") == answer.header("Date")
+    weak = get(server.port, "/tomorrow", "Range: bytes=4-", f"If-Range: {answer.header('Last-Modified')}")
+    assert (weak.status, weak.body) == (200, TEN)
+
+
+def test_a_date_of_this_second_is_no_strong_validator(server: ServerProcess) -> None:  # H-18
+    for _ in range(5):
+        now = time.time()
+        dated(server, "young", TEN, now)
+        answer = get(server.port, "/young", "Range: bytes=4-", f"If-Range: {email.utils.formatdate(now, usegmt=True)}")
+        if answer.header("Date") == answer.header("Last-Modified"):
+            assert (answer.status, answer.body) == (200, TEN)
+            return
+    raise AssertionError("this machine takes a second for each answer")
 
 
 def test_no_preconditions_on_what_is_not_there(server: ServerProcess) -> None:  # H-14
