@@ -15,8 +15,10 @@ from typing import Self
 
 _MAX_HEAD = 16384
 _PIECE = 1 << 20
-_WAKE = 1 << 18
+_WAKE = 1 << 17
 """Bytes that have to be there before we are woken; fewer at the end of a body."""
+_BUFFER = 1 << 19
+"""What a machine's TCP has room for. All of them share this kernel, which has room for some 2 GB."""
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ([^\r\n]*)")
 _RETRY_AFTER = re.compile(r"Retry-After: (\d{1,4})")
 _scrap = bytearray(_PIECE)
@@ -90,6 +92,7 @@ class Connection:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.bind((str(source), 0))
             async with asyncio.timeout(within_s):
                 await asyncio.get_running_loop().sock_connect(sock, (str(server), 80))
@@ -202,7 +205,10 @@ class _Receiver:
         if self._over.done():
             return
         if not self._moved:
+            self._readable()  # there may be too little to wake us, and no room for more
+        if not self._moved and not self._over.done():
             self._over.set_result(None)
+        if self._over.done():
             return
         self._moved = False
         self._loop.call_later(self._still_s, self._look)
