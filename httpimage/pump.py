@@ -21,27 +21,33 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakValueDictionary
 
-THREADS = 4
-"""Threads that are there for connections, whatever hangs."""
-MOST_THREADS = 32
+THREADS = 2
+"""Threads that are there for connections, whatever hangs. More of them do not send more, and make the event loop wait
+longer for the interpreter's lock when processors are scarce: whoever holds it may have to wait for one."""
+MOST_THREADS = 16
 """Threads at most, those that hang in a disk included."""
-MOST_PER_FILE = 4
+MOST_PER_FILE = 2
 """Threads that work on one file at once."""
-STUCK_S = 0.05
-"""A thread that has been in one step for so long waits for a disk."""
-SPARE_S = 10.0
+LOOK_S = 0.02
+"""How often threads that hang are looked for, while anything is sent."""
+STUCK_S = 0.025
+"""A thread that has been in one step for so long, and sleeps, waits for a disk."""
+SPARE_S = 5.0
 """How long a thread of more than `THREADS` stays without work."""
 
 STEP = 4 << 20
 """Bytes after which a connection lets others go first."""
+COLD_STEP = 1 << 19
+"""The same, if they come from a disk."""
 WINDOW = 2 << 20
 WINDOW_S = 180.0
 """How long a peer may take for `WINDOW` bytes, in seconds; slower than 12 kB/s is taken for gone."""
 
 _COLD_S = 0.003
-"""A call of sendfile that took longer than this read from a disk: what follows is asked for in advance."""
+"""A call of sendfile that took longer than this read from a disk, or else the difference does not matter."""
 _AHEAD = 4 << 20
 _BY_HAND = 1 << 17
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -92,7 +98,20 @@ class _Crowd:
 class Transfer:
     """Bytes of one file on their way to one connection, behind a head."""
 
-    __slots__ = ("by_hand", "crowd", "end", "error", "finished", "head", "mark", "position", "sent", "since", "source")
+    __slots__ = (
+        "by_hand",
+        "cold",
+        "crowd",
+        "end",
+        "error",
+        "finished",
+        "head",
+        "mark",
+        "position",
+        "sent",
+        "since",
+        "source",
+    )
 
     def __init__(
         self,
@@ -113,6 +132,9 @@ class Transfer:
         """Bytes of the file that the kernel has taken."""
         self.error: Exception | None = None
         self.by_hand = False
+        """Whether the file's system has no sendfile."""
+        self.cold = True
+        """Whether its last bytes seem to have come from a disk, which is asked for the next ones in advance."""
         self.mark = 0
         """`sent` at `since`, the beginning of the window that is timed."""
         self.since = time.monotonic()
@@ -122,7 +144,7 @@ class Transfer:
 
         Raises `Truncated`, and `OSError` of the peer or the disk.
         """
-        budget = STEP
+        budget = COLD_STEP if self.cold else STEP
         try:
             if self.head:
                 self.head = self.head[sock.send(self.head, socket.MSG_MORE) :]
@@ -147,13 +169,14 @@ class Transfer:
             try:
                 began = time.monotonic()
                 sent = os.sendfile(sock.fileno(), self.source.fd, self.position, count)
-                if time.monotonic() - began > _COLD_S:
+                self.cold = time.monotonic() - began > _COLD_S
+                if self.cold:
                     os.posix_fadvise(self.source.fd, self.position + sent, _AHEAD, os.POSIX_FADV_WILLNEED)
                 return sent
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
                     raise
-                self.by_hand = True  # the file system has no sendfile
+                self.by_hand = True
         data = os.pread(self.source.fd, min(_BY_HAND, count), self.position)
         return sock.send(data) if data else 0
 
@@ -192,10 +215,21 @@ _Turn = tuple[Channel, Transfer]
 
 
 class _Worker:
-    """One thread, and since when it has been in its present step."""
+    """One thread."""
 
     def __init__(self) -> None:
         self.since: float | None = None
+        """When its present step began."""
+        self.number = 0
+        """Its number in the kernel, once it runs."""
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether it waits for something, and has for a while; not whether it waits for a processor."""
+        since = self.since
+        if since is None or now - since < STUCK_S:
+            return False
+        stat = Path(f"/proc/self/task/{self.number}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] != "R"
 
 
 class Pump:
@@ -255,7 +289,7 @@ class Pump:
             self._hire()
         self._active.add(channel)
         if self._watch is None:
-            self._watch = self._loop.call_later(STUCK_S, self._look)
+            self._watch = self._loop.call_later(LOOK_S, self._look)
         channel.transfer = transfer
         self._arm(channel)
         return transfer
@@ -297,11 +331,12 @@ class Pump:
 
     def _look(self) -> None:
         """Look after threads that hang and peers that read too slowly, while anything is being sent."""
-        self._watch = self._loop.call_later(STUCK_S, self._look) if self._active else None
+        self._watch = self._loop.call_later(LOOK_S, self._look) if self._active else None
         now = time.monotonic()
         with self._lock:
-            free = sum(worker.since is None or now - worker.since < STUCK_S for worker in self._workers)
-        if free < THREADS and len(self._workers) < MOST_THREADS:
+            workers = list(self._workers)
+        free = sum(not worker.is_stuck(now) for worker in workers)
+        for _ in range(min(THREADS - free, MOST_THREADS - len(workers))):
             self._hire()
         for channel in list(self._active):
             transfer = channel.transfer
@@ -330,6 +365,7 @@ class Pump:
     # What follows runs in threads, or under the lock.
 
     def _work(self, worker: _Worker) -> None:
+        worker.number = threading.get_native_id()
         while not self._closed:
             ready = self._epoll.poll(SPARE_S, 1)
             if ready:

@@ -7,6 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ IMAGE = "/images/0a/root.squashfs"
 
 
 class Counting:
-    """A lookup that says how often it was asked: the short way does not ask."""
+    """A lookup that says how often it was asked: the short way does not ask. ETags are those of an image's digest."""
 
     def __init__(self, folder: Path) -> None:
         self.asked = 0
@@ -36,7 +37,8 @@ class Counting:
 
     async def __call__(self, name: str, peer: IPv4Address) -> Content | None:
         self.asked += 1
-        return await self._folder(name, peer)
+        content = await self._folder(name, peer)
+        return replace(content, etag="0a" * 32) if isinstance(content, OpenFile) else content
 
 
 class Running:
