@@ -150,20 +150,19 @@ class Admission:
         """
         self._lapse(now)
         free = self._downloads - self._taken
-        if self._held[machine] >= SLOTS_OF_ONE:
-            self._forget(machine)  # no slot is kept for it
-            place, is_first = len(self._queues), False
-        else:
-            is_first = machine not in self._waiting
-            waiting = self._queue(machine, resumes)
-            place = self._queues.place(waiting)
+        if self._held[machine] >= SLOTS_OF_ONE:  # it comes after all others, and no slot is kept for it
+            place = len(self._queues)
             if place >= free:
-                return self._wait(machine, waiting, place, is_first, now)
-            self._queues.took_its_turn(waiting)
-            del self._waiting[machine]
-        if place < free:
+                return Wait(self._retry_after(place, now), place, False)
             return self._admit(machine, size_bytes, now)
-        return Wait(self._retry_after(place, now), place, is_first)
+        is_first = machine not in self._waiting
+        waiting = self._queue(machine, resumes)
+        place = self._queues.place(waiting)
+        if place >= free:
+            return self._wait(machine, waiting, place, is_first, now)
+        self._queues.took_its_turn(waiting)
+        del self._waiting[machine]
+        return self._admit(machine, size_bytes, now)
 
     def end(self, turn: int, sent_bytes: int, now: float) -> None:
         """A download is over, after `sent_bytes`."""
