@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tftp.carrier import ENOUGH
@@ -76,12 +77,14 @@ class Carriers:
         self._carriers: set[Carrier] = set()
         self._free: list[Carrier] = []
         self._closed = False
+        # Of its own: a new process first closes what it inherited, which takes as long as a disk hangs (FUSE).
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tftp-carriers")
 
     def ready(self) -> bool:
         """Whether one is free. If not, and there may be more, one is started for the next time."""
         if not self._free and len(self._carriers) + self._starting < self._most and not self._closed:
             self._starting += 1
-            self._loop.run_in_executor(None, Carrier).add_done_callback(self._started)
+            self._loop.run_in_executor(self._thread, Carrier).add_done_callback(self._started)
         return bool(self._free)
 
     def carry(self, steady: Steady, sock: socket.socket, file: int, back: Back) -> bool:
@@ -114,6 +117,7 @@ class Carriers:
             carrier.end()
         self._carriers.clear()
         self._free.clear()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _started(self, done: "asyncio.Future[Carrier]") -> None:
         self._starting -= 1

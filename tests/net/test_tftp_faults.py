@@ -1,0 +1,198 @@
+"""A disk that hangs or fails, no descriptors, a network that refuses, a log that nobody reads (F-16 to F-25)."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.segment import lacking, requires
+from tests.support.tftp_server import Peer, Server, running
+from tftp import wire
+
+pytestmark = pytest.mark.net
+
+FILE = random.Random(7).randbytes(4 << 20)
+SMALL = b"one\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "tftp"
+    (folder / "mnt").mkdir(parents=True)
+    (folder / "core.efi").write_bytes(FILE)
+    (folder / "grub.cfg").write_bytes(SMALL)
+    return folder
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    with running(folder, folder.parent / "log") as server:
+        yield server
+
+
+@contextmanager
+def mounted(image: Path, at: Path, *filters: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Show `image` at `at`, a file of a disk of its own, through nbdkit with these filters and their parameters."""
+    if not Path("/dev/fuse").exists():
+        lacking("no /dev/fuse")
+    at.write_bytes(b"")
+    names = [f"--filter={word}" for word in filters if "=" not in word]
+    parameters = [word for word in filters if "=" in word]
+    argv = ["nbdfuse", "-r", str(at), "--command", "nbdkit", "-s", *names, "file", str(image), *parameters]
+    process = subprocess.Popen(argv)
+    try:
+        deadline = time.monotonic() + 10
+        while at.stat().st_size != image.stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "-l", str(at)], check=False)
+        try:
+            process.wait(5)  # which it does by itself, unless a request of its kernel is lost
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@requires("nbdfuse", "nbdkit", "umount")
+def test_a_disk_that_hangs_stops_its_own_files_and_no_others(folder: Path) -> None:
+    """Twenty transfers are within a file on it, twenty more ask for it, and all the others go on (F-17)."""
+    with ExitStack() as stack:
+        hanging = stack.enter_context(mounted(folder / "core.efi", folder / "mnt" / "core.efi"))
+        server = stack.enter_context(
+            running(folder, folder.parent / "log", subprocess.Popen, 0, "limits.per_source=99")
+        )
+        other = stack.enter_context(Peer(server))
+        assert other.ask("core.efi", blksize=1024) == wire.OptionAck({"blksize": "1024"})
+        stuck = [stack.enter_context(Peer(server)) for _ in range(20)]
+        for peer in stuck:
+            assert peer.ask("mnt/core.efi", blksize=1024) == wire.OptionAck({"blksize": "1024"})
+        hanging.send_signal(signal.SIGSTOP)
+        stack.callback(hanging.send_signal, signal.SIGCONT)  # else nothing that reads it could end, whatever fails
+        for peer in stuck:
+            peer.tell(wire.Ack(0))
+        late = [stack.enter_context(Peer(server)) for _ in range(20)]
+        for peer in late:
+            peer.sock.sendto(wire.ReadRequest(b"mnt/core.efi").encode(), peer.well_known)
+        took = []
+        for number in range(30):
+            begun = time.monotonic()
+            assert block_after(other, number) == wire.Data(number + 1, FILE[1024 * number : 1024 * (number + 1)])
+            with Peer(server) as peer:
+                assert ask(peer, "grub.cfg") == wire.Data(1, SMALL)
+                peer.tell(wire.Ack(1))
+            with Peer(server) as peer:  # which is converted in a thread
+                assert ask(peer, "grub.cfg", "netascii") == wire.Data(1, b"one\r\n")
+                peer.tell(wire.Ack(1))
+            with Peer(server) as peer:
+                assert ask(peer, "missing") == wire.Error(wire.ErrorCode.FILE_NOT_FOUND, "file not found")
+            took.append(time.monotonic() - begun)
+        assert all(peer.hear(0.01) is None for peer in (*stuck, *late))
+        print(f"four answers in {1000 * sorted(took)[15]:.1f} ms, {1000 * max(took):.1f} ms at most")
+        hanging.send_signal(signal.SIGCONT)
+        for peer in stuck:
+            assert next_answer(peer) == wire.Data(1, FILE[:1024])
+        assert next_answer(late[0]) == wire.Data(1, FILE[:512])
+
+
+def next_answer(peer: Peer) -> wire.Packet | None:
+    """Return what comes now or soon."""
+    return peer.hear(10)
+
+
+def ask(peer: Peer, name: str, mode: str = "octet") -> wire.Packet | None:
+    """Send a request and return the answer. A loop that waits for the disk would wait for longer."""
+    return peer.ask(name, mode) or next_answer(peer)
+
+
+def block_after(peer: Peer, block: int) -> wire.Packet | None:
+    """Acknowledge a block and return the next answer, but for copies of that block."""
+    peer.tell(wire.Ack(block))
+    answer = peer.hear(10)
+    while isinstance(answer, wire.Data) and answer.block == block:
+        answer = peer.hear(10)
+    return answer
+
+
+@requires("nbdfuse", "nbdkit", "umount")
+def test_a_read_error_is_told_to_its_client_and_nobody_else(folder: Path) -> None:
+    image = folder / "core.efi"
+    broken = mounted(image, folder / "mnt" / "broken", "error", "error-pread=EIO", "error-pread-rate=100%")
+    with broken, running(folder, folder.parent / "log") as server, Peer(server) as peer:
+        assert peer.ask("mnt/broken", tsize=0) == wire.OptionAck({"tsize": str(len(FILE))})
+        assert peer.acknowledge(0) == wire.Error(wire.ErrorCode.NOT_DEFINED, "the file cannot be read")
+        assert server.said("ERROR tftp 127.0.0.1: reading its file failed: [Errno 5]")
+        with Peer(server) as other:
+            assert other.ask("grub.cfg") == wire.Data(1, SMALL)
+        assert server.stop()["failed"] == 1
+
+
+@requires("prlimit")
+@pytest.mark.parametrize("settings", [(), ("single_port=1",)], ids=["ports", "single-port"])
+def test_without_descriptors_it_says_so_and_goes_on_once_there_are_some(
+    folder: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    """The limit is what the process has open already, so that it cannot open anything (F-19)."""
+    with running(folder, tmp_path / "log", subprocess.Popen, 0, *settings) as server:
+        with Peer(server) as peer:
+            assert peer.fetch("grub.cfg") == SMALL
+        pid = server.process.pid
+        with Peer(server) as running_one:
+            assert running_one.ask("core.efi") == wire.Data(1, FILE[:512])
+            opened = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
+            subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={opened}:"], check=True)
+            before = cpu_s(pid)
+            for _ in range(5):
+                with Peer(server) as peer:
+                    answer = peer.ask("core.efi")
+                    assert answer == wire.Error(wire.ErrorCode.NOT_DEFINED, "server error")
+                    assert peer.tid == ("127.0.0.1", server.port)  # a port of its own would take a descriptor
+            time.sleep(0.5)
+            assert cpu_s(pid) - before < 0.2  # it does not spin
+            assert block_after(running_one, 1) == wire.Data(2, FILE[512:1024])
+            subprocess.run(["prlimit", f"--pid={pid}", "--nofile=1024:"], check=True)
+            with Peer(server) as peer:
+                assert peer.fetch("grub.cfg") == SMALL
+        assert server.said("ERROR tftp 127.0.0.1: cannot send 'core.efi': [Errno 24]")
+        assert server.stop()["failed"] == 5
+
+
+def cpu_s(pid: int) -> float:
+    """Return how much processor time a process has taken."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@requires("strace")
+@pytest.mark.parametrize("settings", [(), ("single_port=1",)], ids=["ports", "single-port"])
+@pytest.mark.parametrize("error", ["ENOBUFS", "EAGAIN", "ENETUNREACH", "EPERM"])
+def test_what_the_kernel_refuses_to_send_is_as_if_lost(
+    folder: Path, tmp_path: Path, error: str, settings: tuple[str, ...]
+) -> None:
+    (folder / "some").write_bytes(FILE[:20_000])
+    with running(folder, tmp_path / "log", subprocess.Popen, 0, *settings) as server:
+        # Every fifth, from the third on: a refusal, an OACK and blocks are among them.
+        inject = f"inject=sendto,sendmsg:error={error}:when=3+5"
+        argv = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", "trace=sendto,sendmsg", "-e", inject]
+        tracing = subprocess.Popen([*argv, "-p", str(server.process.pid)], stdin=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 10
+            while "TracerPid:\t0" in Path(f"/proc/{server.process.pid}/status").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            for number in range(3):
+                argv = ["curl", "-sS", "-m", "40", "--tftp-blksize", "1024", f"tftp://127.0.0.1:{server.port}/some"]
+                done = subprocess.run(argv, capture_output=True, check=False)
+                assert done.stdout == FILE[:20_000], (number, done.stderr)
+        finally:
+            tracing.terminate()
+            tracing.wait(10)
+        assert "INJECTED" in (tmp_path / "trace").read_text()
+        assert server.stop()["complete"] == 3
