@@ -11,9 +11,10 @@ from config.delivery import Http
 from config.events import Event, Report, Stage
 from httpimage.admission import Admission, Admitted, Wait
 from httpimage.complaints import Complaints
-from httpimage.pacing import Pacer
+from httpimage.pacing import BYTES_PER_MBIT, Pacer
 from httpimage.ranges import Span
 from httpimage.reply import Refusal
+from httpimage.sharing import FLOOR
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,12 @@ class Gate:
     """Lets root images out. One for all interfaces."""
 
     def __init__(self, settings: Http, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep to `settings`."""
+        """Keep to `settings`. A low rate is given to fewer at once, so that none is sent next to nothing."""
         self.downloads = settings.downloads
+        if settings.rate_mbit_s is not None:
+            self.downloads = min(self.downloads, int(settings.rate_mbit_s * BYTES_PER_MBIT / FLOOR))
         self.clock = clock
-        self.admission = Admission(settings.downloads)
+        self.admission = Admission(self.downloads)
         self.pacer = Pacer(settings.rate_mbit_s, settings.subnet_rates_mbit_s, self.admission.crawls, clock)
         self.complain = Complaints(log, clock)
 

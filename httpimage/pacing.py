@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from math import inf, isinf
 
-from httpimage.sharing import FLOOR, Limit, divide, want
+from httpimage.sharing import Limit, divide, want
 
 LOOK_S = 1.0
 """How often it is looked at how fast each goes, in seconds."""
 CRAWL_S = 20.0
 """A download that is taken at less than `CRAWL` for so long, in seconds, is said to crawl."""
-CRAWL = FLOOR
+CRAWL = 32_000.0
 """Bytes per second."""
+BYTES_PER_MBIT = 125_000
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; Python has no name for it
 _UNLIMITED = 2**64 - 1
-_BYTES_PER_MBIT = 125_000
 _TCP_INFO_BYTES = 192
 _ACKED_AND_BUSY = struct.Struct("=120xQ40xQ")
 """Of linux/tcp.h's tcp_info: tcpi_bytes_acked, and tcpi_busy_time, for which there was something to send."""
@@ -107,10 +107,10 @@ class Pacer:
         """Tell the kernel what each may take; nothing, while there is no limit."""
         if self.rate is None and not self.subnet_rates:
             return
-        limits = [] if self.rate is None else [Limit(float(self.rate * _BYTES_PER_MBIT), self._downloads.keys())]
+        limits = [] if self.rate is None else [Limit(float(self.rate * BYTES_PER_MBIT), self._downloads.keys())]
         for subnet, rate in self.subnet_rates.items():
             members = [number for number, download in self._downloads.items() if subnet in download.limits]
-            limits.append(Limit(float(rate * _BYTES_PER_MBIT), members))
+            limits.append(Limit(float(rate * BYTES_PER_MBIT), members))
         shares = divide({number: download.wants for number, download in self._downloads.items()}, limits)
         for number, share in shares.items():
             download = self._downloads[number]

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-FLOOR = 32_000.0
+FLOOR = 16_000.0
 """Nobody is sent less, in bytes per second, whatever the limits: the server takes a slower peer for gone."""
 
 _ENOUGH = 0.9

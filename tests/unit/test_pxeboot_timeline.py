@@ -37,6 +37,11 @@ def boots(*stages: Stage) -> list[list[Stage]]:
         ),
         pytest.param([S.DISCOVER, S.MENU, S.ADDRESS], [[S.DISCOVER, S.MENU, S.ADDRESS]], id="address-in-grub"),
         pytest.param([S.KERNEL, S.ADDRESS, S.NETWORK], [[S.KERNEL, S.NETWORK]], id="address-of-the-initramfs"),
+        pytest.param(
+            [S.NETWORK, S.WAITING, S.WAITING, S.FETCH, S.WAITING, S.FETCH],
+            [[S.NETWORK, S.WAITING, S.FETCH, S.WAITING, S.FETCH]],
+            id="waits-for-its-turn-twice",
+        ),
         pytest.param([S.SYSTEM, S.ADDRESS, S.ADDRESS], [[S.SYSTEM]], id="lease-renewed"),
         pytest.param([S.ADDRESS], [[S.ADDRESS]], id="address-first"),
     ],
