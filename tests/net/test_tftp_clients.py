@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.segment import Segment, requires
 from tests.support.tftp_server import Server, running
+from tests.support.wires import bring_up, second_wire
 
 pytestmark = pytest.mark.net
 
@@ -125,10 +126,11 @@ def test_a_lossy_line_costs_seconds_and_no_byte(
 def test_block_numbers_wrap_for_a_client_without_options(
     segment: Segment, server: Server, folder: Path, tmp_path: Path
 ) -> None:
-    content = FILE * 33  # 67,589 blocks of 512 bytes
+    """100 MiB are 204,800 blocks of 512 bytes, so the number wraps three times, and an empty block."""
+    content = FILE[: 2**20] * 100
     (folder / "kernel").write_bytes(content)
     got = tmp_path / "got"
-    fetch(segment, "tftp-hpa", "kernel", got, timeout=120)
+    fetch(segment, "tftp-hpa", "kernel", got, timeout=300)
     assert got.read_bytes() == content
 
 
@@ -163,6 +165,26 @@ def test_a_host_with_two_addresses_answers_from_the_one_that_was_asked(
     for address in ("10.77.0.9", SERVER):
         _, sender = segment.client.run(sys.executable, "-c", PROBE, address, EDK2_OLD).stdout.split()
         assert sender == address
+
+
+@requires(*PROGRAMS)
+@pytest.mark.parametrize("settings", [(), ("single_port=1",)], ids=["ports", "single-port"])
+def test_a_host_on_several_wires_answers_each_from_the_address_that_was_asked(
+    segment: Segment, folder: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    """Also from that of its other interface, where nobody listens to anything else (tftp-hpa, busybox, atftp)."""
+    far = second_wire(segment)
+    bring_up(segment.server, "eth2", "10.78.0.1/24", "10.78.0.9/24")
+    bring_up(far, "eth0", "10.78.0.2/24")
+    far.run("ip", "route", "add", SERVER, "via", "10.78.0.1")
+    with running(folder, tmp_path / "log", segment.server.popen, 69, *settings) as server:
+        for client in CLIENTS:
+            for host, address in ((segment.client, SERVER), (far, "10.78.0.1"), (far, "10.78.0.9"), (far, SERVER)):
+                got = tmp_path / "got"
+                got.unlink(missing_ok=True)
+                host.run(*(word.replace(SERVER, address) for word in command(client, "exact", got)))
+                assert got.read_bytes() == EXACT, (client, address)
+        assert server.stop()["complete"] == 4 * len(CLIENTS)
 
 
 @requires(*PROGRAMS)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -286,6 +287,43 @@ def test_a_file_that_is_replaced_goes_on_as_it_was(server: Server, folder: Path)
         (folder / "new").write_bytes(b"other")
         os.rename(folder / "new", folder / "bootx64.efi")
         assert peer.acknowledge(1) == wire.Data(2, LOADER[512:1024])
+
+
+def test_the_settings_of_the_farm_are_the_most_that_is_granted(folder: Path) -> None:
+    with (
+        running(folder, folder.parent / "log", subprocess.Popen, 0, "blksize=1024", "windowsize=8") as server,
+        Peer(server) as peer,
+    ):
+        answer = peer.ask("bootx64.efi", blksize=1468, windowsize=64)
+        assert answer == wire.OptionAck({"blksize": "1024", "windowsize": "8"})
+        assert peer.acknowledge(0) == wire.Data(1, LOADER[:1024])
+
+
+@pytest.mark.parametrize("rollover", [0, 1])
+def test_the_block_after_65535_is_called_as_the_farm_says(folder: Path, rollover: int) -> None:
+    content = LOADER * 60  # 76,800 blocks of 8 bytes
+    (folder / "kernel").write_bytes(content)
+    with (
+        running(folder, folder.parent / "log", subprocess.Popen, 0, f"rollover={rollover}") as server,
+        Peer(server) as peer,
+    ):
+        peer.ask("kernel", blksize=8, windowsize=64)
+        peer.tell(wire.Ack(0))
+        got, number, blocks = bytearray(), 0, 0
+        while len(got) % 8 == 0 and (answer := peer.hear(5)) is not None:
+            following = number + 1 if number < 65535 else rollover
+            assert isinstance(answer, wire.Data)
+            if answer.block != following:
+                continue  # a copy, because this machine is busy
+            number, blocks = following, blocks + 1
+            got += answer.data
+            if blocks % 64 == 0 or not answer.data:
+                peer.tell(wire.Ack(number))
+            if not answer.data:
+                break
+        assert bytes(got) == content
+        assert number == (76_801 - 65_536 if rollover == 0 else 76_801 - 65_535)
+        assert server.said("got 'kernel'")
 
 
 def test_many_misses_are_answered_at_once(server: Server) -> None:
