@@ -21,7 +21,8 @@ LOOK_S = 0.02
 """How often it looks whether silence has lasted too long."""
 ENOUGH = 4096
 """Bytes that hold a transfer's state and a datagram of its client's."""
-DATAGRAM = 2048
+DATAGRAM = 256
+"""An ACK has 4 bytes; of the text of an ERROR the engine wants less than this."""
 
 _TIMEVAL = struct.Struct("@ll")
 
@@ -60,19 +61,24 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> byt
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, int(LOOK_S * 1e6)))
     peer, port = sock.getpeername(), Port(sock)
     receive, send, acknowledged, single = sock.recv, sock.send, steady.acknowledged, steady.windowsize == 1
-    while True:
-        exchanges = _exchanges(steady, file) or [(b"", [])]  # nothing answers what is no ACK
-        for expected, window in exchanges:
-            try:
-                datagram = _patiently(steady, receive)
+    try:
+        while True:
+            exchanges = _exchanges(steady, file)
+            for expected, window in exchanges:
+                try:
+                    datagram = receive(DATAGRAM)
+                except BlockingIOError:
+                    datagram = _patiently(steady, receive)
                 if datagram != expected or not acknowledged(monotonic()):
                     return datagram
                 if single:
                     send(window[0])
                 else:
                     sender.send(port, peer, window)
-            except OSError:  # lost on the way, or the client's machine says that nobody listens: the engine will see
-                return b""
+            if not exchanges:
+                return _patiently(steady, receive)
+    except OSError:  # it is lost on the way, or the client's machine says that nobody listens: the engine will see
+        return b""
 
 
 def _patiently(steady: Steady, receive: Callable[[int], bytes]) -> bytes:
@@ -92,4 +98,4 @@ def _exchanges(steady: Steady, file: int) -> list[tuple[bytes, list[bytes]]]:
         content = os.pread(file, length, offset)
     except OSError:
         return []
-    return steady.exchanges(memoryview(content)) if len(content) == length else []  # otherwise it was truncated
+    return steady.exchanges(content) if len(content) == length else []  # otherwise it was truncated

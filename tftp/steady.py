@@ -10,7 +10,8 @@ from typing import Self
 
 from tftp import wire
 
-_ACK = wire.Opcode.ACK.to_bytes(2, "big")
+_ACK, _DATA = int(wire.Opcode.ACK), int(wire.Opcode.DATA)
+_pack = struct.Struct("!HH").pack
 _PACKED = struct.Struct("=QIIIQQ8d")
 
 
@@ -22,8 +23,8 @@ class Steady:
 
     __slots__ = (
         *("size_bytes", "blksize", "windowsize", "rollover", "acked", "sent"),
-        *("sent_at", "srtt_s", "rttvar_s", "least_rtt_s", "rto_least_s", "rto_most_s", "deadline", "ends_at"),
-        "blocks",
+        *("sent_at", "srtt_s", "rttvar_s", "least_rtt_s", "rto_least_s", "rto_most_s", "ends_at"),
+        *("blocks", "_begun"),
     )
 
     def __init__(
@@ -57,15 +58,23 @@ class Steady:
         self.least_rtt_s = least_rtt_s
         self.rto_least_s = rto_least_s
         self.rto_most_s = rto_most_s
-        self.deadline = deadline
-        """When silence is to be acted on."""
         self.ends_at = ends_at
+        self._begun = acked, deadline
         self.blocks = size_bytes // blksize + 1
 
     @property
     def ack(self) -> bytes:
         """The datagram that says that all which was sent has arrived."""
-        return _ACK + wire.data_header(self.sent, self.rollover)[2:]
+        return _pack(_ACK, wire.number(self.sent, self.rollover))
+
+    @property
+    def deadline(self) -> float:
+        """When silence is to be acted on."""
+        acked, deadline = self._begun
+        if acked == self.acked:  # the engine may have been more patient
+            return deadline
+        rto_s = min(self.srtt_s + max(4 * self.rttvar_s, self.rto_least_s), self.rto_most_s)
+        return min(self.sent_at + rto_s, self.ends_at)
 
     def following(self, least_bytes: int = 0) -> tuple[int, int]:
         """Return the place in the file, offset and length, of the window after the one that was sent; with
@@ -75,25 +84,24 @@ class Steady:
         windows = max(1, -(-least_bytes // window))
         return offset, max(0, min(windows * window, self.size_bytes - offset))
 
-    def exchanges(self, content: memoryview) -> list[tuple[bytes, list[bytes]]]:
+    def exchanges(self, content: bytes | memoryview) -> list[tuple[bytes, list[bytes]]]:
         """Return what is to come: each ACK that is due, and the window of DATA that answers it.
 
         `content` is the part of the file at `following`; if it reaches to the end, an empty last block is among what
         is to come. There is nothing to come once the last window was sent.
         """
-        first, blksize, rollover = self.sent + 1, self.blksize, self.rollover
-        last = self.sent + len(content) // blksize
-        if self.sent * blksize + len(content) == self.size_bytes:
-            last = self.blocks  # which may be empty
-        headers = [wire.data_header(block, rollover) for block in range(self.sent, last + 1)]
+        sent, blksize, step = self.sent, self.blksize, self.windowsize
+        blocks = len(content) // blksize
+        if sent * blksize + len(content) == self.size_bytes:
+            blocks = self.blocks - sent  # the last one may be empty
+        names = [wire.number(block, self.rollover) for block in range(sent, sent + blocks + 1)]
+        offsets = range(0, blocks * blksize, blksize)
         datagrams = [
-            header + content[at : at + blksize]
-            for header, at in zip(headers[1:], range(0, (last - first + 1) * blksize, blksize), strict=True)
+            _pack(_DATA, name) + content[at : at + blksize] for name, at in zip(names[1:], offsets, strict=True)
         ]
-        if self.windowsize == 1:
-            return [(_ACK + header[2:], [datagram]) for header, datagram in zip(headers, datagrams, strict=False)]
-        step = self.windowsize
-        return [(_ACK + headers[at][2:], datagrams[at : at + step]) for at in range(0, len(datagrams), step)]
+        if step == 1:
+            return [(_pack(_ACK, name), [datagram]) for name, datagram in zip(names, datagrams, strict=False)]
+        return [(_pack(_ACK, names[at]), datagrams[at : at + step]) for at in range(0, blocks, step)]
 
     def acknowledged(self, now: float) -> bool:
         """Note that all which was sent has arrived, and that the window after it is sent now.
@@ -113,12 +121,6 @@ class Steady:
         sent += self.windowsize
         self.sent = sent if sent < self.blocks else self.blocks
         self.sent_at = now
-        spread_s = 4 * rttvar_s
-        rto_s = srtt_s + (spread_s if spread_s > self.rto_least_s else self.rto_least_s)
-        if rto_s > self.rto_most_s:
-            rto_s = self.rto_most_s
-        deadline = now + rto_s
-        self.deadline = deadline if deadline < self.ends_at else self.ends_at
         return True
 
     def pack(self) -> bytes:

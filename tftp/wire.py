@@ -132,7 +132,16 @@ def data_header(block: int, rollover: int = 0) -> bytes:
     >>> data_header(65536).hex(), data_header(65536, rollover=1).hex()
     ('00030000', '00030001')
     """
-    return _HEADER.pack(Opcode.DATA, block & 0xFFFF if not rollover or block < 65536 else (block - 1) % 65535 + 1)
+    return _HEADER.pack(Opcode.DATA, number(block, rollover))
+
+
+def number(block: int, rollover: int = 0) -> int:
+    """Return the low 16 bits by which a block goes on the wire; `rollover` follows 65535.
+
+    >>> number(65535), number(65536), number(65536, rollover=1)
+    (65535, 0, 1)
+    """
+    return block & 0xFFFF if not rollover or block < 65536 else (block - 1) % 65535 + 1
 
 
 def advance(number: int, acked: int, rollover: int = 0) -> int | None:
