@@ -11,6 +11,7 @@ from math import inf
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
 from config.content import Content, OpenFile
 from httpimage.complaints import Complaints
@@ -186,6 +187,8 @@ class Connection(web.RequestHandler):
                 return
             self._reading_head = end < 0
         super().data_received(data)
+        if self._messages and self._current_request is not None:
+            self._end_bad_body()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # aiohttp always closes
         """Close, but not before an answer is out, which the long way holds back from reading for."""
@@ -205,6 +208,12 @@ class Connection(web.RequestHandler):
             except OSError as error:
                 self._connections.complain(logging.WARNING, "http %s is served slowly: %s", self._peer, error)
         return self._channel
+
+    def _end_bad_body(self) -> None:
+        """Tell whoever reads a body that the rest of it makes no sense; aiohttp leaves them waiting."""
+        bad, body = self._messages[-1][0], None if self._current_request is None else self._current_request.content
+        if isinstance(bad, _ErrInfo) and body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(web.RequestPayloadError(bad.message or ""))
 
     def begin_request(self) -> None:
         """A head is complete: stop its clock."""
