@@ -250,6 +250,16 @@ def test_of_too_many_that_wait_the_one_silent_longest_is_forgotten(monkeypatch: 
     assert waits(door.ask(machine(2), IMAGE, 0.0)).is_first
 
 
+def test_one_that_is_not_expected_any_more_is_forgotten_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_WAITING", 1)
+    door, _ = full(1)
+    waits(door.ask(machine(1), IMAGE, 0.0))
+    late = MOST_S + GRACE_S + 1
+    waits(door.ask(machine(2), IMAGE, late))
+    assert door.waiting == 1
+    assert waits(door.ask(machine(1), IMAGE, late)).is_first
+
+
 class Farm(RuleBasedStateMachine):
     """Machines that do as they are told, machines that die, are late, ask in haste, or have more connections."""
 
