@@ -51,6 +51,7 @@ _DRAIN = 64  # datagrams per wake-up, then the other sockets have their turn
 _AT_ONCE = 16  # of these, requests that are begun
 _BACKLOG = 1024  # requests that wait for that; what comes above is lost, as it would be in the kernel
 _REPEAT_S = 2.0  # the same request again, so soon, is the same wish (T-22)
+_LOOKUP_S = 8.0  # how long a file may be looked for
 _REQUESTS = frozenset((b"\0\1", b"\0\2"))  # how RRQ and WRQ begin
 
 
@@ -60,8 +61,9 @@ class Limits:
     that we are busy; what runs is not touched (A-25).
     """
 
-    transfers: int = 1000
-    """In all. Each takes two descriptors, so fewer where the process may not have that many."""
+    transfers: int = 4096
+    """In all. Each takes two descriptors, so fewer where the process may not have that many. A thousand machines that
+    are switched on together are more than a thousand: firmware asks anew before what it gave up has ended."""
     per_source: int = 64
     """For one client address; more than one, because many machines may share an address behind a router."""
     readers: int = 8
@@ -91,6 +93,7 @@ class Server:
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _backlog: deque[Received] = field(default_factory=deque)
     _later: asyncio.Handle | None = None
+    _late: int = 0  # look-ups that took too long within the last minute
     _sender: Sender = field(default_factory=Sender)
     _memory: Memory = field(default_factory=Memory)
     _seldom: RateLog = field(default_factory=RateLog)
@@ -223,7 +226,7 @@ class Server:
     async def _grant(self, wish: Wish, peer: Address, local: str) -> None:
         """Find the file and start its transfer, or tell the client why not."""
         try:
-            content = await self.lookup(wish.name, IPv4Address(peer[0]))
+            content = await self._found(wish.name, IPv4Address(peer[0]))
             if content is None:
                 raise NotFound(f"asked for {wish.name!r}: there is no such file")
             session = await self._open(wish, content, peer, local)
@@ -241,6 +244,24 @@ class Server:
             else:
                 log.exception("tftp %s: a bug of ours lost its request for %r", peer[0], wish.name)
             self._answer(peer, local, wire.Error(wire.ErrorCode.NOT_DEFINED, "server error"))
+
+    async def _found(self, name: str, client: IPv4Address) -> Content | None:
+        """Return what the lookup finds. Raises `Busy` when that takes too long, and whatever the lookup raises.
+
+        A client that is told so goes on with what it would do without the file; iPXE otherwise waits for ever (TQ12).
+        What a thread still finds later is closed by the lookup.
+        """
+        if self._late >= self._wishes.most:
+            raise Busy(f"asked for {name!r}, but {self._late} look-ups took too long within a minute")
+        try:
+            return await asyncio.wait_for(self.lookup(name, client), _LOOKUP_S)
+        except TimeoutError:
+            self._late += 1
+            self._loop.call_later(60.0, self._forget_late)
+            raise Busy(f"asked for {name!r}, which was not found within {_LOOKUP_S:.0f} s: a disk hangs") from None
+
+    def _forget_late(self) -> None:
+        self._late -= 1
 
     async def _open(self, wish: Wish, content: Content, peer: Address, local: str) -> Session:
         """Return the transfer of `content`, not yet started; it then owns `content`. Raises `Refused`, `OSError`."""

@@ -104,7 +104,7 @@ def test_ten_thousand_requests_of_nobody_keep_no_machine_from_its_file(
         assert grown < 64 * 1024
         counters = server.stop()
         assert counters["displaced"] > 1000
-        assert counters["descriptors"] <= 2 * 1000 + 2
+        assert counters["descriptors"] <= 2 * 4096 + 16  # the carriers have some, too
         assert counters["complete"] == len(took) + 1
 
 
