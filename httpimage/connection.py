@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from math import inf
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import _ErrInfo
 
 from config.content import Content, OpenFile
@@ -249,7 +249,7 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: object, **kwargs: object) -> None:
         """Log a bug; but a body that turned out wrong while it was thrown away is the peer's doing."""
         error = kwargs.get("exc_info")
-        if isinstance(error, web.RequestPayloadError):
+        if isinstance(error, web.RequestPayloadError | HttpProcessingError):
             self._connections.complain(logging.INFO, "http %s sent a bad body: %.200r", self._peer, error)
         else:
             super().log_exception(*args, **kwargs)

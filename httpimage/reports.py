@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from httpimage.complaints import Complaints
 from httpimage.reply import Refusal, Reply
@@ -48,7 +49,7 @@ class Reports:
         try:
             async with asyncio.timeout(REPORT_S):
                 body = await _body(request)
-        except (TimeoutError, web.RequestPayloadError) as error:
+        except (TimeoutError, web.RequestPayloadError, HttpProcessingError) as error:
             self._complain(logging.INFO, "http %s: a report of %.200r was cut off: %r", peer, stage, error)
             return Refusal(408 if isinstance(error, TimeoutError) else 400, now_s=now_s, close=True)
         finally:

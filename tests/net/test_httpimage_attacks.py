@@ -119,14 +119,19 @@ AMBIGUOUS = [
 
 
 def send_and_leave(client: Client, data: bytes, step: int) -> None:
-    """Send in pieces of `step` bytes, as long as the server takes them."""
+    """Send in pieces of `step` bytes, as long as the server takes them; 0 bytes mean the head, then the rest."""
     client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if step == 0:
+        head, end, data = data.partition(b"\r\n\r\n")
+        client.send(head + end)
+        time.sleep(0.02)
+        step = len(data) + 1
     with suppress(ConnectionError):
         for begin in range(0, len(data), step):
             client.send(data[begin : begin + step])
 
 
-@pytest.mark.parametrize("step", [1, 1 << 20], ids=["bytewise", "whole"])
+@pytest.mark.parametrize("step", [1, 0, 1 << 20], ids=["bytewise", "head-first", "whole"])
 @pytest.mark.parametrize("request_bytes", AMBIGUOUS)
 def test_what_can_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_answered(
     server: ServerProcess, request_bytes: bytes, step: int
