@@ -106,20 +106,17 @@ def test_text_as_netascii_is_the_text(segment: Segment, server: Server, tmp_path
 
 
 @requires(*PROGRAMS)
-@pytest.mark.parametrize(("percent", "within_s"), [(1, 5.0), (5, 20.0)])
+@pytest.mark.parametrize("percent", [1, 5])
 def test_a_lossy_line_costs_seconds_and_no_byte(
-    segment: Segment, server: Server, tmp_path: Path, percent: int, within_s: float
+    segment: Segment, server: Server, tmp_path: Path, percent: int
 ) -> None:
-    # The bridge would otherwise see, and lose, a whole window as one packet: a switch never does.
-    segment.server.run("ip", "link", "set", "dev", segment.server.interface, "gso_max_segs", "1")
     segment.lose(percent)
     got, seconds = tmp_path / "got", {}
-    for client in ("curl-1428", "busybox", "atftp-windows"):
+    for client in ("curl-1428", "busybox"):  # atftp, and exactly which packet: test_tftp_loss
         seconds[client] = fetch(segment, client, "grub/core.efi", got, timeout=60)
         assert got.read_bytes() == FILE, client
     print(percent, "per cent:", json.dumps({client: round(value, 1) for client, value in seconds.items()}))
     assert segment.lost() > 0
-    assert max(seconds.values()) < within_s
 
 
 @requires(*PROGRAMS)
