@@ -35,7 +35,10 @@ def main(control: int) -> None:
     sender = Sender()
     with socket.socket(fileno=control) as server:
         while True:
-            message, descriptors, _flags, _address = socket.recv_fds(server, ENOUGH, 2)
+            try:
+                message, descriptors, _flags, _address = socket.recv_fds(server, ENOUGH, 2)
+            except ConnectionResetError:  # the server ended and did not hear what we said last
+                return
             if not message:
                 return
             port, file = descriptors

@@ -12,7 +12,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,18 +73,20 @@ class Carriers:
         self._loop = asyncio.get_running_loop()
         self._most = most
         self._failures = 0
-        self._starting = 0
+        self._asked: set[Hashable] = set()  # for whom one is being started
         self._carriers: set[Carrier] = set()
         self._free: list[Carrier] = []
         self._closed = False
         # Of its own: a new process first closes what it inherited, which takes as long as a disk hangs (FUSE).
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tftp-carriers")
 
-    def ready(self) -> bool:
-        """Whether one is free. If not, and there may be more, one is started for the next time."""
-        if not self._free and len(self._carriers) + self._starting < self._most and not self._closed:
-            self._starting += 1
-            self._loop.run_in_executor(self._thread, Carrier).add_done_callback(self._started)
+    def ready(self, asker: Hashable) -> bool:
+        """Whether one is free. If not, and there may be more, one is started for the next time `asker` asks."""
+        known = len(self._carriers) + len(self._asked)
+        if not self._free and not self._closed and asker not in self._asked and known < self._most:
+            self._asked.add(asker)
+            start = self._loop.run_in_executor(self._thread, Carrier)
+            start.add_done_callback(lambda done: self._started(asker, done))
         return bool(self._free)
 
     def carry(self, steady: Steady, sock: socket.socket, file: int, back: Back) -> bool:
@@ -119,8 +121,8 @@ class Carriers:
         self._free.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _started(self, done: "asyncio.Future[Carrier]") -> None:
-        self._starting -= 1
+    def _started(self, asker: Hashable, done: "asyncio.Future[Carrier]") -> None:
+        self._asked.discard(asker)
         if done.cancelled():
             return
         error = done.exception()

@@ -175,7 +175,7 @@ class Session:
         steady, file = self._steady, self._reader.file
         if self._carriers is None or steady is None or file is None or self._port.shared:
             return
-        if steady.size_bytes - steady.sent * steady.blksize < _WORTH or not self._carriers.ready():
+        if steady.size_bytes - steady.sent * steady.blksize < _WORTH or not self._carriers.ready(self):
             return
         if self._others is None:
             try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tftp import wire
 
@@ -87,7 +88,7 @@ class Peer:
         self.well_known = (address, server.port)
         self.tid: tuple[str, int] | None = None
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

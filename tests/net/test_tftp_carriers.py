@@ -1,0 +1,241 @@
+"""Transfers that a process of their own carries on: their bytes, who may speak in them, and when it dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.tftp_server import Peer, Server, running
+from tftp import wire
+
+pytestmark = pytest.mark.net
+
+CONTENT = os.urandom(3 * 1024 * 1024 + 5)
+BLKSIZE = 1024
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    served = tmp_path / "tftp"
+    served.mkdir()
+    (served / "image").write_bytes(CONTENT)
+    return served
+
+
+@pytest.fixture
+def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
+    with running(folder, tmp_path / "log") as server:
+        yield server
+
+
+def carriers(server: Server) -> list[int]:
+    """The processes that our server has started."""
+    tasks = Path(f"/proc/{server.process.pid}/task")
+    return [int(pid) for task in tasks.glob("*/children") for pid in task.read_text().split()]
+
+
+def carrying(server: Server) -> list[int]:
+    """Those of them that have a transfer: the socket of the server, its client and the file are theirs then."""
+    return [pid for pid in carriers(server) if any(link.name == "image" for link in opened(pid))]
+
+
+def opened(pid: int) -> list[Path]:
+    found = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            found.append(link.readlink())
+        except OSError:  # closed since it was listed
+            continue
+    return found
+
+
+def within(check: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+class Reading(Peer):
+    """A client in the midst of the file."""
+
+    def __init__(self, server: Server, **options: int) -> None:
+        super().__init__(server)
+        self.server = server
+        self.content = b""
+        self.block = 0
+        self.window = options.get("windowsize", 1)
+        assert isinstance(self.ask("image", "octet", blksize=BLKSIZE, tsize=0, **options), wire.OptionAck)
+
+    def go_on(self, windows: int) -> None:
+        """Acknowledge, and take what follows; so many times, or to the end of the file."""
+        for _ in range(windows):
+            self.tell(wire.Ack(self.block & 0xFFFF))
+            if len(self.content) == len(CONTENT):
+                return
+            for _ in range(self.window):
+                if len(self.take()) < BLKSIZE:
+                    break
+
+    def take(self) -> bytes:
+        """Take the next block. Copies come when this process was away for longer than the server waits."""
+        while True:
+            data = self.hear(5.0)
+            assert isinstance(data, wire.Data), data
+            if data.block == (self.block + 1) & 0xFFFF:
+                self.block += 1
+                self.content += data.data
+                return data.data
+
+    def until_carried(self) -> None:
+        """Go on until another process has the transfer."""
+        for _ in range(30):
+            self.go_on(20)
+            if carrying(self.server):
+                return
+            time.sleep(0.01)
+        raise AssertionError("no process took it")
+
+    def whole(self) -> bool:
+        self.go_on(10_000)
+        return self.content == CONTENT
+
+
+@pytest.mark.parametrize("windowsize", [1, 4])
+def test_a_file_that_is_carried_arrives_whole_and_is_told_as_any_other(server: Server, windowsize: int) -> None:
+    with Reading(server, windowsize=windowsize) as peer:
+        peer.until_carried()
+        assert peer.whole()
+    assert server.said(f"got 'image': {len(CONTENT)} bytes")
+    assert server.stop()["complete"] == 1
+
+
+def test_a_small_file_troubles_no_other_process(server: Server, folder: Path) -> None:
+    (folder / "small").write_bytes(CONTENT[:500_000])
+    with Peer(server) as peer:
+        assert peer.fetch("small", blksize=BLKSIZE) == CONTENT[:500_000]
+    assert not carriers(server)
+
+
+def test_a_stranger_is_told_so_and_the_transfer_goes_on(server: Server) -> None:
+    with Reading(server) as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        peer.until_carried()
+        assert peer.tid is not None
+        stranger.settimeout(5.0)
+        for guess in (wire.Ack(peer.block & 0xFFFF), wire.ReadRequest(b"image"), wire.Ack(0)):
+            stranger.sendto(guess.encode(), peer.tid)
+            datagram, sender = stranger.recvfrom(1000)
+            answer = wire.decode(datagram)
+            assert isinstance(answer, wire.Error)
+            assert answer.code == wire.ErrorCode.UNKNOWN_TRANSFER_ID
+            assert sender == peer.tid
+        stranger.sendto(wire.Error(0, "be gone").encode(), peer.tid)
+        assert peer.whole()
+
+
+def test_silence_is_answered_by_the_block_once_more_and_the_transfer_is_carried_again(server: Server) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        peer.tell(wire.Ack(peer.block & 0xFFFF))
+        lost = peer.take()
+        assert peer.hear() == wire.Data(peer.block & 0xFFFF, lost)
+        assert not carrying(server)
+        peer.until_carried()
+        assert peer.whole()
+    assert server.said("sent again")
+
+
+def test_a_repeated_ack_draws_no_second_block(server: Server) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        peer.tell(wire.Ack(peer.block & 0xFFFF))
+        peer.tell(wire.Ack(peer.block & 0xFFFF))
+        peer.take()
+        while (copy := peer.hear(0.01)) is not None:  # by the timer, when this process was away
+            assert copy == wire.Data(peer.block & 0xFFFF, peer.content[-BLKSIZE:])
+        assert peer.whole()
+
+
+def test_an_error_of_the_client_ends_it_at_once(server: Server) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        peer.tell(wire.Error(0, "enough"))
+        assert server.said("stopped within 'image'")
+        assert not carrying(server)
+    counters = server.stop()
+    assert counters["aborted"] == 1
+    assert counters["descriptors"] == 1  # of the process that waits for more
+
+
+def test_a_client_that_asks_anew_from_the_same_port_gets_a_new_transfer(server: Server) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        old = peer.tid
+        while peer.hear(0.01) is not None:
+            continue
+        assert isinstance(peer.ask("image", blksize=512, tsize=0), wire.OptionAck)
+        assert peer.tid != old
+        assert within(lambda: not carrying(server))
+
+
+def test_when_its_process_dies_the_client_is_told_and_others_are_served(server: Server) -> None:
+    with Reading(server) as peer, Reading(server) as other:
+        peer.until_carried()
+        for pid in carrying(server):
+            os.kill(pid, signal.SIGKILL)
+        while isinstance(answer := peer.hear(5.0), wire.Data):  # a copy, when this process was away
+            continue
+        assert answer == wire.Error(wire.ErrorCode.NOT_DEFINED, "server error")
+        assert other.whole()
+    counters = server.stop()
+    assert (counters["failed"], counters["complete"]) == (1, 1)
+
+
+def test_a_file_that_is_truncated_meanwhile_is_an_error_to_the_client(server: Server, folder: Path) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        os.truncate(folder / "image", 1000)
+        answer: wire.Packet | None = None
+        for _ in range(300):
+            answer = peer.acknowledge(peer.block)
+            if isinstance(answer, wire.Error):
+                break
+            if isinstance(answer, wire.Data) and answer.block == (peer.block + 1) & 0xFFFF:
+                peer.block += 1
+        assert answer == wire.Error(wire.ErrorCode.NOT_DEFINED, "the file cannot be read")
+
+
+def test_a_server_that_stops_leaves_no_process(server: Server) -> None:
+    with Reading(server) as peer:
+        peer.until_carried()
+        started = carriers(server)
+        assert started
+        assert server.stop()["descriptors"]
+        assert within(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def test_where_no_process_may_be_started_the_loop_does_it_all(folder: Path, tmp_path: Path) -> None:
+    with running(folder, tmp_path / "log", subprocess.Popen, 0, "limits.carriers=0") as server:
+        with Reading(server) as peer:
+            assert peer.whole()
+        assert not carriers(server)
+
+
+def test_more_transfers_than_processes_are_all_served(folder: Path, tmp_path: Path) -> None:
+    with running(folder, tmp_path / "log", subprocess.Popen, 0, "limits.carriers=2") as server:
+        with ExitStack() as stack:
+            peers = [stack.enter_context(Reading(server)) for _ in range(6)]
+            for _ in range(100):
+                for peer in peers:
+                    peer.go_on(10)
+            assert len(carriers(server)) == 2
+            assert all(peer.whole() for peer in peers)
+        assert server.stop()["complete"] == 6
