@@ -31,6 +31,8 @@ CLIENT = "10.77.0.2"
 BLKSIZE = 1428
 WINDOWSIZE = 16
 CLIENTS = 8
+WARM_UP = 4 * 1024 * 1024
+"""Bytes of the file that each client fetches before the measurement: servers run for weeks."""
 PATIENCE_S = 120.0
 """How long a measurement may take."""
 
@@ -39,16 +41,16 @@ class NotWhole(Exception):
     """A client did not get the file as it is."""
 
 
-def commands(scenario: Scenario, outputs: list[str]) -> list[list[str]]:
-    """Return the clients of a scenario, one for each output."""
+def commands(scenario: Scenario, outputs: list[str], name: str = "image") -> list[list[str]]:
+    """Return the clients of a scenario, one for each output, each fetching the file `name`."""
     match scenario:
         case Scenario.ONE | Scenario.EIGHT:
             curl = ["curl", "--silent", "--show-error", "--tftp-blksize", str(BLKSIZE)]
-            curl += ["--write-out", "%{size_download}", f"tftp://{SERVER}/image", "--output"]
+            curl += ["--write-out", "%{size_download}", f"tftp://{SERVER}/{name}", "--output"]
             return [[*curl, output] for output in outputs]
         case Scenario.WINDOW:
             atftp = ["atftp", "--option", f"blksize {BLKSIZE}", "--option", f"windowsize {WINDOWSIZE}"]
-            return [[*atftp, "--get", "-r", "image", "-l", output, SERVER] for output in outputs]
+            return [[*atftp, "--get", "-r", name, "-l", output, SERVER] for output in outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Bench:
             if check:
                 self._check(scenario, peer)
             count = CLIENTS if scenario is Scenario.EIGHT else 1
+            _run(self.segment.client, commands(scenario, ["/dev/null"] * count, "small"))  # whatever it starts late
             before, used = Used.now(pid), family_s(pid)
             said = _run(self.segment.client, commands(scenario, ["/dev/null"] * count))
             after, used = Used.now(pid), family_s(pid) - used
@@ -118,6 +121,7 @@ def main() -> int:
     folder: Path = options.folder
     (folder / "served").mkdir(parents=True, exist_ok=True)
     (folder / "served/image").write_bytes(os.urandom(size_bytes))
+    (folder / "served/small").write_bytes(os.urandom(WARM_UP))
     folder.chmod(0o755)
     print(
         f"{options.size} MiB, blksize {BLKSIZE}; {os.cpu_count()} processors, shared with the clients; "
@@ -146,7 +150,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
-        (folder / "served/image").unlink(missing_ok=True)
+        for name in ("image", "small"):
+            (folder / "served" / name).unlink(missing_ok=True)
     table = tftp_report.rows(results)
     print(f"\nmedians of {options.rounds} rounds\n")
     print(tftp_report.render(table, [peer.name for peer in peers]))
