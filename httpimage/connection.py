@@ -17,10 +17,11 @@ from config.content import Content, OpenFile
 from httpimage.complaints import Complaints
 from httpimage.download import Download
 from httpimage.opened import Opened
-from httpimage.pump import Channel, Pump, Transfer
+from httpimage.pump import Channel, Pump
 from httpimage.ranges import Span
 from httpimage.reply import Headers, Refusal, head
 from httpimage.shortcut import is_plain, understand
+from httpimage.transfer import Transfer
 
 log = logging.getLogger(__name__)
 

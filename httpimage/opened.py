@@ -5,8 +5,8 @@ import time
 
 from config.content import Content, OpenFile
 from httpimage.dates import format_date
-from httpimage.pump import Source
 from httpimage.reply import Headers, head
+from httpimage.transfer import Source
 
 FRESH_S = 1.0
 """After this long one request goes the long way again, while others are still answered from here."""

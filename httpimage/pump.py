@@ -11,7 +11,6 @@ waits for a thread, not even the end of the process.
 """
 
 import asyncio
-import errno
 import os
 import select
 import socket
@@ -23,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
+
+from httpimage.transfer import Source, Transfer
 
 THREADS = 2
 """Threads that are there for connections, whatever hangs. More of them do not send more, and make the event loop wait
@@ -38,60 +39,11 @@ STUCK_S = 0.025
 SPARE_S = 5.0
 """How long a thread of more than `THREADS` stays without work."""
 
-STEP = 4 << 20
-"""Bytes after which a connection lets others go first."""
-COLD_STEP = 1 << 19
-"""The same, if they come from a disk."""
 WINDOW = 2 << 20
 WINDOW_S = 180.0
 """How long a peer may take for `WINDOW` bytes, in seconds; slower than 12 kB/s is taken for gone."""
 
-_COLD_S = 0.003
-"""A call of sendfile that took longer than this read from a disk, or else the difference does not matter."""
-_AHEAD = 1 << 18
-"""What is asked of a disk in advance. All that is asked for stands before whatever else the disk is to do, such as the
-sync of a lease: with eight cold downloads that took 85 ms in the median with the kernel's own read-ahead and 4 MiB of
-ours, and 3 ms so, while the downloads came to 600 MB/s and not to 1,000 (bench.http_cold)."""
-_AHEAD_OF_A_SEEK = 4 << 20
-_SEEKING = 4e6
-"""A disk that gives a connection fewer bytes a second has to move its head for them: it is asked for more at once."""
-_BY_HAND = 1 << 17
-_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _READY = select.EPOLLOUT | select.EPOLLONESHOT
-
-
-class Truncated(Exception):
-    """The file ended before the promised length: only closing the connection tells the peer."""
-
-
-class Source:
-    """A file of our own descriptor. Whoever holds it calls `share` for another holder; the last `drop` closes it."""
-
-    __slots__ = ("_holders", "_lock", "etag", "fd", "name", "size_bytes")
-
-    def __init__(self, fd: int, name: str, size_bytes: int, etag: str) -> None:
-        """Take a descriptor of one's own of `fd`. Raises `OSError` if there is none left."""
-        self.fd = os.dup(fd)
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_RANDOM)  # we read ahead ourselves, and less: see _AHEAD
-        self.name = name
-        self.size_bytes = size_bytes
-        self.etag = etag
-        self._holders = 1
-        self._lock = threading.Lock()
-
-    def share(self) -> "Source":
-        """Return the same for one more holder."""
-        with self._lock:
-            self._holders += 1
-        return self
-
-    def drop(self) -> None:
-        """Give back what the constructor or `share` returned. May be called in any thread."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders:
-                return
-        os.close(self.fd)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -102,103 +54,17 @@ class _Crowd:
     waiting: "deque[_Turn]" = field(default_factory=deque)
 
 
-class Transfer:
-    """Bytes of one file on their way to one connection, behind a head."""
-
-    __slots__ = (
-        "by_hand",
-        "cold",
-        "crowd",
-        "end",
-        "error",
-        "finished",
-        "head",
-        "mark",
-        "position",
-        "sent",
-        "since",
-        "source",
-    )
-
-    def __init__(
-        self,
-        source: Source,
-        position: int,
-        length: int,
-        head: bytes,
-        crowd: _Crowd,
-        finished: Callable[["Transfer"], None],
-    ) -> None:
-        self.source = source
-        self.position = position
-        self.end = position + length
-        self.head = head
-        self.crowd = crowd
-        self.finished = finished
-        self.sent = 0
-        """Bytes of the file that the kernel has taken."""
-        self.error: Exception | None = None
-        self.by_hand = False
-        """Whether the file's system has no sendfile."""
-        self.cold = True
-        """Whether its last bytes seem to have come from a disk, which is asked for the next ones in advance."""
-        self.mark = 0
-        """`sent` at `since`, the beginning of the window that is timed."""
-        self.since = time.monotonic()
-
-    def step(self, sock: socket.socket) -> bool:
-        """Send what `sock` takes, `STEP` bytes at most; tell whether all is sent. May wait for a disk.
-
-        Raises `Truncated`, and `OSError` of the peer or the disk.
-        """
-        budget = COLD_STEP if self.cold else STEP
-        try:
-            if self.head:
-                self.head = self.head[sock.send(self.head, socket.MSG_MORE) :]
-                if self.head:
-                    return False
-            while self.position < self.end and budget > 0:
-                count = min(self.end - self.position, budget)
-                sent = self._move(sock, count)
-                if not sent:
-                    raise Truncated(f"{self.source.name!r} ended at byte {self.position}, of {self.source.size_bytes}")
-                self.position += sent
-                self.sent += sent
-                budget -= sent
-                if sent < count and not self.by_hand:
-                    break
-        except (BlockingIOError, InterruptedError):
-            return False
-        return self.position >= self.end
-
-    def _move(self, sock: socket.socket, count: int) -> int:
-        if not self.by_hand:
-            try:
-                began = time.monotonic()
-                sent = os.sendfile(sock.fileno(), self.source.fd, self.position, count)
-                took_s = time.monotonic() - began
-                self.cold = took_s > _COLD_S
-                if self.cold:
-                    ahead = _AHEAD if sent > took_s * _SEEKING else _AHEAD_OF_A_SEEK
-                    os.posix_fadvise(self.source.fd, self.position + sent, ahead, os.POSIX_FADV_WILLNEED)
-                return sent
-            except OSError as error:
-                if error.errno not in _NO_SENDFILE:
-                    raise
-                self.by_hand = True
-        data = os.pread(self.source.fd, min(_BY_HAND, count), self.position)
-        return sock.send(data) if data else 0
-
-
 class Channel:
     """A connection's socket in the hands of a pump: a descriptor of its own, so that no number is used twice."""
 
-    __slots__ = ("_pump", "armed", "busy", "closed", "sock", "transfer")
+    __slots__ = ("_pump", "armed", "busy", "closed", "crowd", "sock", "transfer")
 
     def __init__(self, pump: "Pump", sock: socket.socket) -> None:
         self._pump = pump
         self.sock = sock
         self.transfer: Transfer | None = None
+        self.crowd = _Crowd()
+        """Whoever else sends the same file."""
         self.busy = False
         """Whether a thread has it, or it waits in a crowd."""
         self.armed = False
@@ -286,7 +152,7 @@ class Pump:
         crowd = self._crowds.get(source.etag)
         if crowd is None:
             crowd = self._crowds[source.etag] = _Crowd()
-        transfer = Transfer(source, position, length, head, crowd, finished)
+        transfer = Transfer(source, position, length, head, finished)
         if channel.closed or self._closed:
             transfer.error = ConnectionResetError("the connection was closed")
             source.drop()
@@ -299,7 +165,7 @@ class Pump:
         self._active.add(channel)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
-        channel.transfer = transfer
+        channel.crowd, channel.transfer = crowd, transfer
         self._arm(channel)
         return transfer
 
@@ -416,7 +282,7 @@ class Pump:
                 return None  # the descriptor was closed, and perhaps used again, since epoll told of it
             channel.busy = True
             turn = channel, channel.transfer
-            crowd = channel.transfer.crowd
+            crowd = channel.crowd
             if crowd.running >= MOST_PER_FILE:
                 crowd.waiting.append(turn)
                 return None
@@ -438,9 +304,9 @@ class Pump:
                 news = len(self._finished) == 1
             else:
                 self._arm(channel)
-            turn = transfer.crowd.waiting.popleft() if transfer.crowd.waiting else None
+            turn = channel.crowd.waiting.popleft() if channel.crowd.waiting else None
             if turn is None:
-                transfer.crowd.running -= 1
+                channel.crowd.running -= 1
         if abandoned:
             transfer.source.drop()
         if news:

@@ -8,7 +8,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from config.content import Made, OpenFile
 from httpimage.connection import Connection
-from httpimage.pump import WINDOW_S, Channel, Source, Transfer, Truncated
+from httpimage.pump import WINDOW_S, Channel
+from httpimage.transfer import Source, Transfer, Truncated
 
 __all__ = ["Truncated", "send"]
 

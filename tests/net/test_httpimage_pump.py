@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from httpimage import pump
-from httpimage.pump import Pump, Source, Transfer, Truncated
+from httpimage.pump import Pump
+from httpimage.transfer import Source, Transfer, Truncated
 
 pytestmark = pytest.mark.net
 
