@@ -44,7 +44,7 @@ async def main(folder: Path, address: str, port: int, settings: Tftp, limits: Li
     with open_socket(address, port=port) as sock:
         server = Server(sock, lookup, report, lambda name: Stage.LOADER, limits, settings)
         before = len(os.listdir("/proc/self/fd"))
-        print("ready", sock.getsockname()[1], flush=True)
+        print(f"ready {sock.getsockname()[1]}", flush=True)
         await stop.wait()
         running = len(os.listdir("/proc/self/fd")) - before
         print("counters", *(f"{name}={count}" for name, count in sorted(server.counters.items())))
