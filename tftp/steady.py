@@ -84,24 +84,27 @@ class Steady:
         windows = max(1, -(-least_bytes // window))
         return offset, max(0, min(windows * window, self.size_bytes - offset))
 
-    def exchanges(self, content: bytes | memoryview) -> list[tuple[bytes, list[bytes]]]:
-        """Return what is to come: each ACK that is due, and the window of DATA that answers it.
+    def coming(self, content: bytes | memoryview) -> tuple[list[bytes], list[bytes]]:
+        """Return the ACK of each block from the last one that was sent on, and the DATA of each block that follows.
 
         `content` is the part of the file at `following`; if it reaches to the end, an empty last block is among what
-        is to come. There is nothing to come once the last window was sent.
+        follows. Nothing follows once the last window was sent.
         """
-        sent, blksize, step = self.sent, self.blksize, self.windowsize
+        sent, blksize = self.sent, self.blksize
         blocks = len(content) // blksize
         if sent * blksize + len(content) == self.size_bytes:
             blocks = self.blocks - sent  # the last one may be empty
         names = [wire.number(block, self.rollover) for block in range(sent, sent + blocks + 1)]
+        acks = [_pack(_ACK, name) for name in names]
+        del names[0]
         offsets = range(0, blocks * blksize, blksize)
-        datagrams = [
-            _pack(_DATA, name) + content[at : at + blksize] for name, at in zip(names[1:], offsets, strict=True)
-        ]
-        if step == 1:
-            return [(_pack(_ACK, name), [datagram]) for name, datagram in zip(names, datagrams, strict=False)]
-        return [(_pack(_ACK, names[at]), datagrams[at : at + step]) for at in range(0, blocks, step)]
+        return acks, [_pack(_DATA, name) + content[at : at + blksize] for name, at in zip(names, offsets, strict=True)]
+
+    def exchanges(self, content: bytes | memoryview) -> list[tuple[bytes, list[bytes]]]:
+        """Return what is to come: each ACK that is due, and the window of DATA that answers it; see `coming`."""
+        acks, datagrams = self.coming(content)
+        step = self.windowsize
+        return [(acks[at], datagrams[at : at + step]) for at in range(0, len(datagrams), step)]
 
     def acknowledged(self, now: float) -> bool:
         """Note that all which was sent has arrived, and that the window after it is sent now.
