@@ -41,6 +41,13 @@ class UnknownMode(Refused):
     message = "unknown mode"
 
 
+class TooLarge(Refused):
+    """The file is to be sent as text and is none: to convert it, all of it would be read before the first block."""
+
+    code = ErrorCode.ILLEGAL_OPERATION
+    message = "too large for netascii"
+
+
 class Busy(Refused):
     """There are as many transfers as we run at once, in all or for this client."""
 

@@ -18,7 +18,7 @@ from tftp import wire
 from tftp.carriers import Carriers
 from tftp.disks import Disks
 from tftp.engine import Finished, Outcome, Transfer
-from tftp.errors import Busy, NotFound, OutsideRoot, Refused, WriteRefused
+from tftp.errors import Busy, NotFound, OutsideRoot, Refused, TooLarge, WriteRefused
 from tftp.kernel import (
     Address,
     Port,
@@ -52,6 +52,7 @@ _AT_ONCE = 16  # of these, requests that are begun
 _BACKLOG = 1024  # requests that wait for that; what comes above is lost, as it would be in the kernel
 _REPEAT_S = 2.0  # the same request again, so soon, is the same wish (T-22)
 _LOOKUP_S = 8.0  # how long a file may be looked for
+_TEXT_BYTES = 16 * 1024 * 1024  # nobody's configuration is larger, but a kernel is
 _REQUESTS = frozenset((b"\0\1", b"\0\2"))  # how RRQ and WRQ begin
 
 
@@ -269,6 +270,8 @@ class Server:
         try:
             threads = self._disks.of(content)
             if is_netascii(wish.request):
+                if content.size_bytes > _TEXT_BYTES:
+                    raise TooLarge(f"asked for {wish.name!r} as netascii: {content.size_bytes} bytes")
                 readable = await self._converted(content, threads)
             most = self._most(peer[0], self._loop.time())
             terms = negotiate(wish.request, readable.size_bytes, path_mtu(peer, local, self.sock), most)

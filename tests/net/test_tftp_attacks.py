@@ -203,6 +203,15 @@ def test_a_link_that_is_swapped_in_again_and_again_never_leads_out(server: Serve
     assert b"honest" in seen
 
 
+def test_an_image_is_not_read_from_end_to_end_to_be_sent_as_text(server: Server, folder: Path) -> None:
+    with (folder / "image").open("wb") as image:
+        image.truncate(10 << 30)
+    with Peer(server) as peer:
+        answer = peer.ask("image", "netascii")
+        assert answer == wire.Error(wire.ErrorCode.ILLEGAL_OPERATION, "too large for netascii")
+        assert peer.ask("image", tsize=0) == wire.OptionAck({"tsize": str(10 << 30)})
+
+
 def test_a_write_request_creates_and_changes_nothing(server: Server, folder: Path) -> None:
     (folder / "open").write_bytes(b"mine")
     (folder / "open").chmod(0o666)
