@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -69,12 +69,13 @@ def command(client: str, to: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One download. `failure` is None if the file was whole, otherwise what the client said last."""
+    """One download. `failure` is None if the file was whole, otherwise why it was not."""
 
     client: str
     percent: int
     took_s: float
     failure: str | None
+    """With what the server said last."""
     own_s: float = 0.0
     """Of it, what atftp said that it waited for its own timer."""
 
@@ -99,17 +100,21 @@ class Bench:
                 segment.server.run("ip", "link", "set", "dev", segment.server.interface, "gso_max_segs", "1")
                 log = self.folder / f"log-{number}"
                 with running(self.folder / "served", log, segment.server.popen, port=69):
-                    self._run_all(segment, self.folder / f"got-{number}")
+                    self._run_all(segment, self.folder / f"got-{number}", log)
         except BaseException as error:
             self.broken = error
 
-    def _run_all(self, segment: Segment, to: Path) -> None:
+    def _run_all(self, segment: Segment, to: Path, log: Path) -> None:
         while self.broken is None:
             with self.lock:
                 wanted = next(self.left, None)
             if wanted is None:
                 return
             run = self._run(segment, to, *wanted)
+            if run.failure is not None:
+                run = replace(
+                    run, failure=f"{run.failure}; the server: {'; '.join(log.read_text().split(chr(10))[-8:])}"
+                )
             with self.lock:
                 self.done.append(run)
 
@@ -163,13 +168,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="of each client with each loss (20)")
     parser.add_argument("--client", nargs="+", choices=CLIENTS, default=list(CLIENTS))
     parser.add_argument("--loss", nargs="+", type=int, default=list(WITHIN_S), help="per cent (1 5 10)")
-    parser.add_argument("--lanes", type=int, default=12, help="runs at the same time (12)")
+    parser.add_argument("--lanes", type=int, default=16, help="runs at the same time (16)")
     asked = parser.parse_args()
     if os.geteuid():
         parser.error("needs root, for network namespaces")
     # The long ones first, so that all lanes end at about the same time.
     wanted = [(client, loss) for loss in sorted(asked.loss, reverse=True) for client in asked.client] * asked.runs
-    wanted.sort(key=lambda one: -one[1])
+    wanted.sort(key=lambda one: (-one[1], one[0] != "atftp"))
     began, processors = time.monotonic(), Processors()
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pxeboot-bench-") as name:
         folder = Path(name)
