@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 from httpimage.transfer import Source, Transfer
@@ -103,8 +102,14 @@ class _Worker:
         since = self.since
         if since is None or now - since < STUCK_S:
             return False
-        stat = Path(f"/proc/self/task/{self.number}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] != "R"
+        try:
+            fd = os.open(f"/proc/self/task/{self.number}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no descriptor is left
+            return True
+        try:
+            return os.read(fd, 256).rpartition(b")")[2][:2] != b" R"
+        finally:
+            os.close(fd)
 
 
 class Pump:
@@ -124,6 +129,7 @@ class Pump:
         self._finished: list[_Turn] = []
         self._active: set[Channel] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._next_round = 0.0
         self._closed = False
 
     @property
@@ -213,6 +219,11 @@ class Pump:
         free = sum(not worker.is_stuck(now) for worker in workers)
         for _ in range(min(THREADS - free, MOST_THREADS - len(workers))):
             self._hire()
+        if now >= self._next_round:
+            self._next_round = now + min(1.0, WINDOW_S / 4)
+            self._drop_slow_readers(now)
+
+    def _drop_slow_readers(self, now: float) -> None:
         for channel in list(self._active):
             transfer = channel.transfer
             if transfer is None:
