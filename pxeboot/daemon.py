@@ -28,7 +28,7 @@ import httpimage.tls
 from config.content import OpenFile
 from config.events import Event, Stage
 from config.model import Farm
-from pxeboot import systemd
+from pxeboot import neighbours, systemd
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
 from pxeboot.api import leases as leases_api
@@ -220,6 +220,8 @@ async def run(farm: Farm) -> None:
             raise StartError(str(error)) from error
         if (missing := not_there(farm.server.files)) is not None:
             log.warning("server.files: %s", missing)
+        if (too_few := neighbours.too_few(farm)) is not None:
+            log.warning("%s", too_few)
         try:
             daemon = Daemon(farm, leases, intents)
         except ValueError as error:
