@@ -131,11 +131,14 @@ class Client:
             self._unread = rest
             return answer
         length = int(answer.header("Content-Length") or 0)
-        self._unread = rest
-        while len(self._unread) < length:
-            self._fill(length)
-        body, self._unread = self._unread[:length], self._unread[length:]
-        return Answer(status, head, body)
+        body = bytearray(rest)  # which grows in place: with TLS it comes in pieces of 16 KiB
+        while len(body) < length:
+            data = self.socket.recv(1 << 20)
+            if not data:
+                raise http.client.IncompleteRead(bytes(body), length)
+            body += data
+        self._unread = bytes(body[length:])
+        return Answer(status, head, bytes(body[:length]))
 
     def sip(self) -> None:
         """Read a little of what there is: who reads nothing for 15 s is taken for gone."""
@@ -150,10 +153,10 @@ class Client:
         except TimeoutError:
             return False
 
-    def _fill(self, expected: int = 0) -> None:
+    def _fill(self) -> None:
         data = self.socket.recv(1 << 20)
         if not data:
-            raise http.client.IncompleteRead(self._unread, expected)
+            raise http.client.IncompleteRead(self._unread)
         self._unread += data
 
 
