@@ -24,6 +24,8 @@ MOST_WAITING = 1024
 RETRY_S = 0.01
 """When to try again to send what the kernel had no room for."""
 _ETH_P_IP = 0x0800
+_ETHERNET = 1
+_EVERYBODY = b"\xff" * 6
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -86,9 +88,14 @@ class Sender:
 
     def _put(self, datagram: Datagram, own: IPv4Address) -> None:
         to = datagram.destination
-        if to.hardware is not None:
+        hardware = to.hardware
+        if hardware is None and to.address == EVERYBODY and datagram.htype == _ETHERNET:
+            # Not by UDP: that needs a place in the kernel's table of neighbours, of which all namespaces together
+            # have 1,024. Once a thousand machines boot it is full, and the kernel drops the answer without a word.
+            hardware = _EVERYBODY
+        if hardware is not None:
             packet = udp_packet(own, datagram.source_port, to.address, to.port, datagram.data, datagram.ident)
-            link = (self._sockets.interface, _ETH_P_IP, 0, datagram.htype, to.hardware)
+            link = (self._sockets.interface, _ETH_P_IP, 0, datagram.htype, hardware)
             self._sockets.packets.sendto(packet, link)
             return
         sock = self._sockets.udp if datagram.source_port == SERVER_PORT else self._sockets.boot

@@ -90,6 +90,14 @@ def test_udhcpc_gets_the_address_of_its_machine(segment: Segment, serving: Servi
     assert "Traceback" not in log
 
 
+@requires("busybox", "nft")
+def test_an_answer_by_broadcast_does_not_pass_where_the_kernel_drops_it(segment: Segment, serving: Serving) -> None:
+    """What UDP sends is dropped here in its way out, as it is where the table of neighbours is full."""
+    rules = ["table inet full {", "chain out {", "type filter hook output priority 0; policy accept;"]
+    segment.server.run("nft", "-f", "-", text_in="\n".join([*rules, "udp dport 68 drop", "}", "}", ""]))
+    assert udhcpc(segment.host(mac=KNOWN), "-B") == "10.77.0.10"
+
+
 @requires("busybox")
 def test_udhcpc_of_an_unknown_machine_gets_and_keeps_one_of_the_pool(segment: Segment, serving: Serving) -> None:
     first = udhcpc(segment.client)
