@@ -8,7 +8,8 @@ a disk that takes 50 ms for every read (nbdkit's filter `delay`). All the while 
 lists and 40 that it does not ask for an address, by broadcast, and 20 small files are fetched. Whoever downloads
 shares the processors with the daemon, with a lower priority (nice 10), and throws what comes away in the kernel;
 whoever measures has a higher one. The exit code is 1 if DHCP's delay under cold downloads, or from the slow disk, is
-20 ms or more at the 99th percentile.
+20 ms or more at the 99th percentile. The ACK of a stranger is shown and not judged: his lease is on disk before it
+leaves, so it takes what a sync of that disk takes, which stands below it.
 """
 
 import argparse
@@ -72,6 +73,8 @@ class Phase(StrEnum):
 
 
 JUDGED = (Phase.COLD, Phase.SLOW)
+ON_DISK = "dynamic ACK"
+"""Waits for the disk, because it has to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def rows(results: dict[Phase, Measured]) -> list[Row]:
     for name in names:
         delays = {phase: measured.delays.get(name, Delays.of([])) for phase, measured in results.items()}
         label = "small file" if name == "file" else f"DHCP, {name}"
-        judged = [delays[phase].p99_ms for phase in JUDGED if phase in delays] if name != "file" else []
+        judged = [delays[phase].p99_ms for phase in JUDGED if phase in delays and name not in ("file", ON_DISK)]
         table.append(
             Row(
                 f"{label}: p50 / p99 / longest, in ms",

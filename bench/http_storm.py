@@ -43,6 +43,7 @@ from bench.storm_lab import (
 from bench.storm_report import Delays, Row, figure, missed, percentile, render
 from tests.support.segment import CommandFailed, Host, Segment
 
+CLIENT = "10.28.0.2"
 WITHIN_S = 2.0
 """Within this time all machines are switched on."""
 PATIENCE_S = 220.0
@@ -162,10 +163,17 @@ class Watching:
             self.peak_mb = max(self.peak_mb, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
-def add_addresses(host: Host, machines: int) -> None:
-    """Give the client's card the addresses of all machines."""
-    lines = [f"address add {address_of(n)}/{PREFIX} dev {host.interface}\n" for n in range(1, machines + 1)]
-    host.run("ip", "-batch", "-", text_in="".join(lines))
+def add_addresses(segment: Segment, machines: int) -> None:
+    """Give the client's card the addresses of all machines.
+
+    The server reaches them by one neighbour. The kernel has one table of neighbours for this machine and all its
+    namespaces, with 1,024 places unless told otherwise (net.ipv4.neigh.default.gc_thresh3), and others use it too.
+    """
+    client = segment.client
+    lines = [f"address add {address_of(n)}/{PREFIX} dev {client.interface}\n" for n in range(1, machines + 1)]
+    client.run("ip", "-batch", "-", text_in="".join(lines))
+    for network in sorted({str(address_of(n)).rpartition(".")[0] for n in range(1, machines + 1)}):
+        segment.server.run("ip", "route", "add", f"{network}.0/24", "via", CLIENT)
 
 
 def measure(machines: int, image_mib: int, patience_s: float = PATIENCE_S, profile: Path | None = None) -> Storm:
@@ -178,10 +186,10 @@ def measure(machines: int, image_mib: int, patience_s: float = PATIENCE_S, profi
     listed = {f"m{n}": (mac_of(n).hex(":"), str(address_of(n))) for n in range(1, machines + 1)}
     file = farm(folder, ["storm"], listed)
     with (
-        Segment(f"{SERVER}/{PREFIX}", f"10.28.0.2/{PREFIX}") as segment,
+        Segment(f"{SERVER}/{PREFIX}", f"{CLIENT}/{PREFIX}") as segment,
         served(segment, folder, file, profile) as daemon,
     ):
-        add_addresses(segment.client, machines)
+        add_addresses(segment, machines)
         prober = segment.host(address=f"{PROBE}/{PREFIX}")
         menu = "/grub/grub.cfg-01-52-54-09-ff-ff-ff"
         asked = ("--dhcp", str(DHCP_RATE), "--file", menu, "--files", str(FILE_RATE))
