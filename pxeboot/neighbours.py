@@ -20,7 +20,7 @@ def too_few(farm: Farm, limit: Path = LIMIT) -> str | None:
         entries = int(limit.read_text())
         machines = sum(len(pool.nodes) for pool in farm.pools)
         if machines > ROOM * entries:
-            enough = 1 << (2 * machines).bit_length()
+            enough = 1 << (4 * machines - 1).bit_length()
             return (
                 f"{machines} machines, and the kernel's table of neighbours holds {entries}; "
                 f"if most are on our own wire: sysctl net.ipv4.neigh.default.gc_thresh2={enough // 2} "
