@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -66,8 +65,8 @@ class Server:
         logging.getLogger().addHandler(self.errors)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        folder = Path(tempfile.mkdtemp(prefix="fuzz-http-"))
-        (folder / "images").mkdir()
+        folder = FOLDER / "served"
+        (folder / "images").mkdir(parents=True, exist_ok=True)
         for name in ("ten", "second", "vmlinuz", "images/root.squashfs"):
             (folder / name).write_bytes(FILE)
             os.utime(folder / name, (784111777, 784111777))
