@@ -8,8 +8,6 @@ of a boot storm. The exit code is 1 if a target was not reached.
 """
 
 import argparse
-import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -21,6 +19,7 @@ from dataclasses import dataclass
 from statistics import median
 
 # from bench import http_cold, http_storm
+from bench import http_cold, http_storm
 from bench.http_load import SILENCE_S
 from bench.http_peers import CLIENT, LENGTH, PORT, SERVER, Image, Nginx, Peer, Pxeboot, make_image, running
 from bench.sides import OURS, Processors, Row, reached, render, resident_mb, used_s
@@ -141,9 +140,8 @@ def main() -> int:
     print(f"\n{render(rows, [peer.name for peer in peers], f'{OURS} : nginx')}\n", flush=True)
     good = reached(rows)
     if not arguments.only:
-        for name in ("bench.http_cold", "bench.http_storm"):
-            if importlib.util.find_spec(name) is not None:
-                good = importlib.import_module(name).main() and good
+        for other in (http_cold.main, http_storm.main):
+            good = other() and good
     return 0 if good else 1
 
 
