@@ -61,11 +61,13 @@ bench-tftp: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 bench-http: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.http
 
-# FUZZ_S is how long, in seconds. What fails is printed and left in .build/fuzz.
+# FUZZ_S is how long each of them runs, in seconds. What fails is printed and left in .build/fuzz.
 FUZZ_S ?= 180
 fuzz: $(BIN)/pxeboot
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.fuzz_dhcp $(FUZZ_S)
+	@$(BIN)/python -m tests.fuzz.fuzz_tftp $(FUZZ_S)
+	@$(BIN)/python -m tests.fuzz.fuzz_http $(FUZZ_S)
 
 image: .build/node-image
 
