@@ -27,11 +27,11 @@ block is waited for.
 RTO_BLOCK_S = 0.002
 """How much longer we wait at least for each further block of a window: 64 of them keep a line of 10 Mbit/s busy
 for 0.1 s, and nobody answers before the last."""
-AGAIN_S = 0.12
+AGAIN_S = 0.15
 """The shortest wait after something was sent again, twice that after the third time, and so on.
 
 busybox says nothing to a copy of a block whose ACK was lost; it repeats that ACK once it has heard nothing for 0.1 s.
-Copies that came more often would keep it silent. Also a machine that is away for 3 s gets six copies, not dozens.
+Copies that came more often would keep it silent. Also a machine that is away for 3 s gets five copies, not dozens.
 """
 MOST_GUESSES = 8
 """How often in a row we presume from an answer's time that a packet was lost. A client that happens to take a little

@@ -269,7 +269,7 @@ def test_the_timeout_of_a_client_is_the_longest_wait() -> None:
         now = transfer.deadline
         assert transfer.expire(now) == blocks(1, 1)
     assert max(waits) == pytest.approx(2.0)
-    assert waits == sorted(waits)
+    assert waits == pytest.approx(sorted(waits))
 
 
 def test_a_patient_client_is_waited_for() -> None:
