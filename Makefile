@@ -10,7 +10,7 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
-	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay
+	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
