@@ -22,7 +22,7 @@ from statistics import median
 from bench import http_cold, http_storm
 from bench.http_load import SILENCE_S
 from bench.http_peers import CLIENT, LENGTH, PORT, SERVER, Image, Nginx, Peer, Pxeboot, make_image, running
-from bench.sides import OURS, Processors, Row, reached, render, resident_mb, used_s
+from bench.sides import OURS, Processors, Row, family, reached, render, resident_mb, used_s
 from tests.support.segment import Segment
 
 BULK, RANGES = "bulk", "ranges"
@@ -57,6 +57,7 @@ def measure(segment: Segment, peer: Peer, image: Image, kind: str, seconds: floa
     """Start a server, warm it up, and put it under one load."""
     with running(peer, image, segment.server) as pids:
         _load(segment, image, RANGES, 0.5, seed=0)
+        pids = family(pids[0])  # nginx's workers may not have been there when the first of them was
         before, processors = used_s(pids), Processors()
         done = _load(segment, image, kind, seconds, seed)
         cpu_s, gigabytes = used_s(pids) - before, done["received"] / 1e9
