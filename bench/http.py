@@ -118,7 +118,7 @@ def table(results: Mapping[tuple[str, str], Sequence[Measured]]) -> list[Row]:
 def main() -> int:
     """Read the arguments, measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long random ranges are asked for")
     parser.add_argument("--size", type=int, default=SIZE, help="bytes of the image")
     parser.add_argument("--only", choices=(BULK, RANGES), action="append", help="and nothing else")
