@@ -2,7 +2,8 @@
 
 This is the short way past `tftp.wire` and `tftp.engine` for the one thing that happens ten thousand times in a
 transfer. `engine.Transfer.steady` begins it and `engine.Transfer.resume` ends it; for whatever is not the ACK that is
-waited for, the engine is asked. Both ways lead to the same packets and the same state: tests/unit/test_tftp_steady.py.
+waited for, the engine is asked. Both ways lead to the same packets and the same state: tests/unit/test_tftp_steady.py;
+only a carrier (`reached`) does not time each block, so that it learns of a slower client some blocks later.
 """
 
 import struct
@@ -125,6 +126,14 @@ class Steady:
         self.sent = sent if sent < self.blocks else self.blocks
         self.sent_at = now
         return True
+
+    def reached(self, sent: int, sent_at: float) -> None:
+        """Note, for windows of one block, that the block `sent` was sent last and that all before it have arrived.
+
+        It is what `acknowledged` would have noted for each, but that their answers were not timed.
+        """
+        if sent > self.sent:
+            self.acked, self.sent, self.sent_at = sent - 1, sent, sent_at
 
     def pack(self) -> bytes:
         """Return it as bytes, for another process of ours on this machine."""

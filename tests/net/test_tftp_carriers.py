@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,11 +14,16 @@ import pytest
 
 from tests.support.tftp_server import Peer, Server, running
 from tftp import wire
+from tftp.carrier import READ, carry
+from tftp.kernel import Sender
+from tftp.steady import Steady
 
 pytestmark = pytest.mark.net
 
 CONTENT = os.urandom(3 * 1024 * 1024 + 5)
 BLKSIZE = 1024
+TIMES_S = 0.001, 0.0, 0.0005, 0.05, 8.0
+"""srtt_s, rttvar_s, least_rtt_s, rto_least_s and rto_most_s of a `Steady`."""
 
 
 @pytest.fixture
@@ -107,6 +113,43 @@ class Reading(Peer):
     def whole(self) -> bool:
         self.go_on(10_000)
         return self.content == CONTENT
+
+
+PARTS = 2 * READ // BLKSIZE
+"""Blocks that are read with two calls."""
+
+
+@pytest.mark.parametrize("windowsize", [1, 2])
+@pytest.mark.parametrize("last", [b"\0\4\xff\xff", b"\0\5\0\0enough\0", b"junk", b""])
+@pytest.mark.parametrize("windows", [0, 1, 2, READ // BLKSIZE - 1, READ // BLKSIZE, READ // BLKSIZE + 1, PARTS])
+def test_wherever_a_client_stops_its_carrier_says_how_far_it_came(
+    folder: Path, windows: int, last: bytes, windowsize: int
+) -> None:
+    began = time.monotonic()
+    steady = Steady(len(CONTENT), BLKSIZE, windowsize, 0, 6, 6 + windowsize, began, *TIMES_S, began + 1.0, began + 60)
+    with ExitStack() as stack:
+        ours, client = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for sock in (ours, client):
+            sock.bind(("127.0.0.1", 0))
+        ours.connect(client.getsockname())
+        client.connect(ours.getsockname())
+        client.settimeout(5.0)
+        file = os.open(folder / "image", os.O_RDONLY)
+        stack.callback(os.close, file)
+        carrying = stack.enter_context(ThreadPoolExecutor(1)).submit(carry, steady, ours, file, Sender())
+        said_at, sent = began, 6 + windowsize
+        for _ in range(windows):
+            said_at = time.monotonic()
+            client.send(wire.Ack(sent).encode())
+            for block in range(sent + 1, sent + windowsize + 1):
+                assert client.recv(2000) == wire.Data(block, CONTENT[(block - 1) * BLKSIZE : block * BLKSIZE]).encode()
+            sent += windowsize
+        if last:
+            client.send(last)
+        assert carrying.result(5.0) == last  # or silence, until the deadline
+    assert (steady.acked, steady.sent) == (sent - windowsize, sent)
+    assert said_at - 0.001 <= steady.sent_at <= time.monotonic()
+    assert last or time.monotonic() >= said_at + steady.rto_least_s
 
 
 @pytest.mark.parametrize("windowsize", [1, 4])

@@ -140,6 +140,29 @@ def test_a_transfer_that_takes_too_long_is_for_the_engine() -> None:
     assert steady.pack() == before
 
 
+@given(
+    sent=st.integers(1, 70_000),
+    blocks=st.integers(0, 100),
+    rollover=st.integers(0, 1),
+    rtts_s=st.lists(st.floats(0.0, 0.02), min_size=100, max_size=100),
+)
+def test_blocks_that_were_not_timed_are_told_as_those_that_were(
+    sent: int, blocks: int, rollover: int, rtts_s: list[float]
+) -> None:
+    def begun() -> Steady:
+        return Steady(10**6, 8, 1, rollover, sent - 1, sent, 5.0, 0.001, 0.0, 0.001, 0.02, 8.0, 5.021, 3600.0)
+
+    timed, told, now = begun(), begun(), 5.0
+    for rtt_s in rtts_s[:blocks]:
+        now += rtt_s
+        assert timed.acknowledged(now)
+    told.reached(sent + blocks, now)
+    assert (told.acked, told.sent, told.sent_at) == (timed.acked, timed.sent, timed.sent_at)
+    assert told.ack == timed.ack
+    assert told.coming(bytes(80)) == timed.coming(bytes(80))
+    assert told.deadline == (now + 0.021 if blocks else 5.021)
+
+
 STEP = st.one_of(
     st.tuples(st.just("ack"), st.just(0)),
     st.tuples(st.just("odd ack"), st.integers(-5, 5)),
