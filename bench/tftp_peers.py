@@ -101,12 +101,12 @@ def listening(pid: int) -> bool:
 
 
 def family_s(pid: int) -> float:
-    """Return the processor time of a server and its children until now, in seconds, from /proc/PID/stat (proc(5)).
+    """Return the processor time of a server and all below it until now, in seconds, from /proc/PID/stat (proc(5)).
 
     A child that ended is counted once it is waited for, which `Used` leaves out; one that runs counts by itself.
     """
     total = 0
-    for process in (pid, *_children(pid)):
+    for process in (pid, *_below(pid)):
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # ended since it was listed
@@ -115,5 +115,7 @@ def family_s(pid: int) -> float:
     return total * _TICK_S
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+def _below(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    children = [int(child) for task in tasks.glob("*/children") for child in task.read_text().split()]
+    return [process for child in children for process in (child, *_below(child))]

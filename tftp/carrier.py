@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+from contextlib import suppress
 from time import monotonic
 
 from tftp.kernel import Port, Sender
@@ -28,18 +29,38 @@ _TIMEVAL = struct.Struct("@ll")
 
 
 def main(control: int) -> None:
-    """Carry on what comes by the socket with the descriptor `control`, until that is closed."""
-    # It ends when the server does, not before: the server may have to say something to the clients first.
+    """For each socket that comes by the one with the descriptor `control`, have a copy of this process be a carrier.
+
+    Copies share most of their memory, so that eight of them fit into the caches of a processor together. When
+    `control` is closed, this waits for all of them to end.
+    """
+    # They end when the server does, not before: the server may have to say something to the clients first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
     gc.disable()  # nothing here refers to itself, and it would look through the blocks of each part of a file
+    with socket.socket(fileno=control) as origin:
+        while descriptors := _received(origin)[1]:
+            with socket.socket(fileno=descriptors[0]) as server:
+                try:
+                    copy = os.fork()
+                except OSError:  # no room for another process; the server sees that its socket is closed
+                    continue
+                if copy == 0:
+                    origin.close()
+                    _serve(server)
+                    return
+    with suppress(ChildProcessError):
+        os.wait()  # there is nothing to learn, so it returns when there is no copy any more
+
+
+def _serve(server: socket.socket) -> None:
+    """Carry on what comes by `server`, until that is closed."""
     sender = Sender()
-    with socket.socket(fileno=control) as server:
+    try:
+        server.send(b"here")
         while True:
-            try:
-                message, descriptors, _flags, _address = socket.recv_fds(server, ENOUGH, 2)
-            except ConnectionResetError:  # the server ended and did not hear what we said last
-                return
+            message, descriptors = _received(server)
             if not message:
                 return
             port, file = descriptors
@@ -49,10 +70,17 @@ def main(control: int) -> None:
                     datagram = carry(steady, sock, file, sender)
             finally:
                 os.close(file)
-            try:
-                server.send(steady.pack() + datagram)
-            except OSError:  # the server is gone
-                return
+            server.send(steady.pack() + datagram)
+    except ConnectionError:  # the server is gone
+        return
+
+
+def _received(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return the next message and the descriptors that came with it; neither if the other side is gone."""
+    try:
+        return socket.recv_fds(sock, ENOUGH, 2)[:2]
+    except ConnectionResetError:  # it did not hear what we said last
+        return b"", []
 
 
 def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> bytes:

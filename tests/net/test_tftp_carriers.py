@@ -40,10 +40,14 @@ def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(child) for task in tasks.glob("*/children") for child in task.read_text().split()]
+
+
 def carriers(server: Server) -> list[int]:
-    """The processes that our server has started."""
-    tasks = Path(f"/proc/{server.process.pid}/task")
-    return [int(pid) for task in tasks.glob("*/children") for pid in task.read_text().split()]
+    """The processes that carry transfers or wait for one: the children of our server's only child, their origin."""
+    return [pid for origin in children(server.process.pid) for pid in children(origin)]
 
 
 def carrying(server: Server) -> list[int]:
@@ -59,6 +63,14 @@ def opened(pid: int) -> list[Path]:
         except OSError:  # closed since it was listed
             continue
     return found
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: who has no parent left may never be waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def within(check: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -103,12 +115,17 @@ class Reading(Peer):
 
     def until_carried(self) -> None:
         """Go on until another process has the transfer."""
+        before = set(carrying(self.server))
+        self.until(lambda: bool(set(carrying(self.server)) - before))
+
+    def until(self, check: Callable[[], bool]) -> None:
+        """Go on until it holds."""
         for _ in range(30):
             self.go_on(20)
-            if carrying(self.server):
+            if check():
                 return
             time.sleep(0.01)
-        raise AssertionError("no process took it")
+        raise AssertionError("that never was so")
 
     def whole(self) -> bool:
         self.go_on(10_000)
@@ -215,7 +232,7 @@ def test_an_error_of_the_client_ends_it_at_once(server: Server) -> None:
         assert not carrying(server)
     counters = server.stop()
     assert counters["aborted"] == 1
-    assert counters["descriptors"] == 1  # of the process that waits for more
+    assert counters["descriptors"] == 2  # of the process that waits for more, and of its origin
 
 
 def test_a_client_that_asks_anew_from_the_same_port_gets_a_new_transfer(server: Server) -> None:
@@ -259,17 +276,40 @@ def test_a_file_that_is_truncated_meanwhile_is_an_error_to_the_client(server: Se
 def test_a_server_that_stops_leaves_no_process(server: Server) -> None:
     with Reading(server) as peer:
         peer.until_carried()
-        started = carriers(server)
-        assert started
+        started = carriers(server) + children(server.process.pid)
+        assert len(started) == 2
         assert server.stop()["descriptors"]
-        assert within(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+        assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+
+
+def test_a_server_that_is_killed_leaves_no_process(server: Server) -> None:
+    with Reading(server) as peer, Reading(server) as other:
+        other.until_carried()
+        peer.until_carried()
+        started = carriers(server) + children(server.process.pid)
+        assert len(started) == 3
+        server.process.kill()
+        server.process.wait()
+        assert within(lambda: not any(alive(pid) for pid in started))
+
+
+def test_without_the_origin_of_its_processes_a_server_goes_on_and_starts_another(server: Server) -> None:
+    with Reading(server) as peer, Reading(server) as other:
+        peer.until_carried()
+        [origin] = children(server.process.pid)
+        os.kill(origin, signal.SIGKILL)
+        other.until(lambda: server.said("cannot be started", 0.0))
+        other.until(lambda: bool(carriers(server)))
+        assert other.whole()
+        assert peer.whole()
+    assert server.stop()["complete"] == 2
 
 
 def test_where_no_process_may_be_started_the_loop_does_it_all(folder: Path, tmp_path: Path) -> None:
     with running(folder, tmp_path / "log", subprocess.Popen, 0, "limits.carriers=0") as server:
         with Reading(server) as peer:
             assert peer.whole()
-        assert not carriers(server)
+        assert not children(server.process.pid)
 
 
 def test_more_transfers_than_processes_are_all_served(folder: Path, tmp_path: Path) -> None:
