@@ -10,18 +10,25 @@ from config.yamltree import Place
 
 
 def files(farm: Farm) -> Iterator[Finding]:
-    """Yield each path below `server.files` that is not for everybody.
+    """Yield each path in `farm` that lies below `server.files` and is not for everybody.
 
     A path of ours that is a link to somewhere below it is not seen.
     """
-    served = farm.server.files
-    if served is None:
-        return
-    folder = _plain(served)
     for place, path, what in _private(farm):
-        if path is not None and _plain(path).is_relative_to(folder):
-            text = f"server.files is {str(served)!r}, where any machine could fetch {what}: {path}"
-            yield Finding(("server", "files"), text, place)
+        if path is not None:
+            yield from _served(farm, path, what, place)
+
+
+def configuration(farm: Farm, path: PurePath) -> Iterator[Finding]:
+    """Yield it if the file of `farm` itself, at the absolute `path`, lies there: it holds hashes of passwords."""
+    yield from _served(farm, path, "this file", None)
+
+
+def _served(farm: Farm, path: PurePath, what: str, place: Place | None) -> Iterator[Finding]:
+    served = farm.server.files
+    if served is not None and _plain(path).is_relative_to(_plain(served)):
+        text = f"server.files is {str(served)!r}, where any machine could fetch {what}: {path}"
+        yield Finding(("server", "files"), text, place)
 
 
 def _private(farm: Farm) -> Iterator[tuple[Place, PurePath | None, str]]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from config.check import Finding, Names, check
+from config.check_files import configuration
 from config.mistakes import ConfigErrors, Mistake
 from config.model import Farm
 from config.wording import sentence, united
@@ -63,7 +64,7 @@ def load(path: Path) -> Farm:
 
     Raises `ConfigErrors` with all mistakes at once: of syntax, of each value, and between the parts.
     """
-    reading = _Reading(str(path), Path(os.path.abspath(path)).parent, [])
+    reading = _Reading(str(path), Path(os.path.abspath(path)), [])
     farm = reading.farm(path)
     if farm is None or reading.mistakes:
         raise ConfigErrors(reading.mistakes)
@@ -75,7 +76,7 @@ class _Reading:
     """One file on its way to a farm."""
 
     file: str
-    folder: Path
+    path: Path
     mistakes: list[Mistake]
 
     def complain(self, mark: Mark, message: str) -> None:
@@ -118,7 +119,7 @@ class _Reading:
         for rounds in range(_MOST_ROUNDS):
             values = plain(root)
             for place in PATHS:
-                _make_absolute(values, place, self.folder)
+                _make_absolute(values, place, self.path.parent)
             try:
                 farm = Farm.model_validate(values)
             except ValidationError as refused:
@@ -150,7 +151,7 @@ class _Reading:
         self.complain(mark_of(root, place, key=key), sentence(error))
 
     def _check(self, farm: Farm, root: Node, names: Names) -> None:
-        for finding in (*check(farm, names), *_files(farm)):
+        for finding in (*check(farm, names), *configuration(farm, self.path), *_files(farm)):
             if _is_filler(root, finding.place) or (finding.other and _is_filler(root, finding.other)):
                 continue
             message = finding.message

@@ -238,9 +238,9 @@ WRONG = [
     ),
     (
         "tags:\n  gpu",
-        "server: {files: .}\nhttp: {tls: {certificate: a, key: b}}\ntags:\n  gpu",
-        ".}",
-        "any machine could fetch the private key: .*/b .line",
+        "server: {files: x}\nhttp: {tls: {certificate: a, key: x/b}}\ntags:\n  gpu",
+        "x}",
+        "any machine could fetch the private key: .*/x/b .line",
     ),
     ("clusters:", "server: {files: /srv/tftp}\nlts_conf: /srv/tftp2/lts.conf\nclusters:", "", ""),
     (
@@ -404,6 +404,14 @@ def test_a_mistake_is_shown_with_its_place(tmp_path: Path, old: str, new: str, a
     where = f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
     assert any(re.search(f"^{where}: .*{message}", line) for line in found), (where, found)
     assert not any("geheim" in line for line in found)
+
+
+@pytest.mark.parametrize("files", [".", "../{}", "sub/..", "/"])
+def test_the_configuration_itself_is_not_for_everybody(tmp_path: Path, files: str) -> None:
+    """It holds the hash of a password."""
+    folder = files.format(tmp_path.name)
+    lines = said(tmp_path, FARM.replace("clusters:", f"server: {{files: {folder}}}\nclusters:"))
+    assert any(line.startswith("6:") and "could fetch this file: " in line for line in lines), lines
 
 
 def test_a_mistake_draws_no_others_after_it(tmp_path: Path) -> None:
