@@ -19,7 +19,8 @@ UDP_SEGMENT = 103
 _PKTINFO = struct.Struct("=i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
 _MAX_GSO_BYTES = 65507
 _MAX_GSO_SEGMENTS = 64
-_CANNOT_SEGMENT = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_CANNOT_SEGMENT = frozenset({errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_NOT_THESE = frozenset({errno.EINVAL, errno.EMSGSIZE})  # the path to this peer is narrower than the blocks
 _BUFFER = 1024 * 1024  # bytes; the kernel grants what it may
 _DATAGRAM = 2048  # bytes; far above any request, ACK or ERROR
 
@@ -197,25 +198,27 @@ class Sender:
         try:
             while sent < len(datagrams):
                 run = datagrams[sent : sent + at_once]
-                if len(run) > 1 and self.segmentation:
-                    if not self._send_segmented(port, peer, run, size):
-                        continue
+                if len(run) > 1 and self.segmentation and self._send_segmented(port, peer, run, size):
                     sent += len(run)
-                else:
-                    port.send(datagrams[sent], peer)
+                    continue
+                for datagram in run:
+                    port.send(datagram, peer)
                     sent += 1
         except OSError:
             pass
         return sent
 
     def _send_segmented(self, port: Port, peer: Address, run: Sequence[bytes], size: int) -> bool:
-        """Send `run` as one message. Returns False, and never tries again, if the kernel cannot."""
+        """Send `run` as one message. Returns False if it must go one by one: what is longer than the path allows is
+        never segmented, and whoever cannot segment at all is not asked again.
+        """
         segments = (socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))
         try:
             port.sock.sendmsg(run, [*port.control, segments], 0, peer)
         except OSError as error:
-            if error.errno not in _CANNOT_SEGMENT:
+            if error.errno in _CANNOT_SEGMENT:
+                self.segmentation = False
+            elif error.errno not in _NOT_THESE:
                 raise
-            self.segmentation = False
             return False
         return True

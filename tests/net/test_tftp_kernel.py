@@ -48,18 +48,32 @@ from tftp.kernel import Port, Sender
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.IPPROTO_IP, 10, 0)
 sender = Sender()
-sent = sender.send(Port(sock), ("10.77.0.2", 9), [bytes(1428)] * 4)
+sent = [sender.send(Port(sock), ("10.77.0.2", 9), [bytes(blksize)] * 70) for blksize in (1428, 512)]
 print(json.dumps([sent, sender.segmentation]))
 """
 
 
 @requires("ip")
-def test_where_the_kernel_cannot_segment_blocks_go_one_by_one() -> None:
+def test_blocks_longer_than_the_path_allows_go_one_by_one_and_others_as_before() -> None:
     with Segment(client_address="10.77.0.2/24") as segment:
         segment.server.run("ip", "link", "set", "dev", segment.server.interface, "mtu", "1000")
         path = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         done = segment.server.run(sys.executable, "-c", path + NARROW)
-    assert json.loads(done.stdout) == [4, False]
+    assert json.loads(done.stdout) == [[70, 70], True]
+
+
+def test_where_the_kernel_cannot_segment_blocks_go_one_by_one() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE) as client,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE) as server,  # which it never segments
+    ):
+        client.bind(("127.0.0.1", 0))
+        client.settimeout(2)
+        sender = Sender()
+        datagrams = window(512, 4, 10)
+        assert sender.send(Port(server), client.getsockname(), datagrams) == 4
+        assert [client.recv(2000) for _ in datagrams] == datagrams
+        assert not sender.segmentation
 
 
 def test_an_error_of_the_network_counts_as_loss() -> None:
