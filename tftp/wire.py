@@ -157,7 +157,7 @@ def advance(number: int, acked: int, rollover: int = 0) -> int | None:
         return (number - acked) & 0xFFFF
     if not number:
         return None if acked else 0
-    return (number - acked) % 65535
+    return (number - acked) % 65535 if acked else number  # before the first block, 65535 is not 0
 
 
 def decode(datagram: bytes) -> Packet:

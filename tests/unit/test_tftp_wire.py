@@ -182,6 +182,8 @@ def test_where_numbers_wrap_to_one_zero_is_no_block() -> None:
     assert wire.advance(0, 0, rollover=1) == 0  # of the OACK
     assert wire.advance(0, 65534, rollover=1) is None
     assert wire.advance(0, 65535, rollover=1) is None
+    assert wire.advance(65535, 0, rollover=1) == 65535  # and 65535 is not 0
+    assert wire.advance(65535, 65535, rollover=1) == 0
 
 
 # Two judges that share no line with us.
