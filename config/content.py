@@ -73,4 +73,6 @@ Lookup = Callable[[str, IPv4Address], Awaitable[Content | None]]
 
 `name` is relative, with single slashes and no leading one: each server normalises what its clients send. It may
 hold anything else a peer can write; the lookup refuses what leads out of the tree. It never blocks the loop.
+
+Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and that many wait for already.
 """

@@ -94,7 +94,6 @@ class Server:
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _backlog: deque[Received] = field(default_factory=deque)
     _later: asyncio.Handle | None = None
-    _late: int = 0  # look-ups that took too long within the last minute
     _sender: Sender = field(default_factory=Sender)
     _memory: Memory = field(default_factory=Memory)
     _seldom: RateLog = field(default_factory=RateLog)
@@ -252,17 +251,11 @@ class Server:
         A client that is told so goes on with what it would do without the file; iPXE otherwise waits for ever (TQ12).
         What a thread still finds later is closed by the lookup.
         """
-        if self._late >= self._wishes.most:
-            raise Busy(f"asked for {name!r}, but {self._late} look-ups took too long within a minute")
         try:
             return await asyncio.wait_for(self.lookup(name, client), _LOOKUP_S)
-        except TimeoutError:
-            self._late += 1
-            self._loop.call_later(60.0, self._forget_late)
-            raise Busy(f"asked for {name!r}, which was not found within {_LOOKUP_S:.0f} s: a disk hangs") from None
-
-    def _forget_late(self) -> None:
-        self._late -= 1
+        except TimeoutError as error:  # ours, or that of a lookup that knows better
+            why = error if error.args else f"it was not found within {_LOOKUP_S:.0f} s: a disk hangs"
+            raise Busy(f"asked for {name!r}: {why}") from None
 
     async def _open(self, wish: Wish, content: Content, peer: Address, local: str) -> Session:
         """Return the transfer of `content`, not yet started; it then owns `content`. Raises `Refused`, `OSError`."""

@@ -18,7 +18,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from config.events import Event, Report, Stage
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg, loader
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
+from pxeboot.bootfiles.lookups import Lookups
 from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
@@ -139,9 +140,9 @@ class Tree:
         self._report = report
         self._intent = intent
         self._start = start
-        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookup")
+        self._threads = Lookups(8, "lookup")
         # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
-        self._files_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="files")
+        self._files_threads = Lookups(4, "files")
 
     def swap(self, farm: Farm) -> None:
         """Serve another farm from now on."""
@@ -167,7 +168,10 @@ class Tree:
         return self.house.machine(asker.mac or (node.macs[0] if node and node.macs else ""), peer, asker.name)
 
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
-        """Return what `name` is for `peer`, or None. Disk is read in a thread. Raises `OSError` for a broken disk."""
+        """Return what `name` is for `peer`, or None. Disk is read in a thread.
+
+        Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and on which many wait already.
+        """
         machine = self.machine_at(peer)
         loop = asyncio.get_running_loop()
 

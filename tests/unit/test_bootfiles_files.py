@@ -202,6 +202,9 @@ def test_a_disk_that_hangs_below_it_keeps_no_machine_from_booting(
         try:
             for _ in range(5):
                 await asyncio.sleep(0)
+            monkeypatch.setattr("pxeboot.bootfiles.lookups.STALLED_S", 0.0)
+            with pytest.raises(TimeoutError, match="a disk hangs: 100 look-ups wait"):
+                await asyncio.wait_for(tree.lookup("another", STRANGER), 10)
             return await asyncio.wait_for(tree.lookup("grub/grub.cfg", IP), 10)
         finally:
             hangs.set()
