@@ -96,8 +96,15 @@ class Sender:
         if hardware is not None:
             packet = udp_packet(own, datagram.source_port, to.address, to.port, datagram.data, datagram.ident)
             link = (self._sockets.interface, _ETH_P_IP, 0, datagram.htype, hardware)
-            self._sockets.packets.sendto(packet, link)
-            return
+            try:
+                self._sockets.packets.sendto(packet, link)
+                return
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+            # It is longer than the MTU. UDP sends it in fragments, but only to everybody: a client without an
+            # address answers no ARP (RFC 2131 section 4.1 allows a broadcast where unicast is not possible).
+            to = Destination(EVERYBODY, to.port)
         sock = self._sockets.udp if datagram.source_port == SERVER_PORT else self._sockets.boot
         way = self._before
         if way is None or way.to is not to or way.own is not own:
