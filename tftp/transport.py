@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from config.content import Content, Lookup
+from config.content import Content, Lookup, Made
 from config.delivery import Tftp
 from config.events import Event, Report, Stage
 from tftp import wire
@@ -215,13 +215,15 @@ class Server:
         name = normalise(request.filename)
         is_netascii(request)
         wish = Wish(request, name, now)
-        displaced = self._wishes.admit(peer, wish)
-        if displaced is not None and displaced.running is not None:
-            self.counters["displaced"] += 1
-            displaced.running.close()
+        self._displace(self._wishes.admit(peer, wish))
         task = self._loop.create_task(self._grant(wish, peer, local), name=f"tftp {peer[0]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _displace(self, wish: Wish | None) -> None:
+        if wish is not None and wish.running is not None:
+            self.counters["displaced"] += 1
+            wish.running.close()
 
     async def _grant(self, wish: Wish, peer: Address, local: str) -> None:
         """Find the file and start its transfer, or tell the client why not."""
@@ -229,9 +231,15 @@ class Server:
             content = await self._found(wish.name, IPv4Address(peer[0]))
             if content is None:
                 raise NotFound(f"asked for {wish.name!r}: there is no such file")
-            session = await self._open(wish, content, peer, local)
-            wish.running = session
-            session.start()
+            wish.running = session = await self._open(wish, content, peer, local)
+            if isinstance(content, Made):
+                for displaced in self._wishes.hold(peer, content.size_bytes):
+                    self._displace(displaced)
+            try:
+                session.start()
+            except BaseException:
+                session.close()
+                raise
         except Refused as refusal:
             self._wishes.remove(peer)
             self._refuse(peer, local, refusal)

@@ -16,6 +16,8 @@ from tftp.errors import Busy
 
 Address = tuple[str, int]
 
+HELD_BYTES = 64 * 1024 * 1024
+"""How much content that was made for one request each (a node.cpio is 512 KiB) those may hold that never answered."""
 LOOKS = 32
 """At how many requests whose file is still being looked for we look, in search of one that can go."""
 
@@ -41,6 +43,7 @@ class Wish:
     name: str
     begun_at: float
     running: Running | None = None
+    held_bytes: int = 0
 
     @property
     def can_go(self) -> bool:
@@ -58,6 +61,8 @@ class Wishes:
         self._sources: dict[str, dict[Address, Wish]] = {}
         # Those that may never have answered, the oldest first; which of them did is seen when room is needed.
         self._unproven: OrderedDict[Address, Wish] = OrderedDict()
+        self._holding: OrderedDict[Address, Wish] = OrderedDict()  # those of them that hold something, likewise
+        self._held_bytes = 0  # by these together
 
     def __len__(self) -> int:
         return len(self._wishes)
@@ -88,11 +93,31 @@ class Wishes:
         """Take out the wish of `peer` and return it. Raises `KeyError` if it has none."""
         wish = self._wishes.pop(peer)
         self._unproven.pop(peer, None)
+        self._let_go(peer)
         others = self._sources[peer[0]]
         del others[peer]
         if not others:
             del self._sources[peer[0]]
         return wish
+
+    def hold(self, peer: Address, held_bytes: int) -> list[Wish]:
+        """Note that the transfer of `peer` runs and holds so much; return those that made room for it and are out."""
+        wish = self._holding[peer] = self._wishes[peer]
+        wish.held_bytes = held_bytes
+        self._held_bytes += held_bytes
+        gone = []
+        while self._held_bytes > HELD_BYTES and len(self._holding) > 1:
+            oldest, other = next(iter(self._holding.items()))
+            if other.can_go:
+                gone.append(self.remove(oldest))
+            else:
+                self._let_go(oldest)
+        return gone
+
+    def _let_go(self, peer: Address) -> None:
+        wish = self._holding.pop(peer, None)
+        if wish is not None:
+            self._held_bytes -= wish.held_bytes
 
     def _make_room(self, source: str, name: str) -> Wish | None:
         own = self._sources.get(source, {})

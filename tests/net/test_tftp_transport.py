@@ -17,6 +17,7 @@ from pxeboot.bootfiles.root import Root
 from tests.support.segment import Segment, requires
 from tests.support.tftp_server import REPOSITORY, Peer, Server, running
 from tftp import wire
+from tftp.session import Session
 from tftp.transport import open_socket, serve
 
 pytestmark = pytest.mark.net
@@ -415,4 +416,32 @@ def test_a_bug_in_the_lookup_costs_one_request(folder: Path) -> None:
                 assert await loop.sock_recv(client, 600) == answer
             serving.cancel()
 
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_transfer_that_cannot_be_started_gives_back_what_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: Session) -> None:
+        raise OSError(28, "No space left on device")  # as epoll says where the user watches too much
+
+    async def scenario() -> None:
+        root = Root(folder)
+
+        async def lookup(name: str, peer: IPv4Address) -> Content | None:
+            return root.open(name)
+
+        loop = asyncio.get_running_loop()
+        with open_socket("127.0.0.1", port=0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            serving = asyncio.create_task(serve(sock, lookup, lambda event: None, lambda name: None))
+            client.setblocking(False)
+            await asyncio.sleep(0)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(3):
+                client.sendto(wire.ReadRequest(b"bootx64.efi").encode(), sock.getsockname())
+                assert await loop.sock_recv(client, 600) == b"\0\5\0\0server error\0"
+            assert len(os.listdir("/proc/self/fd")) == before
+            serving.cancel()
+
+    monkeypatch.setattr(Session, "start", start)
     asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -2,9 +2,9 @@
 
 It serves one folder to everybody and says `ready PORT` once it listens; port 0 is any. Settings are those of
 `config.delivery.Tftp`, and `limits.` before a name makes it one of `tftp.transport.Limits`. Every file counts as a
-boot program, so each finished transfer prints its event. `who` is made for whoever asks; what begins with `mnt/` is
-looked up in threads of its own, as the daemon does with static files. On SIGTERM it prints its counters, and how
-many descriptors its transfers hold.
+boot program, so each finished transfer prints its event. `who` is made for whoever asks, and so is `made`, which is
+as large as a node.cpio; what begins with `mnt/` is looked up in threads of its own, as the daemon does with static
+files. On SIGTERM it prints its counters, and how many descriptors its transfers hold.
 """
 
 import asyncio
@@ -31,6 +31,8 @@ async def main(folder: Path, address: str, port: int, settings: Tftp, limits: Li
     async def lookup(name: str, peer: IPv4Address) -> Content | None:
         if name == "who":
             return Made(name, f"{peer}\n".encode(), etag="")
+        if name == "made":
+            return Made(name, b"x" * (512 * 1024), etag="")
         if name.startswith("mnt/"):
             return await asyncio.wrap_future(mounted.submit(root.open, name))
         return await asyncio.to_thread(root.open, name)

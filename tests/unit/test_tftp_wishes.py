@@ -10,7 +10,7 @@ from tftp import wire
 from tftp.engine import Transfer
 from tftp.errors import Busy
 from tftp.options import Terms
-from tftp.wishes import LOOKS, Address, Wish, Wishes
+from tftp.wishes import HELD_BYTES, LOOKS, Address, Wish, Wishes
 
 
 @dataclass
@@ -142,3 +142,31 @@ def test_no_history_breaks_a_limit_or_ends_what_runs(steps: list[tuple[str, int,
         assert len(wishes) == len(known) <= 6
         for source in {peer[0] for peer in known}:
             assert len(list(wishes.of(source))) <= 3
+
+
+def test_what_those_hold_that_never_answered_is_bounded_in_bytes() -> None:
+    """Two thousand forged requests for a node.cpio of 512 KiB would be a gigabyte."""
+    wishes, made, size = Wishes(4096, 64), [wish(str(number)) for number in range(2000)], 512 * 1024
+    gone = []
+    for peer, one in zip(peers(2000), made, strict=True):
+        assert wishes.admit(peer, one) is None
+        gone += wishes.hold(peer, size)
+    kept = HELD_BYTES // size
+    assert gone == made[:-kept], "the oldest go"
+    assert wishes.all() == made[-kept:]
+
+
+def test_who_answered_keeps_what_it_holds_whatever_others_hold() -> None:
+    wishes, first = Wishes(4096, 64), wish("first", answered=True)
+    one, other, last = peers(3)
+    wishes.admit(one, first)
+    assert wishes.hold(one, HELD_BYTES) == []
+    second, third = wish("second"), wish("third")
+    wishes.admit(other, second)
+    assert wishes.hold(other, HELD_BYTES) == []
+    wishes.admit(last, third)
+    assert wishes.hold(last, HELD_BYTES) == [second]
+    wishes.remove(last)
+    wishes.admit(last, third)
+    assert wishes.hold(last, HELD_BYTES) == [], "what is over holds nothing"
+    assert wishes.all() == [first, third]
