@@ -60,7 +60,7 @@ class Kept:
         """Raises `OSError` if no descriptor is left."""
         self.content = content
         """What it was looked up as; its descriptor is closed."""
-        self.source = Source(content.fd, content.name, content.size_bytes, content.etag)
+        self.source = Source(content.fd, content.name, content.size_bytes, content.etag, content.device)
         self.template = template
         self.fresh_until = now + FRESH_S
         self.until = now + KEPT_S

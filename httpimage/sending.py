@@ -69,7 +69,9 @@ async def _by_threads(
         transport.pause_reading()
     told = 0
     # The caller may close its descriptor while a thread is still at it, so the transfer has one of its own.
-    transfer = channel.send(Source(file.fd, file.name, file.size_bytes, file.etag), first_pos, length, finished)
+    transfer = channel.send(
+        Source(file.fd, file.name, file.size_bytes, file.etag, file.device), first_pos, length, finished
+    )
     try:
         while not done.done():
             await asyncio.wait((done,), timeout=PROGRESS_S)

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from httpimage.errands import close
+
 STEP = 4 << 20
 """Bytes after which a connection lets others go first."""
 COLD_STEP = 1 << 19
@@ -33,15 +35,16 @@ class Truncated(Exception):
 class Source:
     """A file of our own descriptor. Whoever holds it calls `share` for another holder; the last `drop` closes it."""
 
-    __slots__ = ("_holders", "_lock", "etag", "fd", "name", "size_bytes")
+    __slots__ = ("_holders", "_lock", "device", "etag", "fd", "name", "size_bytes")
 
-    def __init__(self, fd: int, name: str, size_bytes: int, etag: str) -> None:
+    def __init__(self, fd: int, name: str, size_bytes: int, etag: str, device: int = 0) -> None:
         """Take a descriptor of one's own of `fd`. Raises `OSError` if there is none left."""
         self.fd = os.dup(fd)
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_RANDOM)  # we read ahead ourselves, and less: see _AHEAD
         self.name = name
         self.size_bytes = size_bytes
         self.etag = etag
+        self.device = device
         self._holders = 1
         self._lock = threading.Lock()
 
@@ -52,12 +55,12 @@ class Source:
         return self
 
     def drop(self) -> None:
-        """Give back what the constructor or `share` returned. May be called in any thread."""
+        """Give back what the constructor or `share` returned. May be called in any thread; waits for nothing."""
         with self._lock:
             self._holders -= 1
             if self._holders:
                 return
-        os.close(self.fd)
+        close(self.fd, self.device, self.etag)
 
 
 class Transfer:

@@ -17,6 +17,7 @@ from httpimage.accepting import accept, hand_on
 from httpimage.answer import respond
 from httpimage.complaints import Complaints
 from httpimage.connection import Connection, Connections
+from httpimage.errands import close_content
 from httpimage.gate import Gate, Visit
 from httpimage.handshakes import Door, Handshakes
 from httpimage.names import host_is_valid, relative_name
@@ -219,7 +220,7 @@ class _Service:
             return await respond(request, peer, content, now_s, stage, self._report, visit)
         finally:
             visit.leave()
-            content.close()
+            close_content(content)  # which waits, for a file system that hangs
 
 
 def _peer(request: web.Request) -> IPv4Address | None:

@@ -51,22 +51,27 @@ class Disk:
                 ["nbdfuse", "--readonly", self._mount / "big", f"nbd+unix:///?socket={self._socket}"],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-            ) as nbdfuse:
+            ) as self._nbdfuse:
                 try:
                     self._wait(self._mount / "big")
                     yield self
                 finally:
                     self.go_on()
                     subprocess.run(["umount", "--lazy", self._mount], check=False, capture_output=True)
-                    nbdfuse.terminate()
+                    self._nbdfuse.terminate()
                     self._nbdkit.terminate()
 
     def hang(self) -> None:
         """Answer no read from now on."""
         self._nbdkit.send_signal(signal.SIGSTOP)
 
+    def hang_wholly(self) -> None:
+        """Answer nothing from now on, not even that a file is closed."""
+        self._nbdfuse.send_signal(signal.SIGSTOP)
+
     def go_on(self) -> None:
         """Answer all."""
+        self._nbdfuse.send_signal(signal.SIGCONT)
         self._nbdkit.send_signal(signal.SIGCONT)
 
     def _wait(self, path: Path) -> None:
@@ -112,6 +117,20 @@ def test_a_disk_that_hangs_holds_up_nobody_else(disk: Disk, server: ServerProces
     for client, place in zip(waiting, places[1:], strict=True):
         assert client.answer().body == pattern(place, 300_000)
         client.socket.close()
+
+
+@requires("nbdkit", "nbdfuse")
+def test_a_file_that_cannot_be_closed_holds_up_nobody_else(disk: Disk, server: ServerProcess) -> None:
+    with Client(server.port) as client:  # no file was closed before: nbdfuse is told of the first one only
+        ask(client, 0, SIZE)
+        client.sip()
+        disk.hang_wholly()
+    try:
+        for _ in range(30):  # the reader leaves, and later nobody has asked for the file for long enough
+            assert get(server.port, "/small").body == b"small"
+            time.sleep(0.1)
+    finally:
+        disk.go_on()
 
 
 @requires("nbdkit", "nbdfuse")
