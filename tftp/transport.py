@@ -305,7 +305,7 @@ class Server:
     def _note(self, client: str, running: Running, now: float) -> None:
         """Remember it if the first block of a transfer seems not to fit its path (TQ5)."""
         blksize = lost_blksize(running.transfer, now - running.started_at)
-        if blksize is None:
+        if blksize is None or not running.bytes_sent:  # what a disk or our own kernel kept back is not lost
             return
         before = self._memory.most(client, now)
         if before is None or blksize <= before:  # otherwise it began before we knew
@@ -330,6 +330,8 @@ class Server:
         """Tell what became of a transfer: one line, and an event if the file says something about the boot."""
         wish = self._wishes.remove(session.peer)
         self._note(session.peer[0], session, self._loop.time())
+        if finished.outcome is Outcome.UNCONFIRMED and session.bytes_sent < session.transfer.size_bytes:
+            finished = Finished(Outcome.SILENT, "not all of it was sent")  # so nobody has it
         self.counters[finished.outcome.value] += 1
         address, name, transfer = session.peer[0], wish.name, session.transfer
         match finished.outcome:

@@ -27,6 +27,7 @@ class Running(Protocol):
 
     transfer: Transfer
     started_at: float
+    bytes_sent: int
 
     def received(self, datagram: bytes) -> None:
         """Act on a datagram of its client's."""

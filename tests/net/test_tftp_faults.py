@@ -1,19 +1,27 @@
 """A disk that hangs or fails, no descriptors, a network that refuses, a log that nobody reads (F-16 to F-25)."""
 
+import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from config.content import Content
+from config.events import Event, Stage
+from pxeboot.bootfiles.root import Root
 from tests.support.segment import lacking, requires
 from tests.support.tftp_server import Peer, Server, running
-from tftp import wire
+from tftp import transport, wire
+from tftp.kernel import Sender
+from tftp.transport import open_socket
 
 pytestmark = pytest.mark.net
 
@@ -200,3 +208,39 @@ def test_what_the_kernel_refuses_to_send_is_as_if_lost(
             tracing.wait(10)
         assert "INJECTED" in (tmp_path / "trace").read_text()
         assert server.stop()["complete"] == 3
+
+
+def test_what_never_left_this_machine_is_neither_got_nor_too_large(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client took our options, and our firewall takes all blocks."""
+    monkeypatch.setattr("tftp.engine.LAST_WINDOW_S", 1.1)
+    monkeypatch.setattr("tftp.engine.LAST_WINDOW_PACKETS", 2)
+    monkeypatch.setattr(Sender, "send", lambda *_: 0)
+    events: list[Event] = []
+
+    async def scenario() -> None:
+        root = Root(folder)
+
+        async def lookup(name: str, peer: IPv4Address) -> Content | None:
+            return root.open(name)
+
+        with open_socket("127.0.0.1", port=0) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            server = transport.Server(sock, lookup, events.append, lambda _: Stage.MENU)
+            client.setblocking(False)
+            request = wire.ReadRequest(b"grub.cfg", "octet", {"blksize": "1468"})
+            client.sendto(request.encode(), sock.getsockname())
+            answer, tid = await asyncio.get_running_loop().sock_recvfrom(client, 600)
+            assert wire.decode(answer) == wire.OptionAck({"blksize": "1468"})
+            client.sendto(wire.Ack(0).encode(), tid)
+            for _ in range(500):
+                await asyncio.sleep(0.02)
+                if server.counters.keys() - {"requests"}:
+                    break
+            assert server.counters == {"requests": 1, "silent": 1}
+            server.close()
+
+    with caplog.at_level("INFO"):
+        asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert events == []
+    assert caplog.messages == ["tftp 127.0.0.1 did not get 'grub.cfg': not all of it was sent"]

@@ -19,6 +19,7 @@ class Session:
 
     transfer: Transfer
     started_at: float = 0.0
+    bytes_sent: int = 0
 
     def received(self, datagram: bytes) -> None:
         self.transfer.receive(wire.decode(datagram), 0.0)
