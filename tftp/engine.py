@@ -240,11 +240,23 @@ class Transfer:
         self._went_back = 0
         self._set_rto(steady.srtt_s)
 
-    def fail(self, message: str) -> list[Action]:
-        """End it because we cannot go on; `message` is told to the client, so it holds no path (T-23)."""
+    def postponed(self, now: float) -> None:
+        """Note that what was to be sent leaves only now, because it had to be read first.
+
+        That is no silence of the client's: until then `expire` is not to be called, nor `receive` but for an ERROR.
+        """
+        if self.deadline is not None:
+            self._heard_at += now - self._sent_at
+            self._await(now)
+
+    def fail(self, message: str, reason: str | None = None) -> list[Action]:
+        """End it because we cannot go on; `message` is told to the client, so it holds no path (T-23).
+
+        `reason` is for whoever reads the log, when that can be told more.
+        """
         if self.deadline is None:
             return []
-        return [SendError(wire.ErrorCode.NOT_DEFINED, message), *self._finish(Outcome.FAILED, message)]
+        return [SendError(wire.ErrorCode.NOT_DEFINED, message), *self._finish(Outcome.FAILED, reason or message)]
 
     def _acknowledge(self, low_bits: int, now: float) -> list[Action]:
         """Act on an ACK of the block whose number ends with `low_bits`."""
@@ -331,8 +343,7 @@ class Transfer:
     def _send(self, now: float, after: int | None = None) -> list[Action]:
         """Send the window that follows the last acknowledged block, or its part `after` a block, and wait."""
         self._tries += 1
-        self._sent_at = now
-        self.deadline = min(now + self._wait_s(), self._heard_at + self._patience_s(), self._ends_at)
+        self._await(now)
         if self._awaits_oack:
             return [SendOptionAck(self.terms.accepted)]
         blksize, first = self.terms.blksize, (self.acked if after is None else after) + 1
@@ -342,6 +353,11 @@ class Transfer:
         self.sent = last
         offsets = ((block, (block - 1) * blksize) for block in range(first, last + 1))
         return [SendBlock(block, offset, min(blksize, self.size_bytes - offset)) for block, offset in offsets]
+
+    def _await(self, now: float) -> None:
+        """Wait for the answer to what is sent now."""
+        self._sent_at = now
+        self.deadline = min(now + self._wait_s(), self._heard_at + self._patience_s(), self._ends_at)
 
     def _wait_s(self) -> float:
         """Return how long to wait for the answer to what is sent now.

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tftp import wire
 from tftp.carriers import Carriers
-from tftp.engine import Action, Finished, Outcome, SendBlock, SendError, SendOptionAck, Transfer
+from tftp.engine import SILENCE_S, Action, Finished, Outcome, SendBlock, SendError, SendOptionAck, Transfer
 from tftp.kernel import Address, Port, Sender, keep_to
 from tftp.reader import Reader
 from tftp.steady import Steady
@@ -19,6 +19,8 @@ _DRAIN = 64  # datagrams per wake-up, then the other sockets have their turn
 _DATAGRAM = 2048
 _TRUSTED = 16  # windows that arrived whole in a row, before another process carries on
 _WORTH = 1024 * 1024  # bytes that are left; for less nobody else is troubled
+_LOOKS = 6  # within `SILENCE_S`: whether a carrier takes what its client says
+_UNREADABLE = "the file cannot be read"
 
 
 class Session:
@@ -54,15 +56,16 @@ class Session:
         self._on_end = on_end
         self._carriers = carriers
         self._steady: Steady | None = None
-        self._expected = b""  # the ACK of all that was sent; none while what follows is not in memory
+        self._expected: bytes | None = None  # the ACK of all that was sent, if what follows is in memory
         self._ahead: list[bytes] = []  # what follows
         self._whole = 0  # windows in a row
         self._others: socket.socket | None = None  # gets what strangers send, once a carrier may be asked
         self._alone = False  # nothing of theirs is left in our own queue
         self._carried = False
+        self._unheard: tuple[bytes | None, float] = (None, 0.0)  # what its carrier has not taken, seen first when
         self._timer: asyncio.TimerHandle | None = None
         self._wanted: list[SendBlock] = []
-        self._loading = False
+        self._loading_since: float | None = None
         self._over = False
 
     def start(self) -> None:
@@ -141,6 +144,8 @@ class Session:
         except wire.MalformedPacket as error:
             log.debug("tftp %s: dropped a datagram: %s", self.peer[0], error)
             return
+        if self._loading_since is not None and not isinstance(packet, wire.Error):
+            return  # nobody can answer what we have not sent
         self._carry_out(self.transfer.receive(packet, self._loop.time()))
 
     def _go_on(self, steady: Steady) -> bool:
@@ -157,7 +162,7 @@ class Session:
         return True
 
     def _look_ahead(self, steady: Steady) -> None:
-        self._expected = b""
+        self._expected = None
         if steady.sent < steady.blocks:
             content = self._reader.read_now(*steady.following())
             if content is not None:
@@ -187,22 +192,58 @@ class Session:
             self._loop.add_reader(self._others, self._guarded, self._drain_others)
         elif self._alone and self._carriers.carry(steady, self._sock, file, self._back):
             self._loop.remove_reader(self._sock)
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             self._carried = True
+            self._unheard = None, self._loop.time()
+            self._rearm(self._next_look(steady), self._look)
+
+    def _next_look(self, steady: Steady) -> float:
+        return min(self._loop.time() + SILENCE_S / _LOOKS, steady.ends_at)
+
+    def _look(self) -> None:
+        """End it if its carrier hangs, as when it reads from a disk that hangs.
+
+        Then what the client said last lies unread, look after look: any other carrier takes it within milliseconds,
+        and soon hands back a transfer whose client says nothing.
+        """
+        self._timer = None
+        steady, now, unread = self._steady, self._loop.time(), self._unread()
+        if steady is None:
+            return
+        if unread is None or unread != self._unheard[0]:
+            self._unheard = unread, now
+        actions: list[Action] = []
+        if now >= steady.ends_at:
+            actions = self.transfer.expire(now)
+        elif now - self._unheard[1] >= SILENCE_S and unread is not None:
+            reason = f"the process that carried it took nothing for {SILENCE_S:.0f} s: its disk hangs"
+            actions = self.transfer.fail(_UNREADABLE, reason)
+        if actions:
+            self._sock.setblocking(False)  # its carrier wanted it otherwise
+            self._carry_out(actions)
+        else:
+            self._rearm(self._next_look(steady), self._look)
+
+    def _unread(self) -> bytes | None:
+        """Return the datagram of the client's that is taken next; None if there is none."""
+        try:
+            return self._sock.recv(_DATAGRAM, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return None
 
     def _back(self, steady: Steady | None, datagram: bytes) -> None:
         """Go on from where a carrier has stopped."""
         self._carried = False
         if self._over:
             return
+        if self._timer is not None:  # of the next look
+            self._timer.cancel()
+            self._timer = None
         if steady is None:
             log.error("tftp %s: the process that carried its transfer died", self.peer[0])
             self._break_off()
             return
-        before = self.transfer.acked
-        self.bytes_sent += (steady.acked - before) * steady.blksize
+        if self._steady is not None:  # as it was then
+            self.bytes_sent += _bytes(steady) - _bytes(self._steady)
         self._sock.setblocking(False)
         self._loop.add_reader(self._sock, self._guarded, self._drain)
         self._steady = steady
@@ -247,20 +288,38 @@ class Session:
             if self._steady is not None:
                 self._look_ahead(self._steady)
         if self.transfer.deadline is not None and not self._over:
-            self._arm(self.transfer.deadline)
+            self._arm(self._due(self.transfer.deadline))
+
+    def _due(self, deadline: float) -> float:
+        """Return when silence is to be acted on: our own while the file is read, else the client's."""
+        if self._loading_since is not None:
+            return self._loading_since + SILENCE_S
+        return deadline if self._steady is None else self._steady.deadline
 
     def _arm(self, deadline: float) -> None:
         """Have one timer that fires no later than the deadline; it is not moved when the deadline goes back."""
+        if self._timer is not None and self._timer.when() <= deadline:
+            return
+        self._rearm(deadline, self._expire)
+
+    def _rearm(self, at: float, step: Callable[[], None]) -> None:
         if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._guarded, self._expire)
+        self._timer = self._loop.call_at(at, self._guarded, step)
 
     def _expire(self) -> None:
         self._timer = None
-        self._settle()
-        self._carry_out(self.transfer.expire(self._loop.time()))
+        now, deadline = self._loop.time(), self.transfer.deadline
+        if deadline is None:
+            return
+        due = self._due(deadline)
+        if now < due:  # it was armed for what came before
+            self._arm(due)
+        elif self._loading_since is not None:
+            self._carry_out(self.transfer.fail(_UNREADABLE, f"its disk did not answer for {SILENCE_S:.0f} s"))
+        else:
+            self._settle()
+            self._carry_out(self.transfer.expire(now))
 
     def _send(self, packet: wire.Error | wire.OptionAck, to: Address, port: Port | None = None) -> None:
         try:
@@ -269,15 +328,15 @@ class Session:
             log.debug("tftp %s: sending failed: %s", to[0], error)
 
     def _send_wanted(self) -> None:
-        """Send the blocks that are due, or have them read first. While that takes, later wishes replace them."""
-        if self._loading or not self._wanted:
+        """Send the blocks that are due, or have them read first. While that takes, nothing else is asked for."""
+        if self._loading_since is not None or not self._wanted:
             return
         blocks = self._wanted
         start = blocks[0].offset
         length = blocks[-1].offset + blocks[-1].length - start
         content = self._reader.read_now(start, length)
         if content is None:
-            self._loading = True
+            self._loading_since = self._loop.time()
             self._reader.load(self._loop, start, length).add_done_callback(self._loaded)
             return
         self._wanted = []
@@ -290,15 +349,21 @@ class Session:
         self.bytes_sent += sum(block.length for block in blocks[:sent])
 
     def _loaded(self, done: "asyncio.Future[None]") -> None:
-        self._loading = False
+        self._loading_since = None
         error = None if done.cancelled() else done.exception()
         if self._over:
             return
         if isinstance(error, OSError):
             log.error("tftp %s: reading its file failed: %s", self.peer[0], error)
-            self._carry_out(self.transfer.fail("the file cannot be read"))
+            self._carry_out(self.transfer.fail(_UNREADABLE))
         elif error is not None:
             log.error("tftp %s: a bug of ours ended its transfer", self.peer[0], exc_info=error)
             self._break_off()
         else:
+            self.transfer.postponed(self._loop.time())
             self._guarded(lambda: self._carry_out(()))
+
+
+def _bytes(steady: Steady) -> int:
+    """Return how much of the file was sent."""
+    return min(steady.sent * steady.blksize, steady.size_bytes)

@@ -373,6 +373,21 @@ def test_a_failure_of_ours_is_told() -> None:
         Finished(Outcome.FAILED, "the file cannot be read"),
     ]
     assert transfer.deadline is None
+    assert begun(800).fail("server error", "its disk hangs")[1] == Finished(Outcome.FAILED, "its disk hangs")
+    assert transfer.fail("once more") == []
+
+
+@pytest.mark.parametrize("read_s", [0.001, 11.0, 29.0, 100.0])
+def test_what_had_to_be_read_first_is_waited_for_from_when_it_was_sent(read_s: float) -> None:
+    transfer = begun(800)
+    transfer.postponed(read_s)
+    assert transfer.deadline == pytest.approx(read_s + WAIT_S)
+    assert transfer.resent == 0
+    _, end, finished = packets_until_the_end(transfer, read_s)
+    assert finished.outcome is Outcome.SILENT
+    assert end == pytest.approx(read_s + SILENCE_S)
+    transfer.postponed(end)
+    assert transfer.deadline is None
 
 
 # Whole transfers.
