@@ -6,31 +6,34 @@ whichever can go on.
 
     loop:    Channel.send ── epoll ──▶ a thread: sendfile, until the socket is full ──▶ epoll, or done ──▶ loop
 
-A disk that hangs takes at most `MOST_PER_FILE` threads for each file, and others are started in their place. Nothing
-waits for a thread, not even the end of the process.
+A disk that hangs takes at most `MOST_PER_FILE` threads for each file and `MOST_PER_DISK` for all, and others are
+started in their place. Nothing waits for a thread, not even the end of the process.
 """
 
 import asyncio
+import logging
 import os
 import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 from httpimage.transfer import Source, Transfer
+from httpimage.turns import Line, Lines
+
+log = logging.getLogger(__name__)
 
 THREADS = 2
 """Threads that are there for connections, whatever hangs. More of them do not send more, and make the event loop wait
 longer for the interpreter's lock when processors are scarce: whoever holds it may have to wait for one."""
-MOST_THREADS = 16
-"""Threads at most, those that hang in a disk included."""
+MOST_THREADS = 64
+"""Threads at most, those that hang in a disk included: so 15 disks may hang at once, and all others are served."""
 MOST_PER_FILE = 2
 """Threads that work on one file at once."""
+MOST_PER_DISK = 4
+"""Threads that work on the files of one disk at once, if it is known which one they are on."""
 LOOK_S = 0.02
 """How often threads that hang are looked for, while anything is sent."""
 STUCK_S = 0.025
@@ -45,27 +48,19 @@ WINDOW_S = 180.0
 _READY = select.EPOLLOUT | select.EPOLLONESHOT
 
 
-@dataclass(slots=True, weakref_slot=True)
-class _Crowd:
-    """The threads that work on one file, and the connections that wait until it is their turn."""
-
-    running: int = 0
-    waiting: "deque[_Turn]" = field(default_factory=deque)
-
-
 class Channel:
     """A connection's socket in the hands of a pump: a descriptor of its own, so that no number is used twice."""
 
-    __slots__ = ("_pump", "armed", "busy", "closed", "crowd", "sock", "transfer")
+    __slots__ = ("_pump", "armed", "busy", "closed", "line", "sock", "transfer")
 
     def __init__(self, pump: "Pump", sock: socket.socket) -> None:
         self._pump = pump
         self.sock = sock
         self.transfer: Transfer | None = None
-        self.crowd = _Crowd()
-        """Whoever else sends the same file."""
+        self.line: Line[_Turn] | None = None
+        """Whoever else sends the same file, while anything is sent."""
         self.busy = False
-        """Whether a thread has it, or it waits in a crowd."""
+        """Whether a thread has it, or it waits in a line."""
         self.armed = False
         """Whether the epoll knows it."""
         self.closed = False
@@ -119,18 +114,20 @@ class Pump:
         """Start nothing yet."""
         self._loop = loop
         self._lock = threading.Lock()
-        """Guards what threads share: the fields of channels and crowds, `_channels`, `_workers` and `_finished`."""
+        """Guards what threads share: the fields of channels and lines, `_channels`, `_workers` and `_finished`."""
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._channels: dict[int, Channel] = {}
-        self._crowds: WeakValueDictionary[str, _Crowd] = WeakValueDictionary()
+        self._lines: Lines[_Turn] = Lines(per_file=MOST_PER_FILE, per_disk=MOST_PER_DISK)
         self._workers: set[_Worker] = set()
         self._finished: list[_Turn] = []
         self._active: set[Channel] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._next_round = 0.0
         self._closed = False
+        self._short = False
+        """Whether the last thread could not be started."""
 
     @property
     def threads(self) -> int:
@@ -154,10 +151,7 @@ class Pump:
         finished: Callable[[Transfer], None],
         head: bytes,
     ) -> Transfer:
-        """What `Channel.send` does."""
-        crowd = self._crowds.get(source.etag)
-        if crowd is None:
-            crowd = self._crowds[source.etag] = _Crowd()
+        """What `Channel.send` does. Raises `OSError` if it cannot begin; nothing is held then."""
         transfer = Transfer(source, position, length, head, finished)
         if channel.closed or self._closed:
             transfer.error = ConnectionResetError("the connection was closed")
@@ -165,14 +159,20 @@ class Pump:
             self._loop.call_soon(finished, transfer)
             return transfer
         if channel.transfer is not None:
+            source.drop()
             raise RuntimeError("a connection sends one thing at a time")
-        while len(self._workers) < THREADS:
-            self._hire()
+        self._hire(THREADS - len(self._workers))
+        try:
+            with self._lock:
+                channel.line, channel.transfer = self._lines.of(source.device, source.etag), transfer
+                self._arm(channel)
+        except BaseException:
+            channel.line = channel.transfer = None
+            source.drop()
+            raise
         self._active.add(channel)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
-        channel.crowd, channel.transfer = crowd, transfer
-        self._arm(channel)
         return transfer
 
     def close_channel(self, channel: Channel, reason: Exception) -> None:
@@ -217,8 +217,7 @@ class Pump:
         with self._lock:
             workers = list(self._workers)
         free = sum(not worker.is_stuck(now) for worker in workers)
-        for _ in range(min(THREADS - free, MOST_THREADS - len(workers))):
-            self._hire()
+        self._hire(min(THREADS - free, MOST_THREADS - len(workers)))
         if now >= self._next_round:
             self._next_round = now + min(1.0, WINDOW_S / 4)
             self._drop_slow_readers(now)
@@ -233,11 +232,21 @@ class Pump:
             elif now - transfer.since > WINDOW_S:
                 self.close_channel(channel, TimeoutError("the peer reads too slowly"))
 
-    def _hire(self) -> None:
-        worker = _Worker()
-        with self._lock:
-            self._workers.add(worker)
-        threading.Thread(target=self._work, args=(worker,), name="http-pump", daemon=True).start()
+    def _hire(self, count: int) -> None:
+        """Start threads; what cannot be started now is tried again by the next look."""
+        for _ in range(count):
+            worker = _Worker()
+            thread = threading.Thread(target=self._work, args=(worker,), name="http-pump", daemon=True)
+            with self._lock:
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    short, self._short = self._short, True
+                    if not short:
+                        log.warning("http sends files with %d threads: %s", len(self._workers), error)
+                    return
+                self._workers.add(worker)
+            self._short = False
 
     def _reap(self) -> None:
         """Tell whoever waits what the threads have finished."""
@@ -246,7 +255,10 @@ class Pump:
         for channel, transfer in finished:
             self._active.discard(channel)
             transfer.source.drop()
-            transfer.finished(transfer)
+            try:
+                transfer.finished(transfer)
+            except Exception:  # the others have to hear of theirs
+                log.exception("http: the end of %r could not be told", transfer.source.name)
 
     # What follows runs in threads, or under the lock.
 
@@ -272,7 +284,7 @@ class Pump:
             return True
 
     def _serve(self, worker: _Worker, fd: int) -> None:
-        """Take a step for a connection, and for those that waited for its file meanwhile."""
+        """Take a step for a connection, and for those that waited for its disk meanwhile."""
         turn = self._turn(fd)
         while turn is not None:
             channel, transfer = turn
@@ -293,18 +305,14 @@ class Pump:
                 return None  # the descriptor was closed, and perhaps used again, since epoll told of it
             channel.busy = True
             turn = channel, channel.transfer
-            crowd = channel.crowd
-            if crowd.running >= MOST_PER_FILE:
-                crowd.waiting.append(turn)
-                return None
-            crowd.running += 1
-            return turn
+            return turn if channel.line is not None and channel.line.enter(turn) else None
 
     def _after(self, channel: Channel, transfer: Transfer, done: bool, error: Exception | None) -> "_Turn | None":
-        """Give a connection back, and return the next that waits for the same file."""
+        """Give a connection back, and return the next that waits for the same disk."""
         abandoned = news = False
         with self._lock:
             channel.busy = False
+            following = None if channel.line is None else channel.line.leave()
             if channel.closed:
                 self._forget(channel)
                 abandoned = True
@@ -315,23 +323,20 @@ class Pump:
                 news = len(self._finished) == 1
             else:
                 self._arm(channel)
-            turn = channel.crowd.waiting.popleft() if channel.crowd.waiting else None
-            if turn is None:
-                channel.crowd.running -= 1
         if abandoned:
             transfer.source.drop()
         if news:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._reap)
-        return turn
+        return None if following is None else following[1]
 
     def _arm(self, channel: Channel) -> None:
         """Let a thread have it, as soon as its socket takes something."""
         if channel.armed:
             self._epoll.modify(channel.sock.fileno(), _READY)
         else:
-            channel.armed = True
             self._epoll.register(channel.sock.fileno(), _READY)
+            channel.armed = True
 
     def _forget(self, channel: Channel) -> None:
         """Close the descriptor."""

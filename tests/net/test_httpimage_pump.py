@@ -29,9 +29,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path, device: int = 0) -> Source:
     with path.open("rb") as opened:
-        return Source(opened.fileno(), path.name, path.stat().st_size, f"{path}")
+        return Source(opened.fileno(), path.name, path.stat().st_size, f"{path}", device)
 
 
 class Pair:
@@ -152,15 +152,15 @@ def test_readers_that_wait_take_no_thread(file: Path) -> None:
 
 
 class Disk:
-    """A disk that hangs for one file, under the real sendfile."""
+    """A disk that hangs for some files, under the real sendfile."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
         self.goes_on = threading.Event()
         self.waiting = 0
-        bad, real = path.stat().st_ino, os.sendfile
+        bad, real = {path.stat().st_ino for path in paths}, os.sendfile
 
         def sendfile(out_fd: int, in_fd: int, offset: int, count: int) -> int:
-            if os.fstat(in_fd).st_ino == bad and not self.goes_on.is_set():
+            if os.fstat(in_fd).st_ino in bad and not self.goes_on.is_set():
                 self.waiting += 1
                 self.goes_on.wait(PATIENCE_S)
             return real(out_fd, in_fd, offset, count)
@@ -199,6 +199,101 @@ def test_a_disk_that_hangs_holds_up_nobody_else(file: Path, disk: Disk) -> None:
                 pair.close()
 
     asyncio.run(run())
+
+
+def test_many_files_of_a_disk_that_hangs_hold_up_no_other_disk(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # F-17
+    bad = [file.parent / f"bad{number}" for number in range(33)]
+    for path in bad:
+        path.write_bytes(CONTENT[:1000])
+    disk = Disk(monkeypatch, *bad)
+
+    async def run() -> None:
+        async with running() as sending:
+            stuck = [(Pair(sending), path) for path in (*bad, *bad)]
+            waiting = [asyncio.create_task(pair.send(source_of(path, 7), 0, 1000)) for pair, path in stuck]
+            await until(lambda: disk.waiting == pump.MOST_PER_DISK)
+            good = Pair(sending)
+            reading = asyncio.create_task(good.receive(len(CONTENT)))
+            assert (await good.send(source_of(file, 8), 0, len(CONTENT))).error is None
+            assert await reading == CONTENT
+            assert disk.waiting == pump.MOST_PER_DISK
+            disk.goes_on.set()
+            assert {transfer.error for transfer in await asyncio.gather(*waiting)} == {None}
+            for pair in (*(pair for pair, _ in stuck), good):
+                pair.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        disk.goes_on.set()
+
+
+def test_a_thread_that_cannot_be_started_is_started_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = 5
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        nonlocal missing
+        if thread.name == "http-pump" and missing:
+            missing -= 1
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    async def run() -> int:
+        async with running() as sending:
+            pair = Pair(sending)
+            transfer = await pair.send(source_of(file), 0, 1000)
+            assert transfer.error is None
+            pair.close()
+            return sending.threads
+
+    assert asyncio.run(run()) == pump.THREADS
+    assert missing == 0
+    assert caplog.messages == ["http sends files with 0 threads: can't start new thread"]
+
+
+def test_a_transfer_that_cannot_begin_holds_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(self: Pump, channel: pump.Channel) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def run() -> None:
+        async with running() as sending:
+            pair = Pair(sending)
+            before = descriptors()
+            with monkeypatch.context() as patch:
+                patch.setattr(Pump, "_arm", no_room)
+                with pytest.raises(OSError, match="No space left"):
+                    await pair.send(source_of(file), 0, 1000)
+            await until(lambda: descriptors() == before)
+            assert (await pair.send(source_of(file), 0, 1000)).error is None
+            pair.close()
+
+    asyncio.run(run())
+
+
+def test_who_fails_to_hear_of_an_end_keeps_it_from_nobody(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def deaf(transfer: Transfer) -> None:
+        raise ValueError("deaf")
+
+    async def run() -> None:
+        async with running() as sending:
+            pairs = [Pair(sending) for _ in range(8)]
+            heard: list[Transfer] = []
+            for number, pair in enumerate(pairs):
+                pair.channel.send(source_of(file), 0, 1000, heard.append if number % 2 else deaf)
+            time.sleep(0.1)  # noqa: ASYNC251 - so that the loop is told of several at once
+            await until(lambda: len(heard) == len(pairs) // 2)
+            for pair in pairs:
+                pair.close()
+
+    asyncio.run(run())
+    assert "the end of 'image' could not be told" in caplog.text
 
 
 def test_who_leaves_while_a_disk_hangs_is_gone_at_once(file: Path, disk: Disk) -> None:
