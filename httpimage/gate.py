@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 BULK_BYTES = 16 << 20
 """A GET of a root image that asks for so much is a download that may have to wait. Smaller ranges never are."""
+PACED_BYTES = 1 << 20
+"""One that asks for less is not even paced."""
 
 
 class Gate:
@@ -29,16 +31,22 @@ class Gate:
         """Keep to `settings`. A low rate is given to fewer at once, so that none is sent next to nothing."""
         self.downloads = settings.downloads
         if settings.rate_mbit_s is not None:
-            self.downloads = min(self.downloads, int(settings.rate_mbit_s * BYTES_PER_MBIT / FLOOR))
+            self.downloads = min(self.downloads, _most(settings.rate_mbit_s))
         self.clock = clock
-        self.admission = Admission(self.downloads)
-        self.pacer = Pacer(settings.rate_mbit_s, settings.subnet_rates_mbit_s, self.admission.crawls, clock)
+        rates = settings.subnet_rates_mbit_s
+        self.admission = Admission(self.downloads, {subnet: _most(rate) for subnet, rate in rates.items()})
+        self.pacer = Pacer(settings.rate_mbit_s, rates, self.admission.crawl, clock)
         self.complain = Complaints(log, clock)
 
     @property
     def running(self) -> int:
-        """How many root images are being sent."""
+        """How many root images are being sent, but for those that hardly move."""
         return self.admission.running
+
+    @property
+    def crawling(self) -> int:
+        """How many more hardly move."""
+        return self.admission.crawling
 
     @property
     def waiting(self) -> int:
@@ -59,12 +67,16 @@ class Visit:
         self._stage = stage
         self._report = report
         self._turn: int | None = None
-        self._is_paced = False
+        self._paced: int | None = None
 
     def enter(self, spans: Sequence[Span], now_s: float) -> Refusal | None:
         """Take a slot for a body of `spans`, if it needs one. Returns the refusal when there is none now."""
         size_bytes = sum(span.length for span in spans)
-        if self._stage is not Stage.FETCH or size_bytes < BULK_BYTES:
+        if self._stage is not Stage.FETCH or size_bytes < PACED_BYTES:
+            return None
+        if size_bytes < BULK_BYTES:
+            if self._gate.pacer.limits(self._peer):
+                self._pace()
             return None
         gate, resumes = self._gate, spans[0].first_pos > 0
         match gate.admission.ask(self._peer, size_bytes, gate.clock(), resumes=resumes):
@@ -76,19 +88,29 @@ class Visit:
                 return _refusal(retry_after_s, place, now_s)
             case Admitted(turn):
                 self._turn = turn
-                transport = self._request.transport
-                connection = None if transport is None else transport.get_extra_info("socket")
-                if connection is not None:
-                    gate.pacer.begin(turn, connection, self._peer)
-                    self._is_paced = True
+                self._pace()
         return None
 
     def leave(self) -> None:
         """Give back what `enter` took."""
+        sent_bytes = 0
+        if self._paced is not None:
+            sent_bytes = self._gate.pacer.end(self._paced)
+            self._paced = None
         if self._turn is not None:
-            sent_bytes = self._gate.pacer.end(self._turn) if self._is_paced else 0
             self._gate.admission.end(self._turn, sent_bytes, self._gate.clock())
             self._turn = None
+
+    def _pace(self) -> None:
+        transport = self._request.transport
+        connection = None if transport is None else transport.get_extra_info("socket")
+        if connection is not None:
+            self._paced = self._gate.pacer.begin(self._turn, connection, self._peer)
+
+
+def _most(rate_mbit_s: int) -> int:
+    """Return how many may share a rate: nobody is sent less than `FLOOR`."""
+    return int(rate_mbit_s * BYTES_PER_MBIT / FLOOR)
 
 
 def _refusal(retry_after_s: int, place: int, now_s: float) -> Refusal:

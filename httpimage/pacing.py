@@ -7,19 +7,16 @@ it has to know: 100 MB at 10 MB/s took 10.49 s over veth, at 50 MB/s 2.10 s. Wha
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from math import inf, isinf
 
+from httpimage.crawling import Motion, crawlers
 from httpimage.sharing import Limit, divide, want
 
 LOOK_S = 1.0
 """How often it is looked at how fast each goes, in seconds."""
-CRAWL_S = 20.0
-"""A download that is taken at less than `CRAWL` for so long, in seconds, is said to crawl."""
-CRAWL = 32_000.0
-"""Bytes per second."""
 BYTES_PER_MBIT = 125_000
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; Python has no name for it
@@ -33,6 +30,7 @@ _ACKED_AND_BUSY = struct.Struct("=120xQ40xQ")
 class _Download:
     """A download on its way. Rates are in bytes per second."""
 
+    turn: int | None
     connection: socket.socket
     limits: tuple[IPv4Network, ...]
     acked_before: int
@@ -40,34 +38,41 @@ class _Download:
     busy_us: int
     wants: float = inf
     share: float = inf
-    crawled_s: float = 0.0
+    motion: Motion = field(default_factory=Motion)
 
 
 @dataclass(slots=True)
 class Pacer:
     """Shares a rate among the downloads that run, anew whenever one begins or ends, and every second.
 
-    Rates are in Mbit/s: `rate` is that of all together, `subnet_rates` that of each subnet's machines. `crawls` is
-    told of a download that its machine hardly takes anything of, by its number.
+    Rates are in Mbit/s: `rate` is that of all together, `subnet_rates` that of each subnet's machines. `crawl` is
+    told every second which hardly move, by their turns.
     """
 
     rate: int | None
     subnet_rates: Mapping[IPv4Network, int]
-    crawls: Callable[[int], None]
+    crawl: Callable[[Sequence[int]], None]
     clock: Callable[[], float]
+    _begun: int = 0
     _downloads: dict[int, _Download] = field(default_factory=dict)
     _looked_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
 
-    def begin(self, number: int, connection: socket.socket, machine: IPv4Address) -> None:
-        """Pace a download from now on. `number` is the caller's name for it."""
+    def limits(self, machine: IPv4Address) -> bool:
+        """Whether what `machine` is sent has a rate."""
+        return self.rate is not None or any(machine in subnet for subnet in self.subnet_rates)
+
+    def begin(self, turn: int | None, connection: socket.socket, machine: IPv4Address) -> int:
+        """Pace a download from now on, and return its number for `end`. `turn` is its slot's, if it needs one."""
+        self._begun += 1
         limits = tuple(subnet for subnet in self.subnet_rates if machine in subnet)
         acked, busy_us = _progress(connection) or (0, 0)
-        self._downloads[number] = _Download(connection, limits, acked, acked, busy_us)
+        self._downloads[self._begun] = _Download(turn, connection, limits, acked, acked, busy_us)
         self._share()
         if self._timer is None:
             self._looked_s = self.clock()
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        return self._begun
 
     def end(self, number: int) -> int:
         """Pace a download no more. Returns how many bytes of it have arrived."""
@@ -86,7 +91,7 @@ class Pacer:
         now = self.clock()
         seconds = max(now - self._looked_s, LOOK_S / 2)
         self._looked_s = now
-        for number, download in self._downloads.items():
+        for download in self._downloads.values():
             progress = _progress(download.connection)
             if progress is None:
                 continue  # it is closed, and about to end
@@ -95,11 +100,9 @@ class Pacer:
             download.acked, download.busy_us = progress
             if not isinf(download.share):
                 download.wants = want(used, download.share)
-            # When it is we who have nothing to send, because a disk is slow, more downloads would not help.
-            slow = used < min(CRAWL, download.share / 2) and busy_s > seconds / 2
-            download.crawled_s = download.crawled_s + seconds if slow else 0.0
-            if download.crawled_s >= CRAWL_S:
-                self.crawls(number)
+            download.motion.seen(used, download.share, seconds, is_busy=busy_s > seconds / 2)
+        motions = {one.turn: one.motion for one in self._downloads.values() if one.turn is not None}
+        self.crawl(crawlers(motions))
         self._share()
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 

@@ -14,7 +14,7 @@ import pytest
 
 from config.delivery import Http
 from config.events import Event, Stage
-from httpimage import pacing
+from httpimage import crawling, pacing
 from httpimage.gate import BULK_BYTES, Gate
 from httpimage.transport import application, open_socket, serve
 from tests.support.http_client import Answer, Client, get
@@ -148,7 +148,7 @@ def test_a_large_range_of_a_root_image_waits(folder: Path, header: str) -> None:
 
 def test_a_download_that_nobody_takes_gives_its_slot_to_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "LOOK_S", 0.1)
-    monkeypatch.setattr(pacing, "CRAWL_S", 0.5)
+    monkeypatch.setattr(crawling, "CRAWL_S", 0.5)
     server = Running(folder, downloads=1)
 
     def client(port: int) -> None:
@@ -159,7 +159,52 @@ def test_a_download_that_nobody_takes_gives_its_slot_to_another(folder: Path, mo
             while get(port, "/root.squashfs").status != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            assert server.gate.running >= 1, "the first goes on"
+            server.wait_for(0)
+            assert server.gate.crawling == 1, "the first goes on"
+
+    server.during(client)
+
+
+def test_no_more_than_a_share_of_the_slots_is_given_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LOOK_S", 0.1)
+    monkeypatch.setattr(crawling, "CRAWL_S", 0.5)
+    server = Running(folder, downloads=1)
+
+    def client(port: int) -> None:
+        with begin(port):
+            server.wait_for(1)
+            server.wait_for(0)
+            with begin(port):
+                server.wait_for(1)
+                time.sleep(1.0)
+                assert (server.gate.running, server.gate.crawling) == (1, 1)
+                assert get(port, "/root.squashfs").status == 503
+
+    server.during(client)
+
+
+def most(port: int) -> list[str]:
+    """What the kernel sends to a client at most, in bit/s."""
+    argv = ["ss", "-tinHO", "state", "established", "sport", "=", str(port)]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"pacing_rate \d+bps/(\d+)bps", said)
+
+
+@requires("ss")
+@pytest.mark.parametrize("rates", [{"rate_mbit_s": 1000}, {"subnet_rates_mbit_s": {"127.0.0.0/8": 1000}}])
+def test_a_range_that_needs_no_slot_is_paced_too(folder: Path, rates: dict[str, Any]) -> None:
+    server = Running(folder, **rates)
+
+    def client(port: int) -> None:
+        with Client(port) as one:
+            one.send(b"GET /root.squashfs HTTP/1.1\r\nHost: x\r\nRange: bytes=1-16000000\r\n\r\n")
+            deadline = time.monotonic() + PATIENCE_S
+            while not most(port):
+                assert time.monotonic() < deadline
+            assert server.gate.running == 0
+            assert len(one.answer().body) == 16_000_000
+            while most(port):
+                assert time.monotonic() < deadline
 
     server.during(client)
 
@@ -167,12 +212,6 @@ def test_a_download_that_nobody_takes_gives_its_slot_to_another(folder: Path, mo
 @requires("ss")
 def test_after_a_paced_download_a_connection_is_paced_no_more(folder: Path) -> None:
     server = Running(folder, rate_mbit_s=100)
-
-    def most(port: int) -> list[str]:
-        """What the kernel sends to a client at most, in bit/s."""
-        argv = ["ss", "-tinHO", "state", "established", "sport", "=", str(port)]
-        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-        return re.findall(r"pacing_rate \d+bps/(\d+)bps", said)
 
     def client(port: int) -> None:
         with Client(port) as one:

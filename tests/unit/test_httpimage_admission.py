@@ -1,6 +1,6 @@
 """Who may download now, and who waits: a farm of machines against a handful of slots."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from hypothesis import settings
@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from httpimage import admission
 from httpimage.admission import (
+    CRAWLING,
     FORGET_S,
     GRACE_S,
     LEAST_S,
@@ -184,15 +185,74 @@ def test_more_connections_of_one_machine_come_after_all_others() -> None:
 def test_a_download_that_crawls_gives_its_slot_to_another() -> None:
     door, turns = full(1)
     waits(door.ask(machine(1), IMAGE, 0.0))
-    door.crawls(turns[0])
-    door.crawls(turns[0])
+    door.crawl(turns)
+    door.crawl(turns)
     other = admitted(door.ask(machine(1), IMAGE, 1.0))
-    assert door.running == 2
+    assert (door.running, door.crawling) == (1, 1)
     waits(door.ask(machine(2), IMAGE, 1.0))
     door.end(turns[0], IMAGE, 2.0)
+    assert (door.running, door.crawling) == (1, 0)
     waits(door.ask(machine(2), IMAGE, 2.0))
     door.end(other, IMAGE, 3.0)
     admitted(door.ask(machine(2), IMAGE, 3.0))
+
+
+@pytest.mark.parametrize(("slots", "given_away"), [(1, 1), (7, 1), (8, 2), (64, 16)])
+def test_of_those_that_crawl_only_a_share_give_away_their_slots(slots: int, given_away: int) -> None:
+    door, turns = full(slots)
+    door.crawl(turns)
+    more = [admitted(door.ask(machine(n), IMAGE, 1.0)) for n in range(given_away)]
+    door.crawl([*more, *turns])
+    waits(door.ask(machine(99), IMAGE, 1.0))
+    assert (door.running, door.crawling) == (slots, given_away)
+
+
+def test_a_download_that_moves_again_has_its_slot_again() -> None:
+    door, turns = full(1)
+    door.crawl(turns)
+    other = admitted(door.ask(machine(1), IMAGE, 1.0))
+    door.crawl([])
+    assert (door.running, door.crawling) == (2, 0)
+    door.end(other, IMAGE, 2.0)
+    waits(door.ask(machine(2), IMAGE, 2.0))
+    door.end(turns[0], IMAGE, 2.0)
+    admitted(door.ask(machine(2), IMAGE, 2.0))
+
+
+SUBNET = IPv4Network("10.28.0.0/29")
+"""Machines 0 to 6."""
+
+
+def test_a_subnet_that_is_full_lets_others_go_first() -> None:
+    door = Admission(3, {SUBNET: 1})
+    first = admitted(door.ask(machine(0), IMAGE, 0.0))
+    told = waits(door.ask(machine(1), IMAGE, 0.0))
+    assert (told.place, told.is_first, door.waiting) == (0, True, 1)
+    assert waits(door.ask(machine(2), IMAGE, 0.0)).place == 1
+    for other in (10, 11):
+        admitted(door.ask(machine(other), IMAGE, 0.0))
+    assert waits(door.ask(machine(12), IMAGE, 0.0)).place == 0
+    door.end(first, IMAGE, 1.0)
+    assert waits(door.ask(machine(2), IMAGE, 1.0)).place == 1, "the other came first"
+    admitted(door.ask(machine(1), IMAGE, 1.0))
+    waits(door.ask(machine(12), IMAGE, 1.0))
+
+
+def test_one_that_stands_aside_and_dies_blocks_nobody_of_its_subnet() -> None:
+    door = Admission(3, {SUBNET: 1})
+    first = admitted(door.ask(machine(0), IMAGE, 0.0))
+    told = waits(door.ask(machine(1), IMAGE, 0.0))
+    waits(door.ask(machine(2), IMAGE, 0.0))
+    door.end(first, IMAGE, 1.0)
+    waits(door.ask(machine(2), IMAGE, told.retry_after_s + GRACE_S))
+    admitted(door.ask(machine(2), IMAGE, told.retry_after_s + GRACE_S + 0.001))
+
+
+def test_more_connections_of_one_machine_do_not_fit_into_a_full_subnet() -> None:
+    door = Admission(9, {SUBNET: SLOTS_OF_ONE})
+    for _ in range(SLOTS_OF_ONE):
+        admitted(door.ask(machine(0), IMAGE, 0.0))
+    waits(door.ask(machine(0), IMAGE, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -381,3 +441,77 @@ class Farm(RuleBasedStateMachine):
 
 Farm.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 TestFarm = Farm.TestCase
+
+
+class Line(RuleBasedStateMachine):
+    """Machines whose downloads crawl and move again, some of them of a subnet that has room for few."""
+
+    @initialize(slots=st.integers(1, 12), room=st.integers(1, 4))
+    def open(self, slots: int, room: int) -> None:
+        self.now = 0.0
+        self.slots = slots
+        self.room = room
+        self.door = Admission(slots, {SUBNET: room})
+        self.running: dict[int, IPv4Address] = {}
+
+    @rule(numbers=st.lists(st.integers(0, 20)), resumes=st.booleans())
+    def machines_ask(self, numbers: list[int], resumes: bool) -> None:
+        for number in numbers:
+            self.one_asks(number, resumes)
+
+    def one_asks(self, number: int, resumes: bool) -> bool:
+        had_room = self.door.running < self.slots
+        answer = self.door.ask(machine(number), IMAGE, self.now, resumes=resumes)
+        if not isinstance(answer, Admitted):
+            return False
+        assert had_room
+        self.running[answer.turn] = machine(number)
+        return True
+
+    @rule(data=st.data())
+    def some_crawl(self, data: st.DataObject) -> None:
+        crawl = [turn for turn in self.running if data.draw(st.booleans())]
+        self.door.crawl(crawl)
+        assert self.door.crawling <= len(crawl)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def a_download_ends(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.running))))
+
+    def end(self, turn: int) -> None:
+        del self.running[turn]
+        self.door.end(turn, IMAGE, self.now)
+
+    @rule(seconds=st.floats(0.1, 60))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def no_more_than_a_share_is_given_away(self) -> None:
+        if hasattr(self, "door"):
+            share = max(1, self.slots // CRAWLING)
+            assert self.door.crawling <= share
+            assert self.door.running + self.door.crawling == len(self.running) <= self.slots + share
+
+    @invariant()
+    def no_more_of_a_subnet_download_than_there_is_room_for(self) -> None:
+        if hasattr(self, "door"):
+            assert sum(one in SUBNET for one in self.running.values()) <= self.room
+
+    def teardown(self) -> None:
+        """Whoever keeps asking is admitted after a bounded number of downloads."""
+        if not hasattr(self, "door"):
+            return
+        self.now += FORGET_S + MOST_S + GRACE_S
+        left = set(range(21)) - {int(one) - int(machine(0)) for one in self.running.values()}
+        for _ in range(3 * 21 + self.slots):
+            left -= {number for number in sorted(left) if self.one_asks(number, False)}
+            if self.running:
+                self.end(min(self.running))
+            self.now += 1.0
+        assert not left
+
+
+Line.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestLine = Line.TestCase

@@ -1,9 +1,12 @@
 """How many root images are let out at once."""
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from config.delivery import Http
-from httpimage.gate import Gate
+from httpimage.admission import Admitted
+from httpimage.gate import BULK_BYTES, Gate
 
 
 @pytest.mark.parametrize(
@@ -13,3 +16,11 @@ from httpimage.gate import Gate
 def test_a_low_rate_is_given_to_fewer_at_once(downloads: int, rate_mbit_s: int | None, at_most: int) -> None:
     gate = Gate(Http(downloads=downloads, rate_mbit_s=rate_mbit_s))
     assert (gate.downloads, gate.running, gate.waiting) == (at_most, 0, 0)
+
+
+def test_a_low_rate_of_a_subnet_is_given_to_fewer_of_it_at_once() -> None:
+    """Each is sent 16 kB/s at least: 15 of them share 2 Mbit/s."""
+    gate = Gate(Http.model_validate({"subnet_rates_mbit_s": {"10.28.0.0/24": 2}}))
+    own = [gate.admission.ask(IPv4Address("10.28.0.1") + n, BULK_BYTES, 0.0) for n in range(16)]
+    assert [isinstance(answer, Admitted) for answer in own] == [True] * 15 + [False]
+    assert isinstance(gate.admission.ask(IPv4Address("10.29.0.1"), BULK_BYTES, 0.0), Admitted)
