@@ -152,10 +152,12 @@ def queue(downloads: dict[str, Any]) -> list[Any]:
     """Return a line on the root images that are being sent; none while there are none."""
     from rich.text import Text
 
-    running, at_most, waiting = downloads["running"], downloads["at_most"], downloads["waiting"]
-    if not (running or waiting):
+    running, crawling, waiting = downloads["running"], downloads["crawling"], downloads["waiting"]
+    if not (running or crawling or waiting):
         return []
-    sent = f"{running} of at most {at_most} root images are being sent"
+    sent = f"{running} of at most {downloads['at_most']} root images are being sent"
+    if crawling:
+        sent += f", {crawling} more hardly move{'s' if crawling == 1 else ''}"
     if not waiting:
         return [Text(sent, style="dim")]
     return [Text(f"{sent}; {waiting} machine{'s wait' if waiting > 1 else ' waits'} for a turn", style="cyan")]
@@ -194,7 +196,7 @@ def command(
         whole = ask(control, path)
         if not name:
             whole |= ask(control, "/v1/others")
-            whole |= {"dhcp": ask(control, "/v1/dhcp"), "downloads": ask(control, "/v1/downloads")}
+            whole |= {part: ask(control, f"/v1/{part}") for part in ("dhcp", "tftp", "downloads")}
         click.echo(json.dumps(whole, indent=2))
         return
     if report:

@@ -89,7 +89,10 @@ class Storm:
     def hold_all_slots(self) -> list[subprocess.Popen[str]]:
         """Let machines fetch the image that get it slowly."""
         holding = [self.curl(n) for n in SLOW]
-        wait_until(lambda: self.downloads() == {"running": SLOTS, "at_most": SLOTS, "waiting": 0}, "no slot is free")
+        wait_until(
+            lambda: self.downloads() == {"running": SLOTS, "at_most": SLOTS, "crawling": 0, "waiting": 0},
+            "no slot is free",
+        )
         return holding
 
     @property
@@ -153,7 +156,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def test_all_get_the_whole_image_a_few_at_a_time_and_small_files_never_wait(storm: Storm) -> None:
     holding = storm.hold_all_slots()
     curls = [storm.curl(n, "--retry", "100") for n in range(CLIENTS)]
-    wait_until(lambda: storm.downloads() == {"running": SLOTS, "at_most": SLOTS, "waiting": CLIENTS}, "a queue")
+    wait_until(
+        lambda: storm.downloads() == {"running": SLOTS, "at_most": SLOTS, "crawling": 0, "waiting": CLIENTS}, "a queue"
+    )
     places = [re.findall(r"waits for its turn: (\d+) before it, asks", text)[0] for text in storm.waiting().values()]
     assert sorted(map(int, places)) == list(range(CLIENTS))
     said = f"{SLOTS} of at most {SLOTS} root images are being sent; {CLIENTS} machines wait for a turn"

@@ -55,19 +55,21 @@ def test_the_fill_of_pools_is_shown_the_fullest_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("running", "waiting", "lines"),
+    ("running", "crawling", "waiting", "lines"),
     [
-        (0, 0, []),
-        (2, 0, ["2 of at most 64 root images are being sent"]),
-        (64, 1, ["64 of at most 64 root images are being sent; 1 machine waits for a turn"]),
-        (64, 436, ["64 of at most 64 root images are being sent; 436 machines wait for a turn"]),
-        (0, 1, ["0 of at most 64 root images are being sent; 1 machine waits for a turn"]),
+        (0, 0, 0, []),
+        (2, 0, 0, ["2 of at most 64 root images are being sent"]),
+        (64, 0, 1, ["64 of at most 64 root images are being sent; 1 machine waits for a turn"]),
+        (64, 0, 436, ["64 of at most 64 root images are being sent; 436 machines wait for a turn"]),
+        (0, 0, 1, ["0 of at most 64 root images are being sent; 1 machine waits for a turn"]),
+        (0, 1, 0, ["0 of at most 64 root images are being sent, 1 more hardly moves"]),
+        (64, 2, 9, ["64 of at most 64 root images are being sent, 2 more hardly move; 9 machines wait for a turn"]),
     ],
 )
 def test_root_images_that_are_sent_and_machines_that_wait_are_counted(
-    running: int, waiting: int, lines: list[str]
+    running: int, crawling: int, waiting: int, lines: list[str]
 ) -> None:
-    found = queue({"running": running, "at_most": 64, "waiting": waiting})
+    found = queue({"running": running, "at_most": 64, "crawling": crawling, "waiting": waiting})
     assert [line.plain for line in found] == lines
 
 
