@@ -33,6 +33,7 @@ from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import others as others_api
+from pxeboot.api import tftp as tftp_api
 from pxeboot.api.control import ControlSocket
 from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles import loader
@@ -253,7 +254,7 @@ def bind(farm: Farm, cleanup: ExitStack) -> dict[str, Sockets]:
 
 
 def raise_descriptor_limit() -> None:
-    """Allow ourselves every descriptor that we may have: a transfer takes two, and a farm boots at once."""
+    """Allow ourselves every descriptor that we may have: a transfer takes up to three, and a farm boots at once."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -316,6 +317,7 @@ async def serve(
         *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
+        *tftp_api.routes(serving),
     ]
     about = daemon.nodes.about
     async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:

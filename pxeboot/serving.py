@@ -28,6 +28,7 @@ import httpimage.handshakes
 import httpimage.tls
 import httpimage.transport
 import nbd.transport
+import tftp.helpers
 import tftp.transport
 from config import interfaces
 from config.content import Lookup
@@ -113,10 +114,16 @@ class Parts:
 class Group:
     """The servers of one interface."""
 
-    def __init__(self, sockets: Sockets, parts: Parts) -> None:
-        """Take over `sockets`, which `run` closes."""
+    def __init__(
+        self, sockets: Sockets, parts: Parts, helpers: tftp.helpers.Helpers, tftp_counts: Counter[str]
+    ) -> None:
+        """Take over `sockets`, which `run` closes. What TFTP counts is added to `tftp_counts`."""
         self.sockets = sockets
         self._parts = parts
+        self._helpers = helpers
+        self._tftp_counts = tftp_counts
+        self._tftp: tftp.transport.Server | None = None
+        self._groups = 1
         self._dhcp = dhcp.transport.Service(
             sockets.dhcp, parts.engine, parts.leases, parts.report, parts.fast.receive, chosen=self._chosen
         )
@@ -130,6 +137,17 @@ class Group:
         """What DHCP counts on this interface."""
         return self._dhcp.counts
 
+    @property
+    def transfers(self) -> tuple[int, int]:
+        """How many transfers TFTP runs here, and at most how many."""
+        return (0, 0) if self._tftp is None else (self._tftp.running, self._tftp.at_most)
+
+    def share(self, groups: int) -> None:
+        """Be one of so many, between which what the process may open is divided."""
+        self._groups = groups
+        if self._tftp is not None:
+            self._tftp.share(groups)
+
     def _chosen(self, message: dhcp.wire.Message, interface: str, now: float) -> None:
         """A machine takes another server's offer."""
         text = self._parts.others.chosen(message, interface, now)
@@ -140,16 +158,19 @@ class Group:
         """Serve until cancelled."""
         parts, sockets = self._parts, self.sockets
         try:
+            self._tftp = tftp.transport.Server(
+                *(sockets.tftp, parts.lookup, parts.report, parts.stage_of),
+                settings=parts.tftp,
+                counters=self._tftp_counts,
+                helpers=self._helpers,
+            )
+            self._tftp.share(self._groups)
             app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept, parts.gate)
             async with asyncio.TaskGroup() as servers:
                 servers.create_task(self._dhcp.run(), name="dhcp")
                 warn = partial(log.warning, "%s")
                 watching = dhcp.sniff.watch(sockets.link.name, parts.others, warn, parts.leases.clock)
                 servers.create_task(watching, name="others")
-                serving = tftp.transport.serve(
-                    sockets.tftp, parts.lookup, parts.report, parts.stage_of, settings=parts.tftp
-                )
-                servers.create_task(serving, name="tftp")
                 door = None
                 if sockets.https is not None and parts.credentials is not None:
                     door = httpimage.handshakes.Door(sockets.https, parts.credentials)
@@ -157,6 +178,8 @@ class Group:
                 serving = nbd.transport.serve(sockets.nbd, parts.open_export, parts.list_exports, parts.report)
                 servers.create_task(serving, name="nbd")
         finally:
+            if self._tftp is not None:
+                self._tftp.close()
             sockets.close()
 
 
@@ -171,7 +194,10 @@ class Serving:
         moved: Callable[[Sequence[IPv4Interface]], None],
         tls: Tls | None = None,
     ) -> None:
-        """Begin with the sockets that are `opened`. `moved` is told our addresses there, as they change."""
+        """Begin with the sockets that are `opened`. `moved` is told our addresses there, as they change.
+
+        Make one inside a running event loop.
+        """
         self._server = server
         self._tls = tls
         self._parts = parts
@@ -180,6 +206,8 @@ class Serving:
         self._links: Links = {}
         self._own: frozenset[IPv4Address] = frozenset()
         self._groups: dict[str, Group] = {}
+        self._helpers = tftp.helpers.Helpers(tftp.helpers.Limits())
+        self._tftp_counts: Counter[str] = Counter()
         self._tasks: dict[Group, asyncio.Task[None]] = {}
         self._waits: dict[str, str] = {}
         self._retry: asyncio.Handle | None = None
@@ -199,6 +227,15 @@ class Serving:
         """What the sockets of all interfaces dropped, could not send, and offered without a probe, by its name."""
         return sum((group.counts for group in self._groups.values()), Counter[str]())
 
+    def tftp_counts(self) -> Mapping[str, int]:
+        """What TFTP counted on all interfaces since we started (`tftp.transport.Server`)."""
+        return self._tftp_counts
+
+    def transfers(self) -> tuple[int, int]:
+        """How many transfers TFTP runs on all interfaces, and at most how many."""
+        numbers = [group.transfers for group in self._groups.values()]
+        return sum(running for running, _ in numbers), sum(most for _, most in numbers)
+
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until cancelled. `ready` is called once everything that can be served is."""
         watch = Watch(self._server.interfaces, self._changed)
@@ -212,6 +249,7 @@ class Serving:
                 ready()
                 await watch.run()
         finally:
+            self._helpers.close()
             if self._retry is not None:
                 self._retry.cancel()
 
@@ -230,6 +268,8 @@ class Serving:
                 self._open(link)
             if name in self._groups:
                 self._groups[name].follow(link.addresses, own)
+        for group in self._groups.values():
+            group.share(len(self._groups))
         self._say_what_is_missing()
         self._moved([address for name in self._groups for address in links[name].addresses])
 
@@ -240,7 +280,8 @@ class Serving:
             sockets.close()
             sockets = None
         try:
-            group = Group(sockets or Sockets(link, self._server, self._tls), self._parts)
+            opened = sockets or Sockets(link, self._server, self._tls)
+            group = Group(opened, self._parts, self._helpers, self._tftp_counts)
         except OSError as error:
             if any(other.sockets.link.index == link.index for other in self._tasks):
                 return  # it is still being closed, and we are called when it is

@@ -15,10 +15,9 @@ from config.content import Content, Lookup, Made
 from config.delivery import Tftp
 from config.events import Event, Report, Stage
 from tftp import wire
-from tftp.carriers import Carriers
-from tftp.disks import Disks
 from tftp.engine import Finished, Outcome, Transfer
 from tftp.errors import Busy, NotFound, OutsideRoot, Refused, TooLarge, WriteRefused
+from tftp.helpers import Helpers, Limits
 from tftp.kernel import (
     Address,
     Port,
@@ -53,29 +52,15 @@ _BACKLOG = 1024  # requests that wait for that; what comes above is lost, as it 
 _REPEAT_S = 2.0  # the same request again, so soon, is the same wish (T-22)
 _LOOKUP_S = 8.0  # how long a file may be looked for
 _TEXT_BYTES = 16 * 1024 * 1024  # nobody's configuration is larger, but a kernel is
+_DESCRIPTORS = 3  # of a transfer: its socket, its file, and one for strangers while a carrier has the first
 _REQUESTS = frozenset((b"\0\1", b"\0\2"))  # how RRQ and WRQ begin
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much runs at once. What is above a limit takes the place of a transfer that was never answered, or is told
-    that we are busy; what runs is not touched (A-25).
-    """
-
-    transfers: int = 4096
-    """In all. Each takes two descriptors, so fewer where the process may not have that many. A thousand machines that
-    are switched on together are more than a thousand: firmware asks anew before what it gave up has ended."""
-    per_source: int = 64
-    """For one client address; more than one, because many machines may share an address behind a router."""
-    readers: int = 8
-    """Threads that read what is not in the page cache, for each disk."""
-    carriers: int = 8
-    """Processes that carry on transfers in which all goes well, started when there is work for them."""
 
 
 @dataclass(slots=True)
 class Server:
     """Grants read requests that arrive at `sock`. Make one inside a running event loop.
+
+    `helpers` are for several servers; without them it has its own.
 
     `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `busy`, `malformed`,
     `strays`, `broadcasts`, `displaced` (by another request, without ever having answered), `overflow` (lost because
@@ -90,6 +75,7 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     settings: Tftp = field(default_factory=Tftp)
     counters: Counter[str] = field(default_factory=Counter)
+    helpers: Helpers | None = None
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _backlog: deque[Received] = field(default_factory=deque)
@@ -98,21 +84,34 @@ class Server:
     _memory: Memory = field(default_factory=Memory)
     _seldom: RateLog = field(default_factory=RateLog)
     _wishes: Wishes = field(init=False)
-    _disks: Disks = field(init=False)
-    _carriers: Carriers = field(init=False)
+    _helpers: Helpers = field(init=False)
 
     def __post_init__(self) -> None:
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # A quarter of what the process may open: HTTP and NBD have their sockets in the same process.
-        most = max(1, min(self.limits.transfers, descriptors // 4))
-        self._wishes = Wishes(most, self.limits.per_source)
-        self._disks = Disks(self.limits.readers, waiting=2 * most)
-        self._carriers = Carriers(self.limits.carriers)
+        self._wishes = Wishes(self.limits.transfers, self.limits.per_source)
+        self.share(1)
+        self._helpers = self.helpers or Helpers(self.limits)
         prepare(self.sock)  # it may have come from systemd
         self._loop.add_reader(self.sock, self._drain)
 
+    @property
+    def at_most(self) -> int:
+        """How many transfers run at once."""
+        return self._wishes.most
+
+    @property
+    def running(self) -> int:
+        """How many run, or wait for their file."""
+        return len(self._wishes)
+
+    def share(self, servers: int) -> None:
+        """Be one of so many `servers` of this process, that have its descriptors between them."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A quarter of what the process may open: HTTP and NBD have their sockets in the same process.
+        most = descriptors // 4 // _DESCRIPTORS // max(1, servers)
+        self._wishes.most = max(1, min(self.limits.transfers, most))
+
     def close(self) -> None:
-        """End every transfer and give back everything but `sock`."""
+        """End every transfer and give back everything but `sock` and the `helpers` of others."""
         self._loop.remove_reader(self.sock)
         if self._later is not None:
             self._later.cancel()
@@ -121,8 +120,8 @@ class Server:
         for wish in self._wishes.all():
             if wish.running is not None:
                 wish.running.close()
-        self._disks.close()
-        self._carriers.close()
+        if self.helpers is None:
+            self._helpers.close()
 
     def _drain(self) -> None:
         """Take what has arrived: what is no request is acted on at once, so that no flood of those comes before it."""
@@ -269,7 +268,7 @@ class Server:
         """Return the transfer of `content`, not yet started; it then owns `content`. Raises `Refused`, `OSError`."""
         readable: Content | Netascii = content
         try:
-            threads = self._disks.of(content)
+            threads = self._helpers.disks.of(content)
             if is_netascii(wish.request):
                 if content.size_bytes > _TEXT_BYTES:
                     raise TooLarge(f"asked for {wish.name!r} as netascii: {content.size_bytes} bytes")
@@ -281,7 +280,8 @@ class Server:
             content.close()
             raise
         transfer = Transfer(readable.size_bytes, terms)
-        return Session(port, peer, transfer, Reader(readable, threads), self._sender, self._ended, self._carriers)
+        reader, carriers = Reader(readable, threads), self._helpers.carriers
+        return Session(port, peer, transfer, reader, self._sender, self._ended, carriers)
 
     def _port(self, local: str) -> Port:
         """Return where to answer a client from that asked our address `local`. Raises `OSError`."""

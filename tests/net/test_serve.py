@@ -256,6 +256,15 @@ def test_status_tells_how_dhcp_is(running: Running) -> None:
     assert {"answered_the_short_way", "not_answered", "transport"} <= told.keys()
 
 
+def test_status_tells_how_tftp_is(running: Running) -> None:
+    before = status_json(running.prepared.control)["tftp"]
+    assert tftp(running.node, "nothing-of-that-name") is None
+    after = status_json(running.prepared.control)["tftp"]
+    assert after["running"] == 0
+    assert after["at_most"] > 0
+    assert after["counts"]["misses"] == before["counts"].get("misses", 0) + 1
+
+
 def test_status_says_what_is_wrong(running: Running, tmp_path: Path) -> None:
     control = running.prepared.control
     for argv in (["nobody"], ["no body"], ["../x"], ["--json", "nobody"]):

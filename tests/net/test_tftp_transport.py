@@ -16,7 +16,8 @@ from config.events import Stage
 from pxeboot.bootfiles.root import Root
 from tests.support.segment import Segment, requires
 from tests.support.tftp_server import REPOSITORY, Peer, Server, running
-from tftp import wire
+from tftp import transport, wire
+from tftp.helpers import Helpers, Limits
 from tftp.session import Session
 from tftp.transport import open_socket, serve
 
@@ -444,4 +445,51 @@ def test_a_transfer_that_cannot_be_started_gives_back_what_it_has(
             serving.cancel()
 
     monkeypatch.setattr(Session, "start", start)
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_what_the_process_may_open_is_divided_by_three_and_by_its_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that is carried has its socket, its file, and a socket for strangers."""
+
+    async def lookup(name: str, peer: IPv4Address) -> Content | None:
+        return None
+
+    async def scenario() -> None:
+        with open_socket("127.0.0.1", port=0) as sock:
+            server = transport.Server(sock, lookup, lambda event: None, lambda name: None)
+            alone = server.at_most
+            server.share(4)
+            shared = server.at_most
+            server.close()
+        assert (alone, shared) == (100, 25)
+
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1200, 1200))
+    asyncio.run(scenario())
+
+
+def test_the_helpers_of_several_servers_outlive_each(folder: Path) -> None:
+    async def scenario() -> None:
+        root = Root(folder)
+
+        async def lookup(name: str, peer: IPv4Address) -> Content | None:
+            return root.open(name)
+
+        helpers = Helpers(Limits())
+        loop = asyncio.get_running_loop()
+        with (
+            open_socket("127.0.0.1", port=0) as one,
+            open_socket("127.0.0.1", port=0) as other,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
+            client.setblocking(False)
+            servers = [
+                transport.Server(sock, lookup, lambda event: None, lambda name: None, helpers=helpers)
+                for sock in (one, other)
+            ]
+            for sock, server in zip((one, other), servers, strict=True):
+                client.sendto(wire.ReadRequest(b"grub/grub.cfg", "netascii").encode(), sock.getsockname())
+                assert await loop.sock_recv(client, 600) == b"\0\3\0\1one\r\ntwo\r\n"  # converted by a helper
+                server.close()
+        helpers.close()
+
     asyncio.run(asyncio.wait_for(scenario(), 20))
