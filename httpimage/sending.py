@@ -8,13 +8,11 @@ from aiohttp.abc import AbstractStreamWriter
 
 from config.content import Made, OpenFile
 from httpimage.connection import Connection
+from httpimage.errands import read
 from httpimage.pump import WINDOW_S, Channel
 from httpimage.transfer import Source, Transfer, Truncated
 
 __all__ = ["Truncated", "send"]
-
-PROGRESS_S = 0.5
-"""How often somebody who follows a download hears of it, in seconds."""
 
 _SLICE = 1 << 16
 
@@ -27,7 +25,7 @@ async def send(
     transport: asyncio.Transport,
     progress: Callable[[int], None],
 ) -> None:
-    """Send `length` bytes of `content` from `first_pos`; `progress` is told how many went, bit by bit.
+    """Send `length` bytes of `content` from `first_pos`; `progress` is told how many went.
 
     Raises `ConnectionError` if the peer goes away, `TimeoutError` if it reads too slowly, `Truncated` if the file
     has become shorter, and `OSError` if it cannot be read.
@@ -67,20 +65,17 @@ async def _by_threads(
     reads = transport.is_reading()
     if reads:
         transport.pause_reading()
-    told = 0
-    # The caller may close its descriptor while a thread is still at it, so the transfer has one of its own.
-    transfer = channel.send(
-        Source(file.fd, file.name, file.size_bytes, file.etag, file.device), first_pos, length, finished
-    )
     try:
-        while not done.done():
-            await asyncio.wait((done,), timeout=PROGRESS_S)
-            sent = transfer.sent
-            progress(sent - told)
-            told = sent
-    except asyncio.CancelledError:
-        channel.close()
-        raise
+        # The caller may close its descriptor while a thread is still at it, so the transfer has one of its own.
+        source = Source(file.fd, file.name, file.size_bytes, file.etag, file.device)
+        transfer = channel.send(source, first_pos, length, finished)
+        try:
+            await done
+        except asyncio.CancelledError:
+            channel.close()
+            raise
+        finally:
+            progress(transfer.sent)
     finally:
         if reads and not transport.is_closing():
             transport.resume_reading()
@@ -109,15 +104,13 @@ async def _copy(
     progress: Callable[[int], None],
 ) -> None:
     """Send through memory: what has to be encrypted, or when there is no descriptor left for a channel."""
-    loop = asyncio.get_running_loop()
     position, end = first_pos, first_pos + length
     while position < end:
         count = min(_SLICE, end - position)
         piece = _at_once(file.fd, count, position)
         if piece is None:
-            # Cancelled here, the descriptor may be closed under the thread. It then reads nothing, or something else,
-            # into bytes that nobody looks at.
-            piece = await loop.run_in_executor(None, file.pread, count, position)
+            async with asyncio.timeout(WINDOW_S):
+                piece = await read(file, count, position)
         if not piece:
             raise Truncated(f"{file.name!r} ended at byte {position}, of {file.size_bytes}")
         await _write(piece, writer, transport)

@@ -31,6 +31,8 @@ from tests.support.serve_httpimage import Folder, accept, stage_of
 pytestmark = pytest.mark.net
 
 CONTENT = os.urandom(3 << 20)
+STOPPED_WITHIN_S = 10.0
+"""Far more than it takes: only what hangs exceeds it."""
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +87,9 @@ class Running:
         self._settings = Tls(certificate=pair[0], key=pair[1])
 
     def during(self, client: Callable[[int], Any]) -> Any:
-        """What `client` returns, called in a thread with the port. Then the server must stop within a second."""
+        """What `client` returns, called in a thread with the port. Then the server must stop, too."""
 
-        async def run() -> tuple[Any, float]:
+        async def run() -> Any:
             sock = open_socket("127.0.0.1", 0)
             door = Door(open_socket("127.0.0.1", 0), Credentials(self._settings))
             app = application(Folder(self._folder), lambda _: None, stage_of, accept)
@@ -95,15 +97,12 @@ class Running:
             try:
                 result = await asyncio.to_thread(client, door.sock.getsockname()[1])
             finally:
-                began = time.monotonic()
                 server.cancel()
-                await asyncio.wait((server,))
+                await asyncio.wait((server,), timeout=STOPPED_WITHIN_S)
             assert server.cancelled()
-            return result, time.monotonic() - began
+            return result
 
-        result, seconds = asyncio.run(run())
-        assert seconds < 1
-        return result
+        return asyncio.run(run())
 
 
 @pytest.fixture
@@ -399,7 +398,7 @@ def test_it_stops_within_a_second_in_the_middle_of_everything(inside: Running, a
 
 
 def test_no_descriptor_is_left_open(inside: Running, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
-    monkeypatch.setattr(handshakes, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_S", 1.5)  # a busy machine needs some of it
 
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -410,7 +409,7 @@ def test_no_descriptor_is_left_open(inside: Running, monkeypatch: pytest.MonkeyP
         with ExitStack() as stack:
             for sent in (b"", b"\x16", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"):
                 stack.enter_context(Client(port)).send(sent)
-            time.sleep(1)
+            time.sleep(2)
         get(port, "/images/root.squashfs", tls=authority.client())
         return before, descriptors()
 
@@ -444,4 +443,34 @@ def test_what_is_not_in_memory_is_read_in_a_thread(
     body = inside.during(lambda port: get(port, "/images/root.squashfs", tls=authority.client())).body
     assert hashlib.sha256(body).digest() == hashlib.sha256(CONTENT).digest()
     assert bool(readers) == (memory != "all")
-    assert "MainThread" not in readers
+    assert readers <= {"http-read"}
+
+
+def test_it_stops_while_a_disk_hangs(
+    inside: Running, monkeypatch: pytest.MonkeyPatch, authority: Authority
+) -> None:  # F-17
+    goes_on, reading = threading.Event(), threading.Event()
+    went_on: list[bool] = []
+
+    def hanging(fd: int, length: int, offset: int) -> bytes:
+        reading.set()
+        went_on.append(goes_on.wait(STOPPED_WITHIN_S))
+        return b""
+
+    def cold(fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "pread", hanging)
+    monkeypatch.setattr(os, "preadv", cold)
+
+    def client(port: int) -> None:
+        with Client(port, tls=authority.client()) as reader:
+            reader.send(b"GET /images/root.squashfs HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert reading.wait(STOPPED_WITHIN_S)
+
+    inside.during(client)
+    goes_on.set()
+    deadline = time.monotonic() + STOPPED_WITHIN_S
+    while not went_on and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert went_on == [True]
