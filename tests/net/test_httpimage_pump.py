@@ -319,20 +319,17 @@ def test_who_leaves_while_a_disk_hangs_is_gone_at_once(file: Path, disk: Disk) -
 
 
 def test_an_end_does_not_wait_for_a_disk(file: Path, disk: Disk) -> None:
-    async def run() -> float:
+    async def run() -> None:
         async with running() as sending:
             pair = Pair(sending)
             end = asyncio.create_task(pair.send(source_of(file.parent / "bad"), 0, 1000))
             await until(lambda: disk.waiting == 1)
-            began = time.monotonic()
             sending.close()
             assert isinstance((await end).error, ConnectionResetError)
-            took = time.monotonic() - began
             disk.goes_on.set()
             pair.close()
-            return took
 
-    assert asyncio.run(run()) < 1
+    asyncio.run(run())
 
 
 def test_a_file_that_became_shorter_is_told(file: Path) -> None:  # F-16

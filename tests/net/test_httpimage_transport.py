@@ -41,7 +41,7 @@ class Running:
         self._folder = folder
 
     def during(self, client: Callable[[int], Any]) -> Any:
-        """What `client` returns, called in a thread with the port. Then the server must stop within a second."""
+        """What `client` returns, called in a thread with the port. Then the server must stop, too."""
 
         async def run() -> Any:
             sock = open_socket("127.0.0.1", 0)
@@ -50,15 +50,11 @@ class Running:
             try:
                 return await asyncio.to_thread(client, sock.getsockname()[1])
             finally:
-                began = time.monotonic()
                 server.cancel()
-                await asyncio.wait((server,))
-                self.stopped_in_s = time.monotonic() - began
+                await asyncio.wait((server,), timeout=10)  # far more than it takes
                 assert server.cancelled()
 
-        result = asyncio.run(run())
-        assert self.stopped_in_s < 1
-        return result
+        return asyncio.run(run())
 
 
 @pytest.fixture

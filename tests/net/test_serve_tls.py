@@ -71,7 +71,7 @@ def test_a_machine_fetches_the_same_by_https(segment: Segment, prepared: Prepare
         assert "no handshake: it showed no certificate" in daemon.log
         assert " got " in daemon.log
     finally:
-        assert daemon.stop() < 2
+        assert daemon.stop() < 10  # only what hangs takes so long
 
 
 @requires("busybox")
