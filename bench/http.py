@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-# from bench import http_cold, http_storm
 from bench import http_cold, http_storm
 from bench.http_load import SILENCE_S
 from bench.http_peers import CLIENT, LENGTH, PORT, SERVER, Image, Nginx, Peer, Pxeboot, make_image, running
