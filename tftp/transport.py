@@ -34,7 +34,7 @@ from tftp.memory import Memory, lost_blksize
 from tftp.names import normalise
 from tftp.netascii import Netascii
 from tftp.options import Most, is_netascii, negotiate
-from tftp.ratelog import RateLog
+from tftp.ratelog import Kind, RateLog
 from tftp.reader import Reader
 from tftp.session import Session
 from tftp.wishes import Running, Wish, Wishes
@@ -131,7 +131,7 @@ class Server:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._seldom.say(self._loop.time(), "tftp: receiving failed: %s", error)
+                self._seldom.say(self._loop.time(), Kind.OURS, "", "tftp: receiving failed: %s", error)
                 break
             if received is None:
                 self.counters["malformed"] += 1
@@ -247,7 +247,8 @@ class Server:
             self.counters[Outcome.FAILED.value] += 1
             if isinstance(error, OSError):
                 text = "tftp %s: cannot send %r: %s"
-                self._seldom.say(self._loop.time(), text, peer[0], wish.name, error, level=logging.ERROR)
+                now, details = self._loop.time(), (peer[0], wish.name, error)
+                self._seldom.say(now, Kind.OURS, "", text, *details, level=logging.ERROR)
             else:
                 log.exception("tftp %s: a bug of ours lost its request for %r", peer[0], wish.name)
             self._answer(peer, local, wire.Error(wire.ErrorCode.NOT_DEFINED, "server error"))
@@ -314,7 +315,7 @@ class Server:
         if after != before:
             self.counters["narrowed"] += 1
             text = "tftp %s: blocks of %d bytes do not arrive; from now on it gets %d at most"
-            self._seldom.say(now, text, client, blksize, after)
+            self._seldom.say(now, Kind.NARROW, client, text, client, blksize, after)
 
     @staticmethod
     async def _converted(content: Content, threads: Executor) -> Netascii:
@@ -349,7 +350,10 @@ class Server:
             case Outcome.ABORTED:
                 log.info("tftp %s stopped within %r: %s", address, name, finished.reason)
             case Outcome.SILENT | Outcome.FAILED:
-                self._seldom.say(self._loop.time(), "tftp %s did not get %r: %s", address, name, finished.reason)
+                ours = finished.outcome is Outcome.FAILED
+                kind, source = (Kind.OURS, "") if ours else (Kind.ENDED, address)
+                text, details = "tftp %s did not get %r: %s", (address, name, finished.reason)
+                self._seldom.say(self._loop.time(), kind, source, text, *details)
 
     def _refuse(self, peer: Address, local: str, refusal: Refused) -> None:
         if isinstance(refusal, NotFound):  # GRUB alone asks for a dozen files that need not be there (TQ11)
@@ -358,7 +362,8 @@ class Server:
         else:
             self.counters["busy" if isinstance(refusal, Busy) else "refused"] += 1
             if isinstance(refusal, OutsideRoot | WriteRefused | Busy):
-                self._seldom.say(self._loop.time(), "tftp %s %s", peer[0], refusal)
+                kind = Kind.BUSY if isinstance(refusal, Busy) else Kind.REFUSED
+                self._seldom.say(self._loop.time(), kind, peer[0], "tftp %s %s", peer[0], refusal)
             else:
                 log.debug("tftp %s %s", peer[0], refusal)
         self._answer(peer, local, wire.Error(refusal.code, refusal.message))
