@@ -5,9 +5,11 @@ import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pxeboot.cli.keeping import Keeping, keeping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +43,7 @@ def _windowsize(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--timeout", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, metavar="S",
               help="Say the last again after so many seconds of silence; after five times give up.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Keep what arrives.")  # fmt: skip
+              help="Keep it there, once all has arrived.")  # fmt: skip
 @click.option("--interface", help="Ask on this one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--windowsize", type=int, expose_value=False, hidden=True, callback=_windowsize)
@@ -71,14 +73,17 @@ def command(
     address = _address(host), port
     options = ({"blksize": blksize} if blksize != _NO_BLKSIZE else {}) | ({"tsize": 0} if tsize else {})
     with ExitStack() as opened:
-        sink: BinaryIO | None = None
+        kept: Keeping | None = None
         try:
             if output is not None:
-                sink = opened.enter_context(output.open("wb"))
+                kept = opened.enter_context(keeping(output))
         except OSError as error:
             _fail(f"{output} cannot be written: {error.strerror}")
+        sink = None if kept is None else kept.file
         try:
             result = probing.probe(address, file, options, timeout, interface=interface, output=sink)
+            if kept is not None and result.attempts[-1].complete:
+                kept.keep()
         except OSError as error:
             _fail(_why(address, interface, output, error))
     if as_json:

@@ -55,3 +55,13 @@ def test_what_cannot_be_done_at_all_is_said_in_a_line(tmp_path: Path) -> None:
         assert err.startswith("pxeboot probe: ")
         assert says in err
         assert err.count("\n") == 1
+
+
+def test_a_file_stays_as_it_is_when_nothing_arrives_for_it(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"of before")
+    for more in (("--interface", "nosuch0"), ("--timeout", "0.1")):  # nobody is at that port
+        code, _, _ = run("127.0.0.1:9", "a", "--output", str(kept), *more)
+        assert code == 1
+        assert kept.read_bytes() == b"of before"
+        assert list(tmp_path.iterdir()) == [kept]
