@@ -9,48 +9,35 @@ Files of FOLDER are served as they are; those below `images/` are immutable; a n
 
 import argparse
 import asyncio
-import errno
 import hashlib
 import json
 import logging
-import os
 import signal
-import stat
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from config.content import Content, Made, OpenFile
+from config.content import Content, Made
 from config.delivery import Tls
 from config.events import Event, Stage
 from httpimage.handshakes import Door
 from httpimage.tls import Credentials
 from httpimage.transport import application, open_socket, serve
+from pxeboot.bootfiles.root import Root
 
 
 class Folder:
-    """The lookup: files of one folder, and bytes made on the spot."""
+    """The lookup: files of one folder as the daemon opens them, and bytes made on the spot."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._root = Root(path)
 
     async def __call__(self, name: str, peer: IPv4Address) -> Content | None:
         """Return what `name` is."""
         if name.startswith(("made/", "secret/")):
             data = name.encode() * 100
             return Made(name, data, hashlib.sha256(data).hexdigest(), secret=name.startswith("secret/"))
-        try:
-            fd = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-                return None
-            raise
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            return None
-        etag = f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
-        return OpenFile(name, fd, status.st_size, etag, status.st_mtime, immutable=name.startswith("images/"))
+        return self._root.open(name, immutable=name.startswith("images/"))
 
 
 def stage_of(name: str) -> Stage | None:
