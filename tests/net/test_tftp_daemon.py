@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from tests.net.test_tftp_clients import EDK2_OLD, PROBE
 from tests.net.test_tftp_faults import mounted
 from tests.support.segment import Host, Segment, lacking, requires
-from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, make_grub, tftp
+from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, make_grub, status_json, tftp
+from tests.support.wires import bring_up, second_wire
 
 pytestmark = pytest.mark.net
 
@@ -131,3 +133,31 @@ def test_static_files_on_a_disk_that_hangs_keep_nobody_from_booting(
         finally:
             disk.send_signal(signal.SIGCONT)
             daemon.stop()
+
+
+@requires("ip", "prlimit")
+def test_the_interfaces_have_between_them_what_the_process_may_open(
+    grub: Path, tmp_path: Path, node: tuple[Segment, Host]
+) -> None:
+    segment, _ = node
+    second_wire(segment)
+    bring_up(segment.server, "eth2", "10.78.0.1/24")
+    server = {
+        "interfaces": ["eth1", "eth2"],
+        "state": str(tmp_path / "state"),
+        "control": str(tmp_path / "control.sock"),
+    }
+    prepared = Prepared(tmp_path, grub, server=server)
+    limit = ("prlimit", "--nofile=1200:1200")
+    daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration), before=limit)
+    try:
+        whole = status_json(prepared.control)
+        assert whole["dhcp"]["serves"] == ["eth1", "eth2"]
+        assert whole["tftp"] == {"running": 0, "at_most": 100, "counts": {}}  # a quarter of them, three for each
+        segment.server.run("ip", "link", "delete", "eth2")
+        deadline = time.monotonic() + 20
+        while status_json(prepared.control)["dhcp"]["serves"] != ["eth1"]:
+            assert time.monotonic() < deadline
+        assert status_json(prepared.control)["tftp"]["at_most"] == 100
+    finally:
+        daemon.stop()
