@@ -11,6 +11,7 @@ from math import inf
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from config.content import Content, OpenFile
@@ -90,6 +91,8 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_admitted",
+        "_behind",
+        "_body",
         "_channel",
         "_connections",
         "_deadline",
@@ -98,11 +101,14 @@ class Connection(web.RequestHandler):
         "_gone",
         "_head_bytes",
         "_head_tail",
+        "_line_bytes",
         "_linger",
         "_peer",
         "_plain",
         "_reading_head",
         "_transfer",
+        "_unanswered",
+        "_whole_line",
     )
 
     def __init__(self, server: web.Server, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
@@ -128,6 +134,14 @@ class Connection(web.RequestHandler):
         self._reading_head = True
         self._head_bytes = 0
         self._head_tail = b""
+        self._line_bytes = 0
+        self._whole_line = False
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """That of the last request that was parsed."""
+        self._behind = False
+        """Whether a part of another head came behind it."""
+        self._unanswered = 0
+        """Requests that were parsed."""
         self._plain = True
         """Whether aiohttp's parser was given whole heads only, and so holds nothing now."""
         self._transfer: Transfer | None = None
@@ -177,23 +191,31 @@ class Connection(web.RequestHandler):
         if self._reading_head and data.strip(b"\r\n"):  # GRUB 2.06 leaves an empty line behind each request
             if self._deadline is None:
                 self._expect_head()
+            self._measure_line(data)
             end = (self._head_tail + data).find(b"\r\n\r\n")
             self._head_bytes += len(data) if end < 0 else end
             self._head_tail = (self._head_tail + data)[-3:]
-            if self._head_bytes > MAX_TARGET + MAX_HEAD:
+            if self._head_bytes - self._line_bytes > MAX_HEAD or self._line_bytes > 2 * MAX_TARGET:
                 self._connections.complain(logging.INFO, "http %s sent a head that is too large", self._peer)
                 self._refuse(431)
                 self._stop_clock()
                 self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.force_close)
                 return
             self._reading_head = end < 0
+        before = len(self._messages)
         super().data_received(data)
+        if len(self._messages) > before:
+            self._unanswered += len(self._messages) - before
+            self._body = self._messages[-1][1]
+            self._behind = self._body is EMPTY_PAYLOAD and bool(data.rpartition(b"\r\n\r\n")[2].strip(b"\r\n"))
+        elif self._body is EMPTY_PAYLOAD and data.strip(b"\r\n"):
+            self._behind = True
         if self._messages and self._current_request is not None:
             self._end_bad_body()
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # aiohttp always closes
-        """Close, but not before an answer is out, which the long way holds back from reading for."""
-        self._eof = self._transfer is not None
+        """Close, but not before what the peer asked for is out: it may say at once that it will ask no more."""
+        self._eof = self._transfer is not None or self._will_answer()
         return self._eof
 
     def learn(self, target: str, content: Content, fields: Headers, now_s: float) -> None:
@@ -223,8 +245,15 @@ class Connection(web.RequestHandler):
     def end_request(self) -> None:
         """The answer is out: the next bytes are a new head."""
         self._reading_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._line_bytes = 0
         self._head_tail = b""
+        self._whole_line = False
+        self._unanswered = max(0, self._unanswered - 1)
+        if not self._unanswered and self.transport is not None:
+            if self._eof:
+                self.close()  # when the answer is out
+            elif self._behind and self._deadline is None:
+                self._expect_head()
 
     def handle_error(
         self,
@@ -287,11 +316,14 @@ class Connection(web.RequestHandler):
         channel = self.channel()
         if channel is None:
             return False
-        self._stop_clock()
-        self._next_keepalive_close_time = inf
         answer = kept.template.head(self._connections.opened.date(), asked.first, asked.last)
         finished = partial(self._shortcut_ended, kept.content, Span(asked.first, asked.last))
-        self._transfer = channel.send(kept.source.share(), asked.first, length, finished, answer)
+        try:
+            self._transfer = channel.send(kept.source.share(), asked.first, length, finished, answer)
+        except OSError:
+            return False  # the long way tells why
+        self._stop_clock()
+        self._next_keepalive_close_time = inf
         return True
 
     def _shortcut_ended(self, content: OpenFile, span: Span, transfer: Transfer) -> None:
@@ -314,8 +346,21 @@ class Connection(web.RequestHandler):
             early, self._early = self._early, b""
             self.transport.resume_reading()
             self.data_received(early)
-        if self._eof and self._transfer is None:
+        if self._eof and self._transfer is None and not self._will_answer():
             self.force_close()
+
+    def _will_answer(self) -> bool:
+        """Tell whether an answer is to come for which the peer need send nothing more; TLS cannot be half closed."""
+        return self._unanswered > 0 and self._body.is_eof() and not self._linger and self.ssl_context is None
+
+    def _measure_line(self, data: bytes) -> None:
+        """Count the request line, and the empty lines before it."""
+        if self._whole_line:
+            return
+        rest = data if self._line_bytes else data.lstrip(b"\r\n")
+        end = rest.find(b"\n") + 1
+        self._line_bytes += len(data) - len(rest) + (end or len(rest))
+        self._whole_line = end > 0
 
     def _expect_head(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(HEADER_S, self._too_slow)

@@ -54,7 +54,7 @@ class Template:
 class Kept:
     """One open file, and how an answer with a range of it begins."""
 
-    __slots__ = ("content", "fresh_until", "source", "template", "until")
+    __slots__ = ("content", "fresh_until", "is_asked_for", "source", "template", "until")
 
     def __init__(self, content: OpenFile, template: Template, now: float) -> None:
         """Raises `OSError` if no descriptor is left."""
@@ -64,6 +64,8 @@ class Kept:
         self.template = template
         self.fresh_until = now + FRESH_S
         self.until = now + KEPT_S
+        self.is_asked_for = False
+        """Whether somebody looks it up again already."""
 
 
 class Opened:
@@ -106,10 +108,8 @@ class Opened:
         if kept is None:
             return None
         now = self._loop.time()
-        if now >= kept.fresh_until:
-            if now >= kept.until:
-                return None
-            kept.fresh_until = kept.until  # for the others
+        if now >= kept.fresh_until and (now >= kept.until or not kept.is_asked_for):
+            kept.is_asked_for = True
             return None
         return kept
 

@@ -388,6 +388,50 @@ def test_no_descriptor_is_left_open(server: Running, folder: Path) -> None:
     assert_descriptors(before)
 
 
+def test_a_file_that_was_looked_up_again_is_kept_for_as_long_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    async def run() -> list[bool]:
+        nonlocal now
+        loop = asyncio.get_running_loop()
+        cache = opened.Opened(loop)
+        content = OpenFile("x", os.open(tmp_path, os.O_RDONLY), 9, "etag", 5.0, immutable=True)
+        fields = [("Content-Range", "bytes 0-0/9"), ("Content-Length", "1")]
+        found: list[bool] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "time", lambda: now)
+            for _ in range(4):
+                cache.learn("/x", content, fields, 10.0)
+                found.append(cache.find("/x") is not None)
+                now += opened.FRESH_S
+                found += [cache.find("/x") is not None for _ in range(2)]  # one looks again, the others need not
+            cache.close()
+        content.close()
+        return found
+
+    assert asyncio.run(run()) == [True, False, True] * 4
+
+
+@pytest.mark.usefixtures("always_fresh")
+def test_a_client_that_asks_the_long_way_for_one_more_thing_and_no_more_gets_both(server: Running) -> None:
+    def client(port: int) -> tuple[bytes, bytes, bool]:
+        with Narrow(port) as leaving:
+            leaving.send(ask(0, 0))
+            leaving.answer()
+            leaving.send(ask(0, 999_999))
+            time.sleep(0.2)
+            leaving.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+            leaving.socket.shutdown(socket.SHUT_WR)
+            time.sleep(0.2)
+            return leaving.answer().body, leaving.answer().body, leaving.is_closed()
+
+    first, second, closed = server.during(client)
+    assert (first, second) == (CONTENT[:1_000_000], CONTENT)
+    assert closed
+
+
 def test_the_files_that_are_kept_are_few(tmp_path: Path) -> None:
     async def run() -> list[bool]:
         cache = opened.Opened(asyncio.get_running_loop())

@@ -185,6 +185,54 @@ def test_a_head_that_does_not_come_is_not_waited_for(
     server.during(client)
 
 
+def test_a_second_head_that_does_not_come_whole_is_not_waited_for_longer(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEADER_S", 1.0)  # and not the 60 s of a connection that is idle
+    request = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def client(port: int) -> None:
+        with Client(port) as silent:
+            silent.send(request + request[:20])
+            assert silent.answer().status == 404
+            silent.send(request[20:] + b"\r\n")  # and an empty line is no head
+            assert silent.answer().status == 404
+            silent.send(request + request + b"GET /vm")
+            assert [silent.answer().status for _ in range(2)] == [404, 404]
+            assert silent.is_closed()
+
+    server.during(client)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "answers"),
+    [
+        (b"GET /vmlinuz HTTP/1.0\r\n\r\n", [(200, CONTENT)]),
+        (b"GET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n", [(200, CONTENT)]),
+        (b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n", [(404, b"404 Not Found\n")]),
+        (
+            b"GET /none HTTP/1.1\r\nHost: a\r\n\r\nGET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n",
+            [(404, b"404 Not Found\n"), (200, CONTENT)],
+        ),
+        (b"POST /report/system HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf", []),
+        (b"", []),
+        (b"GET /vmlinuz HT", []),
+    ],
+)
+def test_a_peer_that_says_it_will_ask_no_more_gets_its_answers(
+    server: Running, request_head: bytes, answers: list[tuple[int, bytes]]
+) -> None:
+    def client(port: int) -> list[tuple[int, bytes]]:
+        with Client(port) as leaving:
+            leaving.send(request_head)
+            leaving.socket.shutdown(socket.SHUT_WR)
+            got = [leaving.answer() for _ in answers]
+            assert leaving.is_closed()
+            return [(answer.status, answer.body) for answer in got]
+
+    assert server.during(client) == answers
+
+
 def test_a_dripping_head_has_one_deadline(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEADER_S", 0.5)
 

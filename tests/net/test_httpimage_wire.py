@@ -355,6 +355,7 @@ def test_connection_close_and_http_1_0_are_obeyed(server: ServerProcess, head: b
         pytest.param(b"GET /ten HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, id="one-header"),
         pytest.param(b"GET /ten HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 103 + b"\r\n", 431, id="many-headers"),
         pytest.param(b"GET /ten HTTP/1.1\r\n" + (b"X: " + b"a" * 3000 + b"\r\n") * 60, 431, id="all-headers"),
+        pytest.param(b"GET /ten HTTP/1.1\r\n" + (b"X: " + b"a" * 3000 + b"\r\n") * 6, 431, id="headers-of-18-kB"),
         pytest.param(b"GET /ten HTTP/2.0\r\n" + HOST + b"\r\n", 505, id="version"),
     ],
 )
