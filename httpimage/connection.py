@@ -17,6 +17,7 @@ from aiohttp.web_protocol import _ErrInfo
 from config.content import Content, OpenFile
 from httpimage.complaints import Complaints
 from httpimage.download import Download
+from httpimage.heads import Measure
 from httpimage.opened import Opened
 from httpimage.pump import Channel, Pump
 from httpimage.ranges import Span
@@ -99,16 +100,12 @@ class Connection(web.RequestHandler):
         "_early",
         "_eof",
         "_gone",
-        "_head_bytes",
-        "_head_tail",
-        "_line_bytes",
+        "_head",
         "_linger",
         "_peer",
         "_plain",
-        "_reading_head",
         "_transfer",
         "_unanswered",
-        "_whole_line",
     )
 
     def __init__(self, server: web.Server, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
@@ -131,11 +128,7 @@ class Connection(web.RequestHandler):
         self._linger = False
         self._peer = ""
         self._admitted = False
-        self._reading_head = True
-        self._head_bytes = 0
-        self._head_tail = b""
-        self._line_bytes = 0
-        self._whole_line = False
+        self._head = Measure()
         self._body: StreamReader = EMPTY_PAYLOAD
         """That of the last request that was parsed."""
         self._behind = False
@@ -188,20 +181,16 @@ class Connection(web.RequestHandler):
             if self._takes_shortcut(data):
                 return
             self._plain = is_plain(data)
-        if self._reading_head and data.strip(b"\r\n"):  # GRUB 2.06 leaves an empty line behind each request
+        if not self._head.is_whole and data.strip(b"\r\n"):  # GRUB 2.06 leaves an empty line behind each request
             if self._deadline is None:
                 self._expect_head()
-            self._measure_line(data)
-            end = (self._head_tail + data).find(b"\r\n\r\n")
-            self._head_bytes += len(data) if end < 0 else end
-            self._head_tail = (self._head_tail + data)[-3:]
-            if self._head_bytes - self._line_bytes > MAX_HEAD or self._line_bytes > 2 * MAX_TARGET:
+            self._head.feed(data)
+            if self._head.exceeds(2 * MAX_TARGET, MAX_HEAD):  # aiohttp's parser tells of MAX_TARGET itself
                 self._connections.complain(logging.INFO, "http %s sent a head that is too large", self._peer)
                 self._refuse(431)
                 self._stop_clock()
                 self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.force_close)
                 return
-            self._reading_head = end < 0
         before = len(self._messages)
         super().data_received(data)
         if len(self._messages) > before:
@@ -244,10 +233,7 @@ class Connection(web.RequestHandler):
 
     def end_request(self) -> None:
         """The answer is out: the next bytes are a new head."""
-        self._reading_head = True
-        self._head_bytes = self._line_bytes = 0
-        self._head_tail = b""
-        self._whole_line = False
+        self._head = Measure()
         self._unanswered = max(0, self._unanswered - 1)
         if not self._unanswered and self.transport is not None:
             if self._eof:
@@ -306,7 +292,7 @@ class Connection(web.RequestHandler):
             asked is None
             or (waiter is None or waiter.done() or self._messages or self._close or self._force_close)
             or (transport is None or transport.is_closing() or transport.get_write_buffer_size())
-            or (not self._reading_head or self._head_bytes or log.isEnabledFor(logging.DEBUG))
+            or (self._head.has_begun or log.isEnabledFor(logging.DEBUG))
         ):
             return False
         kept = self._connections.opened.find(asked.target)
@@ -352,15 +338,6 @@ class Connection(web.RequestHandler):
     def _will_answer(self) -> bool:
         """Tell whether an answer is to come for which the peer need send nothing more; TLS cannot be half closed."""
         return self._unanswered > 0 and self._body.is_eof() and not self._linger and self.ssl_context is None
-
-    def _measure_line(self, data: bytes) -> None:
-        """Count the request line, and the empty lines before it."""
-        if self._whole_line:
-            return
-        rest = data if self._line_bytes else data.lstrip(b"\r\n")
-        end = rest.find(b"\n") + 1
-        self._line_bytes += len(data) - len(rest) + (end or len(rest))
-        self._whole_line = end > 0
 
     def _expect_head(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(HEADER_S, self._too_slow)
