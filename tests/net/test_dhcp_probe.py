@@ -261,8 +261,10 @@ def test_a_machine_of_a_shared_network_is_told_our_address_in_its_own(segment: S
 def test_what_cannot_be_sent_is_dropped_and_the_next_is_sent(segment: Segment, serving: Serving) -> None:
     refuse = "table ip refuse {\nchain out {\ntype filter hook output priority 0\nudp sport 67 drop\n}\n}\n"
     segment.server.run("nft", "-f", "-", text_in=refuse)
-    assert talk(segment.client, *map(discover, (KNOWN, "52:54:00:00:00:02"))) == []
-    log = serving.wait_for("dhcp could not send to everybody: [Errno 1] Operation not permitted")
+    relay = segment.host(address="10.77.0.99/24")
+    relayed = [discover(mac, giaddr=IPv4Address("10.77.0.99"), hops=1) for mac in (KNOWN, "52:54:00:00:00:02")]
+    assert talk(relay, *relayed, port=67, to=("10.77.0.1", 67)) == []
+    log = serving.wait_for("dhcp could not send to 10.77.0.99: [Errno 1] Operation not permitted")
     assert log.count("could not send") == 1
     segment.server.run("nft", "delete", "table", "ip", "refuse")
-    assert len(talk(segment.client, discover(KNOWN))) == 1
+    assert len(talk(relay, relayed[0], port=67, to=("10.77.0.1", 67))) == 1
