@@ -44,8 +44,9 @@ from bench.dhcp_peers import (
     running,
 )
 from bench.dhcp_perfdhcp import NOT_ALL_DONE, NoReport, Trial
-from bench.dhcp_report import DELAY_RATE, OURS, Result, Scenario
+from bench.dhcp_report import DELAY_RATE, Result, Scenario
 from bench.dhcp_search import Found, good, highest
+from bench.sides import OURS, render
 from tests.support.segment import Host, Segment
 
 ROOT = Path(__file__).parent.parent
@@ -239,7 +240,7 @@ def main() -> int:
         return 1
     table = dhcp_report.rows(results)
     print(f"\nmedians of {options.rounds} rounds (of the machines without a relay: the worst)\n")
-    print(dhcp_report.render(table, [peer.name for peer in peers]))
+    print(render(table, [peer.name for peer in peers], f"{OURS} : Kea"))
     for name in dhcp_report.at_limit(results):
         print(f"{name} may be faster: perfdhcp could not ask for more on this machine")
     print(f"in {folder} a line written and synced (fdatasync), {DELAY_RATE} times a second, takes {sync:.2f} ms")

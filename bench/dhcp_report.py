@@ -1,22 +1,20 @@
 """What was measured, as a table, and whether it is enough. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from math import isnan
 from statistics import median
 from typing import TypeVar
 
 from bench.dhcp_machines import Outcome
 from bench.dhcp_perfdhcp import Trial
 from bench.dhcp_search import Found
+from bench.sides import OURS, Row
 
 DELAY_RATE = 500
 """Exchanges a second at which delays are compared."""
 BROADCAST_WITHIN_S = 4.0
 TIMES_KEA_DYNAMIC = 1.5
 TIMES_KEA_STATIC = 2.0
-OURS = "pxeboot"
 YARDSTICKS = ("kea", "kea-threads")
 """Of these, the one that does best is the one to beat."""
 
@@ -40,22 +38,6 @@ Results = Mapping[tuple[Scenario, str], Sequence[Result]]
 R = TypeVar("R", Found, Trial, Outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    label: str
-    values: Mapping[str, float]
-    """A figure for each server."""
-    digits: int = 0
-    """How many stand after the point."""
-    ratio: float | None = None
-    """Ours against Kea's."""
-    wanted: str = ""
-    good: bool | None = None
-    """Whether what is wanted was reached; None if nothing is, or it was not measured."""
-
-
 def rows(results: Results) -> list[Row]:
     """Return the lines that can be made of the results."""
     return [
@@ -65,27 +47,6 @@ def rows(results: Results) -> list[Row]:
         *_delays(_of(results, Scenario.DELAY_STATIC, Trial), "static", judged=False),
         *_broadcast(_of(results, Scenario.BROADCAST, Outcome)),
     ]
-
-
-def render(table: Sequence[Row], names: Sequence[str]) -> str:
-    """Return the table as text, with a column for each of `names`."""
-    head = ["", *names, f"{OURS} : Kea", "wanted", ""]
-    lines = [head]
-    for row in table:
-        figures = [_figure(row.values.get(name), row.digits) for name in names]
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        verdict = {True: "reached", False: "MISSED", None: ""}[row.good]
-        lines.append([row.label, *figures, ratio, row.wanted, verdict])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = []
-    for line in lines:
-        first, *middle, wanted, verdict = (
-            cell.ljust(width) if column in (0, len(head) - 2) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        text.append("   ".join((first, *middle, wanted, verdict.strip())).rstrip())
-    text.insert(1, "-" * max(map(len, text)))
-    return "\n".join(text)
 
 
 def missed(table: Sequence[Row]) -> list[Row]:
@@ -170,9 +131,3 @@ def _of(results: Results, scenario: Scenario, kind: type[R]) -> dict[str, list[R
 
 def _medians(items: Mapping[str, Sequence[R]], figure: Callable[[R], float]) -> dict[str, float]:
     return {name: median(map(figure, of_one)) for name, of_one in items.items()}
-
-
-def _figure(value: float | None, digits: int) -> str:
-    if value is None or isnan(value):
-        return "-"
-    return "never" if value == float("inf") else f"{value:,.{digits}f}"

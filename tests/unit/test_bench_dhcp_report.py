@@ -6,8 +6,9 @@ import pytest
 
 from bench.dhcp_machines import Outcome
 from bench.dhcp_perfdhcp import Half, Trial
-from bench.dhcp_report import Result, Scenario, at_limit, missed, render, rows
+from bench.dhcp_report import Result, Scenario, at_limit, missed, rows
 from bench.dhcp_search import Found
+from bench.sides import render
 
 
 def found(per_s: int) -> Found:
@@ -78,7 +79,7 @@ def test_the_table_is_aligned_and_says_what_was_missed() -> None:
             (Scenario.BROADCAST, "pxeboot"): [outcome(math.inf, bound=3)],
         }
     )
-    lines = render(table, ["pxeboot", "kea"]).split("\n")
+    lines = render(table, ["pxeboot", "kea"], "pxeboot : Kea").split("\n")
     first = next(line for line in lines if "dynamic" in line)
     assert " ".join(first.split()) == "exchanges a second, dynamic leases 12,345 10,000 1.23 >= 1.5 x Kea MISSED"
     assert first.index("MISSED") == next(line for line in lines if "never" in line).index("MISSED")
