@@ -27,11 +27,11 @@ with atheris.instrument_imports(include=["dhcp"]):
     from dhcp.replies import Send
     from dhcp.request import BOOT_SERVER_PORT, Arrival
 
+from tests.fuzz.running import run
 from tests.support.dhcp_clients import RECORDED, SERVER, farm, recorded
 from tests.unit.test_dhcp_fast import rich_farm, seen
 
 NOW = 1_790_000_000.0
-FOLDER = Path(".build/fuzz")
 LONGEST = 4096
 PLANS = (plan(rich_farm()), plan(farm(match_client_id=True, limits={"clients_per_circuit": 2}, probe=True)))
 HERE = IPv4Address("10.77.0.61")
@@ -168,19 +168,5 @@ def seeds() -> list[bytes]:
     return found
 
 
-def main(seconds: int, input_file: Path | None) -> None:
-    """Fuzz for so long, or run one input."""
-    if input_file is not None:
-        once(input_file.read_bytes())
-        return
-    corpus = FOLDER / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for n, seed in enumerate(seeds()):
-        (corpus / f"seed-{n:03}").write_bytes(seed[:LONGEST])
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1024"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-artifact_prefix={FOLDER}/"], once)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 180, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    run("corpus", once, seeds, LONGEST, timeout_s=10)

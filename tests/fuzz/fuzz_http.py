@@ -15,7 +15,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import atheris
@@ -24,10 +23,10 @@ with atheris.instrument_imports(include=["httpimage"]):
     from httpimage import conditional, connection, dates, names, ranges, reports, shortcut
     from httpimage.transport import application, open_socket, serve
 
+from tests.fuzz.running import FOLDER, run
 from tests.net.test_httpimage_attacks import AMBIGUOUS, PLAIN
 from tests.support.serve_httpimage import Folder, stage_of
 
-FOLDER = Path(".build/fuzz")
 LONGEST = 4096
 HANGS_S = 5.0
 STATUSES = {100, 200, 204, 206, 304, 400, 403, 404, 405, 408, 412, 413, 414, 415, 416, 417, 431, 501, 503, 505}
@@ -218,19 +217,5 @@ def seeds() -> list[bytes]:
     return whole + bytewise + [b"\5" + request for request in found if b"Range" in request]
 
 
-def main(seconds: int, input_file: Path | None) -> None:
-    """Fuzz for so long, or run one input."""
-    if input_file is not None:
-        once(input_file.read_bytes())
-        return
-    corpus = FOLDER / "corpus-http"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for n, seed in enumerate(seeds()):
-        (corpus / f"seed-{n:03}").write_bytes(seed[:LONGEST])
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=1024"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-artifact_prefix={FOLDER}/"], once)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 180, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    run("corpus-http", once, seeds, LONGEST, timeout_s=20)

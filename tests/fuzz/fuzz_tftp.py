@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import atheris
 
@@ -29,9 +28,9 @@ with atheris.instrument_imports(include=["tftp"]):
 
 from config.content import Content, Made
 from config.delivery import Tftp
+from tests.fuzz.running import run
 from tests.unit.test_tftp_wire import PACKETS
 
-FOLDER = Path(".build/fuzz")
 LONGEST = 2048
 FILE = bytes(byte for byte in range(256) if byte not in b"\r\n") * 40  # the same as netascii
 REQUEST = b"\0\1f\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0"
@@ -196,20 +195,6 @@ def seeds() -> list[bytes]:
     return found
 
 
-def main(seconds: int, input_file: Path | None) -> None:
-    """Fuzz for so long, or run one input."""
-    logging.getLogger().addHandler(Complaints())
-    if input_file is not None:
-        once(input_file.read_bytes())
-        return
-    corpus = FOLDER / "corpus-tftp"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for n, seed in enumerate(seeds()):
-        (corpus / f"seed-{n:03}").write_bytes(seed[:LONGEST])
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1024"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, f"-artifact_prefix={FOLDER}/"], once)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 180, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    logging.getLogger().addHandler(Complaints())
+    run("corpus-tftp", once, seeds, LONGEST, timeout_s=10)
