@@ -58,15 +58,35 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     yield from _files(farm)
     yield from files(farm)
     yield from _ports(farm)
+    yield from _roots(farm)
 
 
 def _ports(farm: Farm) -> Iterator[Finding]:
-    http, nbd, tls = farm.server.http_port, farm.server.nbd_port, farm.http.tls
-    if http == nbd:
-        yield Finding(("server", "nbd_port"), f"server.nbd_port is {nbd}, as is server.http_port")
-    for setting, port in (("http_port", http), ("nbd_port", nbd)):
-        if tls is not None and tls.port == port:
-            yield Finding(("http", "tls", "port"), f"http.tls.port is {port}, as is server.{setting}")
+    ports: list[tuple[Place, int]] = [
+        (("server", "http_port"), farm.server.http_port),
+        (("server", "nbd_port"), farm.server.nbd_port),
+    ]
+    if farm.http.tls is not None:
+        ports.append((("http", "tls", "port"), farm.http.tls.port))
+    if any(image.engine == "nbdkit" for image in farm.images.values()):
+        ports.append((("nbd", "nbdkit", "port"), farm.nbd.nbdkit.port))
+    for n, (place, port) in enumerate(ports):
+        for other, taken in ports[:n]:
+            if port == taken:
+                setting, same = (".".join(map(str, where)) for where in (place, other))
+                yield Finding(place, f"{setting} is {port}, as is {same}")
+
+
+def _roots(farm: Farm) -> Iterator[Finding]:
+    for p, pool in enumerate(farm.pools):
+        if pool.writable is None:
+            continue
+        if pool.root != "nbd":
+            text = f"`writable` is for `root: nbd`; the pool {pool.name!r} has `root: {pool.root}`"
+            yield Finding(("pools", p, "writable"), text, key=True)
+        if pool.writable.keep == "always" and pool.writable.where == "memory":
+            text = "`keep: always` needs `where: file`; what is in memory is gone with this server"
+            yield Finding(("pools", p, "writable", "keep"), text)
 
 
 def _duplicates(farm: Farm) -> Iterator[Finding]:
@@ -95,6 +115,9 @@ def _references(farm: Farm, names: Names) -> Iterator[Finding]:
     for at, node in nodes_of(farm):
         for t, tag in enumerate(node.tags):
             yield from unknown((*at, "tags", t), tag, tags, "tag")
+    yield from unknown(("nbd", "default"), farm.nbd.default, names.images, "image")
+    for i, image in enumerate(farm.nbd.tls.only if farm.nbd.tls else ()):
+        yield from unknown(("nbd", "tls", "only", i), image, names.images, "image")
     for s, subnet in enumerate(farm.dhcp.subnets):
         yield from unknown(("dhcp", "subnets", s, "unknown"), subnet.unknown, names.pools, "pool")
 

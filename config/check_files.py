@@ -39,6 +39,8 @@ def _private(farm: Farm) -> Iterator[tuple[Place, PurePath | None, str]]:
         yield ("clusters", name, "kubeconfig"), cluster.kubeconfig, "a cluster's credentials"
     if farm.http.tls is not None:
         yield ("http", "tls", "key"), farm.http.tls.key, "the private key"
+    if farm.nbd.tls is not None:
+        yield ("nbd", "tls", "key"), farm.nbd.tls.key, "the private key"
     for name, file in farm.node.files.items():
         yield ("node", "files", name, "from"), file.from_, "a file that only our machines get"
 

@@ -1,4 +1,4 @@
-"""The settings of the two servers that deliver files: TFTP and HTTP."""
+"""The settings of the two servers that deliver files, TFTP and HTTP, and what NBD shares with them."""
 
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -26,17 +26,22 @@ class Tftp(Setting):
     """Which block number follows 65535, 0 or 1."""
 
 
-class Tls(Setting):
-    """A second listener for HTTP, with TLS. The files are read again when they change."""
+class Certificate(Setting):
+    """Who we are, to clients that use TLS, and who they have to be."""
 
-    port: Port = 443
-    """The TCP port."""
     certificate: Path
     """The certificate and those that lead from it to an authority, as PEM."""
     key: Path
     """The private key, as PEM without a password."""
     client_ca: Path | None = None
     """The authorities, as PEM, of which one must have signed a client's certificate; else clients need none."""
+
+
+class Tls(Certificate):
+    """A second listener for HTTP, with TLS. The files are read again when they change."""
+
+    port: Port = 443
+    """The TCP port."""
 
 
 class Http(Setting):

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from config.delivery import Http, Tftp, Tls
 from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
+from config.exports import Nbd, Nbdkit, NbdTls, Writable
 from config.quirks import Quirk
 from config.setting import AddressRange, Mac, Prefix, Range, Setting, parse_mac, parse_range
 
@@ -28,6 +29,9 @@ __all__ = [
     "Image",
     "Limits",
     "Mac",
+    "Nbd",
+    "NbdTls",
+    "Nbdkit",
     "Node",
     "NodeFile",
     "NodeSettings",
@@ -43,6 +47,7 @@ __all__ = [
     "Taint",
     "Tftp",
     "Tls",
+    "Writable",
     "parse_mac",
     "parse_range",
 ]
@@ -74,6 +79,8 @@ class Image(Setting):
 
     path: Path
     """A name in an image store, such as /srv/pxeboot/images/node; made by `pxeboot image`."""
+    engine: Literal["pxeboot", "nbdkit"] = "pxeboot"
+    """Which process serves it by NBD; with nbdkit, the filters of `nbd.nbdkit` apply."""
 
 
 class Cluster(Setting):
@@ -187,8 +194,11 @@ class Pool(Setting):
     """The pool's name."""
     image: str
     """The image (of `images`) that its machines boot."""
-    root: Literal["http", "nbd"] = "http"
-    """http: the image is copied into RAM. nbd: it is read on demand."""
+    root: Literal["http", "nbd", "nbd-to-ram"] = "http"
+    """http: the image is copied into RAM. nbd: it is read on demand. nbd-to-ram: it is copied into RAM by NBD, which
+    is then let go of."""
+    writable: Writable | None = None
+    """With `root: nbd`: the machine writes to its disk here, rather than to a layer in its RAM."""
     cluster: str | None = None
     """The cluster (of `clusters`) that its machines join."""
     tags: tuple[str, ...] = ()
@@ -246,6 +256,7 @@ class Farm(Setting):
     dhcp: Dhcp = Dhcp()
     tftp: Tftp = Tftp()
     http: Http = Http()
+    nbd: Nbd = Nbd()
     images: dict[str, Image] = {}
     """Images by name."""
     clusters: dict[str, Cluster] = {}

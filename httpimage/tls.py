@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-from config.delivery import Tls
+from config.delivery import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class TlsError(Exception):
 class Credentials:
     """What new connections are given: a context that changes with the files."""
 
-    def __init__(self, settings: Tls) -> None:
+    def __init__(self, settings: Certificate) -> None:
         """Read the files. Blocks on the disk. Raises `TlsError`."""
         self._settings = settings
         self._used = self._seen = self._facts()
@@ -74,13 +74,13 @@ class Credentials:
         return tuple(_facts(path) for path in files(self._settings).values())
 
 
-def files(settings: Tls) -> dict[str, Path]:
+def files(settings: Certificate) -> dict[str, Path]:
     """Return the files by the names of their settings."""
     found = {"certificate": settings.certificate, "key": settings.key, "client_ca": settings.client_ca}
     return {setting: path for setting, path in found.items() if path is not None}
 
 
-def context_of(settings: Tls) -> ssl.SSLContext:
+def context_of(settings: Certificate) -> ssl.SSLContext:
     """Return what a handshake needs: our certificate and key, and whom we let in. Raises `TlsError`.
 
     TLS 1.2 and later. Each context encrypts its session tickets with a key of its own, so that nobody gets in with a

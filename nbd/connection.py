@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from config.content import OpenFile
 from config.events import Event, Report, Stage
 from nbd import engine, wire
-from nbd.exports import Export
+from nbd.exports import Export, FileExport
 
 PIECE_BYTES = 1 << 18
 """The most that is read from a file at once. A longer READ leaves in pieces, and nothing else in between."""
@@ -367,7 +367,7 @@ class Connection:
             self._shared.complain("nbd %s asked for %r: no such export", self.peer, action.name)
             self._queue.extend(self._session.export_refused())
         else:
-            self._opened(Export(action.name, file), action.keep)
+            self._opened(FileExport(action.name, file), action.keep)
         self._pump()
 
     def _opened(self, export: Export, keep: bool) -> None:

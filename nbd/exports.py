@@ -1,7 +1,16 @@
-"""An open export: an image's file, read without blocking where its pages are in memory."""
+"""What NBD serves: the seam between the protocol, and whoever knows which disks there are.
+
+`Catalogue` finds an export for a client; `Export` is one client's open disk. `FileExport` is an image's file, read
+without blocking where its pages are in memory.
+"""
 
 import os
-from errno import EIO
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from errno import EIO, EROFS
+from ipaddress import IPv4Address
+from typing import Protocol
 
 from config.content import OpenFile
 
@@ -10,18 +19,116 @@ ALIGNMENT = 4096
 client cuts off at the end is missing from a file system (reference NQ6). A squashfs is padded to 4096 already."""
 
 
-class Export:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks for which export."""
+
+    name: str
+    """As the client sent it, without leading slashes; it may hold anything else. Empty: the default export."""
+    peer: IPv4Address
+    secure: bool = False
+    """Whether the connection has TLS."""
+    keep: bool = True
+    """False if the client only wants to know about it (INFO), and it is closed at once."""
+
+
+class Refused(Enum):
+    """Why there is no export for this client."""
+
+    UNKNOWN = auto()
+    """There is none of this name, or not for this client."""
+    POLICY = auto()
+    """This client may not."""
+    TLS_REQUIRED = auto()
+    """Not without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A stretch of an export, for `base:allocation`."""
+
+    length: int
+    hole: bool
+    """Whether nothing is allocated for it."""
+    zero: bool
+    """Whether it reads as zeros."""
+
+
+class Export(Protocol):
+    """One client's open disk. Safe to use from several threads; all but `read_warm` may block on a disk.
+
+    Ranges are inside `size_bytes` and lengths are not 0: who calls has checked that. Where bytes are read or written
+    `OSError` is raised for a disk's error, ENOSPC for a machine that has written more than it may.
+    """
+
+    name: str
+    """As the client asked for it."""
+    description: str
+    """For people (NBD_INFO_DESCRIPTION)."""
+    size_bytes: int
+    writable: bool
+    fd: int | None
+    """A file that has the same bytes at the same offsets, for sendfile up to `file_bytes`; None if there is none."""
+    file_bytes: int
+    """Where that file ends; what follows up to `size_bytes` reads as zeros."""
+
+    def intact(self) -> bool:
+        """Return whether it still is what was opened; if not, every read is an I/O error. Does not block."""
+
+    def read_warm(self, into: memoryview, offset: int) -> bool:
+        """Fill `into` from `offset` if that needs no disk; never blocks. False means: use `read`."""
+
+    def read(self, into: memoryview, offset: int) -> None:
+        """Fill `into` from `offset`."""
+
+    def write(self, data: memoryview, offset: int, *, fua: bool) -> None:
+        """Write; with `fua`, it is on stable storage before this returns."""
+
+    def write_zeroes(self, offset: int, length: int, *, no_hole: bool, fua: bool) -> None:
+        """Have a range read as zeros; with `no_hole`, later writes to it do not fail for want of space."""
+
+    def trim(self, offset: int, length: int, *, fua: bool) -> None:
+        """Forget what is in a range; it may read as anything of before, or as zeros."""
+
+    def flush(self) -> None:
+        """Put every write that has returned on stable storage."""
+
+    def extents(self, offset: int, length: int, most: int) -> Sequence[Extent]:
+        """Return what the range consists of, from `offset` on, at most `most` of them; the last may reach past it."""
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Bring a range into memory."""
+
+    def close(self) -> None:
+        """Let go of it, once."""
+
+
+class Catalogue(Protocol):
+    """Knows which exports there are, and who may have them. Never blocks the event loop."""
+
+    async def open(self, asked: Asked) -> Export | Refused:
+        """Open an export."""
+
+    async def names(self, peer: IPv4Address, secure: bool) -> Sequence[str]:
+        """Return the names of the exports that this client may see (NBD_OPT_LIST)."""
+
+
+class FileExport:
     """One client's open image. It stays what it was when the image's name moves on to another file.
 
     An image that is changed in place, against the image store's promise, answers EIO from then on: a machine is told
     that its disk is broken and never gets a mixture of two images.
     """
 
-    __slots__ = ("_file", "_stamp", "name", "size_bytes")
+    __slots__ = ("_file", "_stamp", "description", "fd", "file_bytes", "name", "size_bytes", "writable")
 
-    def __init__(self, name: str, file: OpenFile) -> None:
+    def __init__(self, name: str, file: OpenFile, description: str = "") -> None:
         self.name = name
         """As the client asked for it."""
+        self.description = description
+        self.writable = False
+        self.fd: int | None = file.fd
+        self.file_bytes = file.size_bytes
         self.size_bytes = -(-file.size_bytes // ALIGNMENT) * ALIGNMENT
         """What the client is told: the file's size, rounded up to `ALIGNMENT`."""
         self._file = file
@@ -70,6 +177,25 @@ class Export:
     def prefetch(self, offset: int, length: int) -> None:
         """Bring a range into the page cache; may block on a disk. Raises `OSError`."""
         os.posix_fadvise(self._file.fd, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def write(self, data: memoryview, offset: int, *, fua: bool) -> None:
+        """Refuse it. Raises `OSError`."""
+        raise OSError(EROFS, "an image cannot be written")
+
+    def write_zeroes(self, offset: int, length: int, *, no_hole: bool, fua: bool) -> None:
+        """Refuse it. Raises `OSError`."""
+        raise OSError(EROFS, "an image cannot be written")
+
+    def trim(self, offset: int, length: int, *, fua: bool) -> None:
+        """Refuse it. Raises `OSError`."""
+        raise OSError(EROFS, "an image cannot be written")
+
+    def flush(self) -> None:
+        """Nothing was written, so there is nothing to do."""
+
+    def extents(self, offset: int, length: int, most: int) -> Sequence[Extent]:
+        """Return one stretch, of data."""
+        return [Extent(length, hole=False, zero=False)]
 
     def close(self) -> None:
         """Give the descriptor back."""

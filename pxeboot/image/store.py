@@ -1,6 +1,6 @@
 """The image store: a folder of immutable images, and names that point to them.
 
-    STORE/by-sha256/<id>/{vmlinuz,initrd.img,root.squashfs,modules/*.ko,SHA256SUMS}
+    STORE/by-sha256/<id>/{vmlinuz,initrd.img,root.squashfs,[root.ext4],modules/*.ko,SHA256SUMS}
     STORE/<name> -> by-sha256/<id>
 
 An image's id is the sha256 of its SHA256SUMS, so it stands for every byte of it, and `sha256sum -c` checks it. A
@@ -19,6 +19,8 @@ from pathlib import Path
 KERNEL = "vmlinuz"
 INITRD = "initrd.img"
 SQUASHFS = "root.squashfs"
+DISK = "root.ext4"
+"""The same root in a file system that can be written; not every image has it."""
 MODULES = "modules"
 SUMS = "SHA256SUMS"
 BY_DIGEST = "by-sha256"
@@ -54,6 +56,11 @@ class StoredImage:
     def squashfs_sha256(self) -> str:
         """The digest that a machine checks before it uses its root."""
         return self.sums[SQUASHFS]
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether it can be the root of machines that write to theirs."""
+        return DISK in self.sums
 
     @property
     def modules(self) -> list[Path]:

@@ -101,7 +101,7 @@ WRONG = [
     ("cluster: prod", "cluster: produ", "produ\n", "no cluster 'produ'; defined: prod; did you mean 'prod'"),
     ("tags: [gpu]", "tags: [all, cpu]", "cpu", "no tag 'cpu'; defined: all, gpu; did you mean 'gpu'"),
     ("tags: [gpu]", "tags: gpu", "gpu\n", "'gpu' is not a list; write \\[gpu\\]"),
-    ("tags: [gpu]", "tags: [gpu]\n    root: htp", "htp", "write http or nbd; did you mean 'http'"),
+    ("tags: [gpu]", "tags: [gpu]\n    root: htp", "htp", "write http, nbd or nbd-to-ram; did you mean 'http'"),
     ("pools:\n", "pools:\n  - {name: workers, image: node}\n", "workers\n", "already a pool named 'workers' .line 9"),
     (
         "ip: 10.28.36.1}",
@@ -224,6 +224,25 @@ WRONG = [
         "holds 10.28.72.99, which is our own address",
     ),
     ("clusters:", "server: {nbd_port: 80}\nclusters:", "80}", "server.nbd_port is 80, as is server.http_port"),
+    (
+        "image: node",
+        "image: node\n    writable: {}",
+        "writable",
+        "`writable` is for `root: nbd`; the pool 'workers' has `root: http`",
+    ),
+    (
+        "image: node",
+        "image: node\n    root: nbd\n    writable: {keep: always}",
+        "always}",
+        "`keep: always` needs `where: file`",
+    ),
+    ("clusters:", "nbd: {default: nod}\nclusters:", "nod}", "no image 'nod'; defined: node"),
+    (
+        "clusters:",
+        "nbd: {tls: {certificate: a, key: b, only: [nod]}}\nclusters:",
+        "nod]",
+        "no image 'nod'; defined: node",
+    ),
     (
         "clusters:",
         "server: {files: lib}\nlts_conf: lib/x/../lts.conf\nclusters:",

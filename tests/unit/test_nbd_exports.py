@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.content import OpenFile
-from nbd.exports import Export
+from nbd.exports import FileExport
 
 CONTENT = bytes(i * 7 % 251 for i in range(10_000))
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Export]:
+def opened(path: Path) -> Iterator[FileExport]:
     fd = os.open(path, os.O_RDONLY)
-    export = Export("node", OpenFile("node", fd, os.fstat(fd).st_size, "x", None))
+    export = FileExport("node", OpenFile("node", fd, os.fstat(fd).st_size, "x", None))
     try:
         yield export
     finally:
@@ -92,7 +92,7 @@ def test_prefetching_reads_nothing_wrong(image: Path) -> None:
 
 def test_an_error_is_told_by_the_read_that_may_block(image: Path) -> None:
     fd = os.open(image, os.O_WRONLY)
-    export = Export("node", OpenFile("node", fd, len(CONTENT), "x", None))
+    export = FileExport("node", OpenFile("node", fd, len(CONTENT), "x", None))
     into = memoryview(bytearray(10))
     assert not export.read_warm(into, 0)
     with pytest.raises(OSError, match="Bad file descriptor"):
