@@ -29,6 +29,7 @@ PATTERNS = {
     "digit at both ends",
     "^[!-9;-~]+$": "is not a password's hash; write what `openssl passwd -6` prints",
     "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$": "is not a name of the tz database, such as Europe/Prague",
+    "^[a-z0-9][a-z0-9_.-]*$": "is no word of nbdkit; write small letters, digits, -, _ and dots",
     "^0?[0-7]{3}$": "is not a file mode; write three octal digits, such as 0644",
 }
 """What a value that does not match one of the model's patterns is not; a test keeps this complete."""
