@@ -6,23 +6,23 @@ BIN := $(VENV)/bin
 IMAGES := .build/images
 
 # What the daemon, the image builder and the machines of the tests need. QEMU's BIOS card ROM is in ipxe-qemu.
-RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-amd64-bin mmdebstrap squashfs-tools \
+RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-amd64-bin mmdebstrap squashfs-tools e2fsprogs \
 	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
 # Other people's clients, which judge ours.
-TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin nbd-client nbdkit qemu-utils fuse3 util-linux \
+TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin python3-libnbd nbd-client nbdkit nbdkit-plugin-python fio qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
-# Not installed but unpacked into .build/peers: it and tftpd-hpa exclude each other.
-PEER_UNPACKED := atftpd
+# Not installed but unpacked into .build/peers: atftpd and tftpd-hpa exclude each other, nbd-server would start itself.
+PEER_UNPACKED := atftpd nbd-server
 
-.PHONY: help demo test lint unit net boot image bench-start bench-dhcp bench-tftp bench-http fuzz clean
+.PHONY: help demo test lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
-	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | fuzz"
+	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | bench-nbd | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -61,6 +61,9 @@ bench-tftp: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 bench-http: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.http
 
+bench-nbd: $(BIN)/pxeboot .build/test-packages .build/peer-packages
+	@$(BIN)/python -m bench.nbd
+
 # FUZZ_S is how long each of them runs, in seconds. What fails is printed and left in .build/fuzz.
 FUZZ_S ?= 180
 fuzz: $(BIN)/pxeboot
@@ -68,6 +71,7 @@ fuzz: $(BIN)/pxeboot
 	@$(BIN)/python -m tests.fuzz.fuzz_dhcp $(FUZZ_S)
 	@$(BIN)/python -m tests.fuzz.fuzz_tftp $(FUZZ_S)
 	@$(BIN)/python -m tests.fuzz.fuzz_http $(FUZZ_S)
+	@$(BIN)/python -m tests.fuzz.fuzz_nbd $(FUZZ_S)
 
 image: .build/node-image
 
@@ -96,9 +100,9 @@ POLICY := /usr/sbin/policy-rc.d
 			{ ! command -v systemctl >/dev/null || systemctl disable --quiet $(PEER_SERVICES); }; \
 	fi
 	@mkdir -p .build/peers
-	@cd .build/peers && if [ ! -x usr/sbin/$(PEER_UNPACKED) ]; then \
+	@cd .build/peers && if [ ! -x usr/sbin/atftpd ] || [ ! -x bin/nbd-server ]; then \
 		apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root $(PEER_UNPACKED) && \
-			dpkg -x $(PEER_UNPACKED)_*.deb . && rm $(PEER_UNPACKED)_*.deb; \
+			for deb in *.deb; do dpkg -x $$deb . && rm $$deb || exit 1; done; \
 	fi
 	@touch $@
 
