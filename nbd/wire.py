@@ -1,4 +1,6 @@
-"""Bytes ⇄ values of the NBD protocol (NetworkBlockDevice/nbd, doc/proto.md): fixed newstyle, simple replies.
+"""Bytes ⇄ values of the NBD protocol (NetworkBlockDevice/nbd, doc/proto.md): fixed newstyle.
+
+What a server sends in answer to commands is in `nbd.replies`.
 
 Names are the specification's without their prefix: `NBD_OPT_GO` is `Opt.GO`, `NBD_CMD_READ` is `Cmd.READ`.
 All integers are big-endian. Section titles in parentheses are those of proto.md.
@@ -15,7 +17,10 @@ IHAVEOPT = 0x49484156454F5054
 """Newstyle: sent by the server after `NBDMAGIC`, and by the client before each option."""
 OPTION_REPLY_MAGIC = 0x0003E889045565A9
 REQUEST_MAGIC = 0x25609513
+EXTENDED_REQUEST_MAGIC = 0x21E41C71
 SIMPLE_REPLY_MAGIC = 0x67446698
+STRUCTURED_REPLY_MAGIC = 0x668E33EF
+EXTENDED_REPLY_MAGIC = 0x6E8A278C
 
 MAX_STRING_BYTES = 4096
 """The longest string, such as an export's name (Conventions)."""
@@ -140,6 +145,31 @@ class Errno(IntEnum):
     EOVERFLOW = 75
     ENOTSUP = 95
     ESHUTDOWN = 108
+
+
+class ChunkFlag(IntFlag):
+    """Modifiers of a chunk (Structured reply chunk message)."""
+
+    DONE = 1 << 0
+
+
+class Chunk(IntEnum):
+    """What a chunk holds; bit 15 marks an error (Structured reply types)."""
+
+    NONE = 0
+    OFFSET_DATA = 1
+    OFFSET_HOLE = 2
+    BLOCK_STATUS = 5
+    BLOCK_STATUS_EXT = 6
+    ERROR = (1 << 15) + 1
+    ERROR_OFFSET = (1 << 15) + 2
+
+
+class State(IntFlag):
+    """What the metadata context `base:allocation` tells of an extent."""
+
+    HOLE = 1 << 0
+    ZERO = 1 << 1
 
 
 def decode_name(data: bytes) -> str:
