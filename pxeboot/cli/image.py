@@ -22,6 +22,12 @@ def say(text: str) -> None:
 store_option = click.option(
     "--store", "folder", type=click.Path(path_type=Path), default=STORE, show_default=True, help="The image store."
 )
+ext4_option = click.option(
+    "--ext4",
+    "size",
+    metavar="SIZE",
+    help="Also as a disk of SIZE (such as 4G) that machines can write to, for pools with `writable`.",
+)
 level_option = click.option(
     "--level",
     type=click.IntRange(1, 22),
@@ -53,6 +59,7 @@ def finish(make: "Callable[[], StoredImage]") -> None:
 @click.argument("name")
 @store_option
 @level_option
+@ext4_option
 @click.option("--suite", default="bookworm", show_default=True, help="The Debian release.")
 @click.option("--package", "packages", multiple=True, help="Another package to install (repeatable).")
 @click.option(
@@ -72,6 +79,7 @@ def build(
     name: str,
     folder: Path,
     level: int,
+    size: str | None,
     suite: str,
     packages: tuple[str, ...],
     packages_from: Path | None,
@@ -80,6 +88,7 @@ def build(
 ) -> None:
     """Build the image NAME from Debian's packages, and point NAME to it."""
     from pxeboot.image import build as builder
+    from pxeboot.image.disk import parse_size
 
     wanted = list(packages)
     if packages_from is not None:
@@ -87,7 +96,15 @@ def build(
         wanted += [line for line in lines if line]
     finish(
         lambda: builder.build(
-            folder, name, suite=suite, packages=wanted, kernel=kernel, hooks=hooks, level=level, say=say
+            folder,
+            name,
+            suite=suite,
+            packages=wanted,
+            kernel=kernel,
+            hooks=hooks,
+            level=level,
+            disk_bytes=parse_size(size) if size else None,
+            say=say,
         )
     )
 
@@ -97,13 +114,34 @@ def build(
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @store_option
 @level_option
+@ext4_option
 @click.option("--kernel", type=click.Path(exists=True, path_type=Path), help="Unless the newest of its /boot.")
 @click.option("--initrd", type=click.Path(exists=True, path_type=Path), help="Unless the one of that kernel.")
-def add(name: str, source: Path, folder: Path, level: int, kernel: Path | None, initrd: Path | None) -> None:
+def add(
+    name: str,
+    source: Path,
+    folder: Path,
+    level: int,
+    size: str | None,
+    kernel: Path | None,
+    initrd: Path | None,
+) -> None:
     """Add SOURCE (a squashfs, a tar or a root folder) as the image NAME, and point NAME to it."""
     from pxeboot.image import build as builder
+    from pxeboot.image.disk import parse_size
 
-    finish(lambda: builder.add(folder, name, source, kernel=kernel, initrd=initrd, level=level, say=say))
+    finish(
+        lambda: builder.add(
+            folder,
+            name,
+            source,
+            kernel=kernel,
+            initrd=initrd,
+            level=level,
+            disk_bytes=parse_size(size) if size else None,
+            say=say,
+        )
+    )
 
 
 @command.command("list")

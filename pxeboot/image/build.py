@@ -1,24 +1,21 @@
 """Making images: from Debian packages, or from a root that somebody made otherwise.
 
-Everything heavy is done by the tools that distributions are made with: mmdebstrap, mksquashfs, unsquashfs, tar.
-What we add is the choice of the kernel, its initrd and the modules that a stock initrd lacks.
+Everything heavy is done by the tools that distributions are made with: mmdebstrap, mksquashfs, unsquashfs, tar,
+mke2fs. What we add is the choice of the kernel, its initrd and the modules that a stock initrd lacks.
 """
 
-import gzip
-import lzma
 import os
 import shutil
-import subprocess
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pxeboot.image import store
+from pxeboot.image.disk import make_disk
+from pxeboot.image.modules import in_initrd, inside, module_closure, only_modules, unpacked
 from pxeboot.image.store import ImageError, StoredImage
-
-Say = Callable[[str], None]
+from pxeboot.image.tools import Say, require_tools, run
 
 BASE_PACKAGES = (
     "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps", "ca-certificates",
@@ -26,31 +23,10 @@ BASE_PACKAGES = (
 )  # fmt: skip
 KERNEL_PACKAGE = "linux-image-amd64"
 
-NEEDED_MODULES = ("squashfs", "overlay")
-"""What a stock Debian initrd lacks for a squashfs root with a writable overlay."""
-
 HOST_KEYS = "etc/ssh/ssh_host_*_key"
 """Where a root's private SSH host keys are."""
 
 NOT_IN_AN_IMAGE = ("doc", "man", "info", "locale", "lintian")
-
-
-def require_tools(*names: str) -> None:
-    """Raise `ImageError` that names every command that is not installed, and its Debian package."""
-    packages = {"mksquashfs": "squashfs-tools", "unsquashfs": "squashfs-tools", "grub-mknetdir": "grub-common"}
-    missing = [name for name in names if shutil.which(name) is None]
-    if missing:
-        wanted = " ".join(sorted({packages.get(name, name) for name in missing}))
-        raise ImageError(f"{', '.join(missing)} not found; apt-get install {wanted}")
-
-
-def run(argv: Sequence[str | Path], say: Say) -> None:
-    """Run a command; show its last lines if it fails. Raises `ImageError`."""
-    say("  " + " ".join(str(word) for word in argv)[:160])
-    result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    if result.returncode != 0:
-        tail = "\n".join(result.stdout.splitlines()[-15:])
-        raise ImageError(f"{Path(argv[0]).name} failed with status {result.returncode}:\n{tail}")
 
 
 @contextmanager
@@ -114,74 +90,6 @@ def newest(root: Path, pattern: str) -> Path:
     return inside(root, found[-1])
 
 
-def inside(root: Path, path: Path) -> Path:
-    """Return `path` if it lies in `root`, links and all; a root that somebody made must not publish our own files.
-
-    Raises `ImageError` if it does not.
-    """
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ImageError(f"{path} leads out of the root")
-    return path
-
-
-def only_modules(root: Path) -> str:
-    """Return the one kernel version that the root has modules for. Raises `ImageError` for none or several."""
-    versions = {path.parent.name for path in root.glob("*/modules/*/modules.dep")}
-    versions |= {path.parent.name for path in root.glob("usr/lib/modules/*/modules.dep")}
-    if len(versions) != 1:
-        found = ", ".join(sorted(versions)) or "none"
-        raise ImageError(f"the kernel's file name says no version and the root has modules for: {found}")
-    return versions.pop()
-
-
-def module_closure(root: Path, kernel_version: str) -> list[Path]:
-    """Return the modules a stock initrd lacks, each after those it depends on. Built-in ones are left out.
-
-    Raises `ImageError` if the root has no module index for this kernel, or lacks one of them.
-    """
-    base = root / "usr/lib/modules" / kernel_version
-    if not base.is_dir():
-        base = root / "lib/modules" / kernel_version
-    try:
-        index = inside(root, base / "modules.dep").read_text()
-        built_in = inside(root, base / "modules.builtin").read_text()
-    except OSError as error:
-        raise ImageError(f"no kernel modules for {kernel_version} in the root: {error}") from None
-    builtin = {Path(line).name.split(".")[0] for line in built_in.splitlines()}
-    needs: dict[str, tuple[str, list[str]]] = {}
-    for line in index.splitlines():
-        path, _, rest = line.partition(":")
-        needs[Path(path).name.split(".")[0]] = (path, rest.split())
-    ordered: list[Path] = []
-    for name in NEEDED_MODULES:
-        if name in builtin:
-            continue
-        if name not in needs:
-            raise ImageError(f"kernel {kernel_version} has no module {name}; a squashfs root needs it")
-        path, dependencies = needs[name]
-        # modules.dep lists the nearest dependency first; the farthest one has to be loaded first.
-        wanted = (inside(root, base / p) for p in [*reversed(dependencies), path])
-        ordered += [module for module in wanted if module not in ordered]
-    return ordered
-
-
-def unpacked(module: Path) -> bytes:
-    """Return a module's bytes without its compression. busybox insmod takes plain ones only. Raises `ImageError`."""
-    try:
-        match module.suffix:
-            case ".xz":
-                return lzma.decompress(module.read_bytes())
-            case ".gz":
-                return gzip.decompress(module.read_bytes())
-            case ".zst":
-                require_tools("zstd")
-                return subprocess.run(["zstd", "-dc", module], check=True, capture_output=True).stdout
-            case _:
-                return module.read_bytes()
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, subprocess.CalledProcessError) as error:
-        raise ImageError(f"the module {module} cannot be unpacked: {error}") from None
-
-
 def squash(root: Path, squashfs: Path, level: int, say: Say) -> None:
     """Pack a root folder. Every file is in it but /boot, which the machine gets by other names."""
     require_tools("mksquashfs")
@@ -198,9 +106,13 @@ def add_root(
     kernel: Path | None = None,
     initrd: Path | None = None,
     level: int = 15,
+    disk_bytes: int | None = None,
     say: Say,
 ) -> StoredImage:
-    """Add a root folder (and its squashfs, if it is already packed) to the image store `folder` as `name`."""
+    """Add a root folder (and its squashfs, if it is already packed) to the image store `folder` as `name`.
+
+    With `disk_bytes`, there is a root.ext4 of this size beside the squashfs. Raises `ImageError`.
+    """
     store.check_name(name)
     kernel = kernel or newest(root, "vmlinu?-*")
     version = kernel.name.partition("-")[2] or only_modules(root)
@@ -211,13 +123,17 @@ def add_root(
         shutil.copyfile(kernel, staged / store.KERNEL)
         shutil.copyfile(initrd, staged / store.INITRD)
         (staged / store.MODULES).mkdir()
-        for number, module in enumerate(module_closure(root, version)):
+        has = in_initrd(initrd) if disk_bytes else ()
+        for number, module in enumerate(module_closure(root, version, disk=bool(disk_bytes), in_initrd=has)):
             plain = module.name.split(".")[0]
             (staged / store.MODULES / f"{number:02}-{plain}.ko").write_bytes(unpacked(module))
         if squashfs is None:
             squash(root, staged / store.SQUASHFS, level, say)
         else:
             shutil.copyfile(squashfs, staged / store.SQUASHFS)
+        if disk_bytes:
+            with workspace(folder) as work:
+                make_disk(staged / store.SQUASHFS, staged / store.DISK, disk_bytes, work, say)
         return store.publish(folder, name, staged)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -240,6 +156,7 @@ def build(
     kernel: str = KERNEL_PACKAGE,
     hooks: Sequence[Path] = (),
     level: int = 15,
+    disk_bytes: int | None = None,
     say: Say,
 ) -> StoredImage:
     """Build an image from Debian's packages alone. Raises `ImageError`."""
@@ -247,7 +164,7 @@ def build(
         root = work / "root"
         debian_root(root, suite=suite, packages=packages, kernel=kernel, hooks=hooks, say=say)
         clean(root)
-        return add_root(root, folder, name, level=level, say=say)
+        return add_root(root, folder, name, level=level, disk_bytes=disk_bytes, say=say)
 
 
 def add(
@@ -258,11 +175,14 @@ def add(
     kernel: Path | None = None,
     initrd: Path | None = None,
     level: int = 15,
+    disk_bytes: int | None = None,
     say: Say,
 ) -> StoredImage:
     """Add a squashfs, a tar or a root folder that somebody made otherwise. Raises `ImageError`."""
     if source.is_dir():
-        return add_root(source, folder, name, kernel=kernel, initrd=initrd, level=level, say=say)
+        return add_root(
+            source, folder, name, kernel=kernel, initrd=initrd, level=level, disk_bytes=disk_bytes, say=say
+        )
     if not source.is_file():
         raise ImageError(f"{source}: no such file or folder")
     with workspace(folder) as work:
@@ -273,7 +193,9 @@ def add(
             require_tools("unsquashfs")
             parts = ["boot", "lib/modules", "usr/lib/modules", HOST_KEYS]
             run(["unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-d", root, source, *parts], say)
-            return add_root(root, folder, name, squashfs=source, kernel=kernel, initrd=initrd, say=say)
+            return add_root(
+                root, folder, name, squashfs=source, kernel=kernel, initrd=initrd, disk_bytes=disk_bytes, say=say
+            )
         root.mkdir()
         run(["tar", "--numeric-owner", "--xattrs", "-xpf", source, "-C", root], say)
-        return add_root(root, folder, name, kernel=kernel, initrd=initrd, level=level, say=say)
+        return add_root(root, folder, name, kernel=kernel, initrd=initrd, level=level, disk_bytes=disk_bytes, say=say)

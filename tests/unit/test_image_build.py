@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pxeboot.image import build
+from pxeboot.image import build, modules, tools
 from pxeboot.image.store import ImageError
 from tests.support.fake_image import VERSION, make_root, noise
 from tests.support.segment import requires
@@ -58,14 +58,14 @@ def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
             "drivers/other.ko": ("", b""),
         },
     )
-    names = [path.name for path in build.module_closure(root, VERSION)]
+    names = [path.name for path in modules.module_closure(root, VERSION)]
     assert names == ["xxhash.ko", "common.ko", "zstd.ko", "squashfs.ko.xz", "overlay.ko"]
 
 
 def test_what_is_built_into_the_kernel_is_no_module(root: Path) -> None:
     base = root / "lib/modules" / VERSION
     (base / "modules.builtin").write_text("kernel/fs/squashfs/squashfs.ko\n")
-    assert [path.name for path in build.module_closure(root, VERSION)] == ["overlay.ko"]
+    assert [path.name for path in modules.module_closure(root, VERSION)] == ["overlay.ko"]
 
 
 @pytest.mark.parametrize("name", ["squashfs", "overlay"])
@@ -73,12 +73,12 @@ def test_a_kernel_without_a_module_that_is_needed_is_refused(root: Path, name: s
     index = root / "lib/modules" / VERSION / "modules.dep"
     index.write_text("".join(line + "\n" for line in index.read_text().splitlines() if name not in line))
     with pytest.raises(ImageError, match=f"kernel {VERSION} has no module {name}"):
-        build.module_closure(root, VERSION)
+        modules.module_closure(root, VERSION)
 
 
 def test_a_root_without_modules_for_its_kernel_is_refused(root: Path) -> None:
     with pytest.raises(ImageError, match=r"no kernel modules for 9\.9"):
-        build.module_closure(root, "9.9")
+        modules.module_closure(root, "9.9")
 
 
 def test_modules_are_found_where_lib_is_usr_lib(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_modules_are_found_where_lib_is_usr_lib(tmp_path: Path) -> None:
     (root / "usr").mkdir()
     (root / "lib").rename(root / "usr/lib")
     (root / "lib").symlink_to("usr/lib")
-    assert [path.name for path in build.module_closure(root, VERSION)] == ["squashfs.ko", "overlay.ko"]
-    assert build.only_modules(root) == VERSION
+    assert [path.name for path in modules.module_closure(root, VERSION)] == ["squashfs.ko", "overlay.ko"]
+    assert modules.only_modules(root) == VERSION
 
 
 @requires("zstd")
@@ -103,7 +103,7 @@ def test_a_module_is_unpacked(tmp_path: Path, suffix: str) -> None:
             subprocess.run(["zstd", "-q", "-o", path], input=b"ELF", check=True)
         case _:
             path.write_bytes(b"ELF")
-    assert build.unpacked(path) == b"ELF"
+    assert modules.unpacked(path) == b"ELF"
 
 
 @requires("zstd")
@@ -114,10 +114,10 @@ def test_a_module_that_cannot_be_unpacked_is_named(tmp_path: Path, suffix: str) 
         path.write_bytes(junk)
         if junk or suffix == ".xz":
             with pytest.raises(ImageError, match=r"a\.ko.* cannot be unpacked"):
-                build.unpacked(path)
+                modules.unpacked(path)
     path.unlink()
     with pytest.raises(ImageError, match="cannot be unpacked"):
-        build.unpacked(path)
+        modules.unpacked(path)
 
 
 @pytest.mark.parametrize("name", ["initrd.img-1.0", "initramfs-1.0.img", "initrd-1.0"])
@@ -240,7 +240,7 @@ def test_an_absolute_path_in_the_module_index_is_refused(root: Path) -> None:
     index = root / "lib/modules" / VERSION / "modules.dep"
     index.write_text("/etc/squashfs.ko:\nkernel/fs/overlayfs/overlay.ko: /etc/shadow\n")
     with pytest.raises(ImageError, match="leads out of the root"):
-        build.module_closure(root, VERSION)
+        modules.module_closure(root, VERSION)
 
 
 def test_a_name_that_cannot_be_one_is_refused_before_anything_is_packed(tmp_path: Path, root: Path) -> None:
@@ -273,7 +273,7 @@ def test_tools_that_are_missing_are_named_with_their_package(monkeypatch: pytest
     with pytest.raises(
         ImageError, match="mksquashfs, mmdebstrap not found; apt-get install mmdebstrap squashfs-tools"
     ):
-        build.require_tools("mksquashfs", "mmdebstrap")
+        tools.require_tools("mksquashfs", "mmdebstrap")
 
 
 @needs_squashfs

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config.check import check
 from config.interfaces import NoInterface
 from pxeboot import obvious
-from pxeboot.image import build
+from pxeboot.image import tools
 from pxeboot.image.store import ImageError
 from tests.support.fake_image import add_image, make_root
 from tests.support.segment import requires
@@ -130,7 +130,7 @@ def test_a_file_is_added_again_only_when_it_changed(tmp_path: Path, capsys: pyte
 
     def pack() -> None:
         source.unlink(missing_ok=True)
-        build.run(["mksquashfs", root, source, "-no-progress", "-quiet"], lambda _: None)
+        tools.run(["mksquashfs", root, source, "-no-progress", "-quiet"], lambda _: None)
 
     pack()
     assert [packs(), packs(), packs()] == [True, False, False]
