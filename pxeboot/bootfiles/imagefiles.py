@@ -111,6 +111,24 @@ class ImageFiles:
             return None
         return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
 
+    def current(self, name: str) -> store.StoredImage:
+        """Return the version that a name of the farm points to. Raises `store.ImageError` if it is not there."""
+        return store.open_image(self._images[name].path)
+
+    def open(self, image: store.StoredImage, file: str) -> OpenFile | None:
+        """Return a file of this version; None if it has none, or is not there any more.
+
+        Whoever has it open reads one version to the end, so it counts as immutable. Raises `OSError`.
+        """
+        if file not in image.sums:
+            return None
+        for _ in range(_SWITCHES):
+            found = Root(image.folder).open(file, etag=image.sums[file], immutable=True)
+            if found is None or self._is_still(image):
+                return found
+            found.close()
+        return None
+
     def _by_name(self, name: str) -> store.StoredImage | None:
         """Return the version that a name points to; None if the farm has no such name. Raises `store.ImageError`."""
         setting = self._images.get(name)

@@ -4,19 +4,28 @@ What waits for a disk cannot be called back. Without a bound, each request for a
 the queue until the disk is back, and take a place among what the servers grant until it is given up.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound="Closable | None")
 
 WAITING = 64
 """How much may be in hand while nothing gets on; a disk that answers may have any number."""
 STALLED_S = 0.5
 """After so long without a look-up that began or ended, nothing gets on."""
+
+
+class Closable(Protocol):
+    """What holds a descriptor until it is closed."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class Lookups:
@@ -68,3 +77,20 @@ def _settle(future: "Future[T]", work: Callable[[], T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+async def handed_over(work: "Future[C]") -> C:
+    """Return what a thread finds. When we are cancelled meanwhile, whatever it still finds is closed.
+
+    A client that leaves, or a server that stops, must not cost a descriptor each time.
+    """
+    try:
+        return await asyncio.wrap_future(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_close)
+        raise
+
+
+def _close(work: "Future[C]") -> None:
+    if not work.cancelled() and work.exception() is None and (content := work.result()) is not None:
+        content.close()

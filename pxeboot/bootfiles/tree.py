@@ -18,21 +18,19 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from config.content import Content, Made, OpenFile
 from config.events import Event, Report, Stage
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg, loader
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
-from pxeboot.bootfiles.lookups import Lookups
+from pxeboot.bootfiles.lookups import Lookups, handed_over
 from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
@@ -41,8 +39,6 @@ from pxeboot.intents import Boot, Intent
 from pxeboot.seldom import Seldom
 
 log = logging.getLogger(__name__)
-
-C = TypeVar("C", bound="Closable | None")
 
 MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5})|-[0-9A-F]{1,8})?")
 """What GRUB asks for in turn: the name of its card, of its address, of its address with a digit less each time, none.
@@ -55,13 +51,6 @@ _TOPS = frozenset({"grub", "images", "intent", "lts", "lts.conf"})
 
 Tell = Callable[[Stage, str], None]
 """Tells people what became of a machine: a stage, and a line about it."""
-
-
-class Closable(Protocol):
-    """What holds a descriptor until it is closed."""
-
-    def close(self) -> None:
-        """Give it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,23 +318,6 @@ class Tree:
     def lts(self, machine: Machine) -> dict[str, str]:
         """Return the lts.conf keys of one machine, as they are now."""
         return lts_of(self.house.farm, machine, self._now(), self._seldom)
-
-
-async def handed_over(work: "Future[C]") -> C:
-    """Return what a thread finds. When we are cancelled meanwhile, whatever it still finds is closed.
-
-    A client that leaves, or a server that stops, must not cost a descriptor each time.
-    """
-    try:
-        return await asyncio.wrap_future(work)
-    except asyncio.CancelledError:
-        work.add_done_callback(_close)
-        raise
-
-
-def _close(work: "Future[C]") -> None:
-    if not work.cancelled() and work.exception() is None and (content := work.result()) is not None:
-        content.close()
 
 
 def file_bytes(path: Path | None, content: str | None) -> bytes:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from config.content import Content, Made, OpenFile
 from config.events import Event, Stage
 from config.model import Farm
-from pxeboot.bootfiles.tree import Asker, Tree, handed_over, stage_of
+from pxeboot.bootfiles.lookups import handed_over
+from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.daemon import NODE_FILES
 from pxeboot.image import store
 from tests.support.cpio_reader import unpack

@@ -1,0 +1,100 @@
+"""The pins on disk: what a machine boots is there before it is told."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from config.durable import replace_file
+from pxeboot.exports import pins
+from pxeboot.exports.pins import Pin
+
+log = logging.getLogger(__name__)
+
+FILE = "pins"
+"""Below the state folder."""
+
+
+class PinStore:
+    """The pins of all machines, kept in a file. For use from several threads; nothing but the first reading blocks.
+
+    A change counts at once, and its future is done when it is on disk. What changes while the file is being written
+    is written with the next one, all together: a farm that boots at once costs a few writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what was kept at `path`. Raises `OSError`."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pins")
+        self._writing = False
+        self._waiting: list[Future[None]] = []
+        self.damaged = 0
+        """How many lines could not be read."""
+        try:
+            self._pins, self.damaged = pins.parse(path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            self._pins = {}
+        if self.damaged:
+            log.warning("%s: %d lines are damaged and left out: machines that run from an NBD root are missing in it",
+                        path, self.damaged)  # fmt: skip
+
+    def get(self, machine: str) -> Pin | None:
+        """Return what `machine` booted."""
+        return self._pins.get(machine)
+
+    def every(self) -> list[Pin]:
+        """Return all pins, by the names of the machines."""
+        with self._lock:
+            return [pin for _, pin in sorted(self._pins.items())]
+
+    def put(self, pin: Pin) -> Future[None]:
+        """Keep what a machine boots from now on. The future raises `OSError` if that cannot be kept."""
+        with self._lock:
+            self._pins[pin.machine] = pin
+            return self._changed()
+
+    def drop(self, machines: Iterable[str]) -> Future[None]:
+        """Forget what these machines booted."""
+        with self._lock:
+            found = [name for name in machines if self._pins.pop(name, None) is not None]
+            return self._changed() if found else done()
+
+    def _changed(self) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # who waits for it may leave; it is settled all the same
+        self._waiting.append(future)
+        if not self._writing:
+            self._writing = True
+            self._thread.submit(self._write)
+        return future
+
+    def _write(self) -> None:
+        """Write until nothing has changed meanwhile."""
+        while True:
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+                self._writing = bool(waiting)
+                kept = list(self._pins.values())
+            if not waiting:
+                return
+            try:
+                replace_file(self._path, pins.dump(kept).encode())
+            except Exception as error:  # whatever it is, nobody waits for good
+                for future in waiting:
+                    future.set_exception(error)
+            else:
+                for future in waiting:
+                    future.set_result(None)
+
+    def close(self) -> None:
+        """Write what is left, and stop. Blocks on the disk."""
+        self._thread.shutdown()
+
+
+def done() -> Future[None]:
+    """Return the future of what needs no writing."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
