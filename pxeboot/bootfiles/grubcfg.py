@@ -94,6 +94,22 @@ sleep 60
 reboot
 """
 
+NO_DISK_IN_IMAGE = """\
+# made by pxeboot
+echo "pxeboot: {name} is to write to its root, and its image {image} has none for that (root.ext4)."
+echo "Make the image again with --ext4, or take `writable` away. It asks again in 60 seconds."
+sleep 60
+reboot
+"""
+
+NOT_KEPT = """\
+# made by pxeboot
+echo "pxeboot: what {name} boots cannot be kept; the log of pxeboot serve says why."
+echo "It asks again in 20 seconds."
+sleep 20
+reboot
+"""
+
 
 def quote(word: str) -> str:
     """Return `word` so that GRUB's script parser takes it as it is.
@@ -189,6 +205,16 @@ def refused(name: str, whence: str) -> str:
 def no_image(machine: Machine) -> str:
     """Return what a machine is shown whose image is not there, or not whole."""
     return NO_IMAGE.format(name=machine.name)
+
+
+def no_disk(machine: Machine) -> str:
+    """Return what a machine is shown that is to write to its root, and whose image has none for that."""
+    return NO_DISK_IN_IMAGE.format(name=machine.name, image=machine.pool.image)
+
+
+def not_kept(machine: Machine) -> str:
+    """Return what a machine is shown when it cannot be kept what it boots."""
+    return NOT_KEPT.format(name=machine.name)
 
 
 def nothing(mac: str) -> str:

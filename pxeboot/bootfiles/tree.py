@@ -18,6 +18,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -61,6 +62,26 @@ class Asker:
     """The card that the address was given to; "" when only the farm's file says whose it is."""
     name: str
     """The name of a machine that the farm does not list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Menu:
+    """A menu that must not leave before it is on disk what its machine boots."""
+
+    content: Made
+    kept: "Future[None]"
+    otherwise: Made
+    """What leaves if that cannot be kept."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _not_noted(_: Machine, __: store.StoredImage | None) -> "Future[None]":
+    """Keep nothing of a boot."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 def stage_of(name: str) -> Stage | None:
@@ -113,12 +134,14 @@ class Tree:
         report: Report = lambda _: None,
         intent: Callable[[str], Intent] = lambda _: Intent(Boot.NETBOOT),
         start: Callable[[str], bool] = lambda _: True,
+        begins: Callable[[Machine, store.StoredImage | None], "Future[None]"] = _not_noted,
     ) -> None:
         """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts.
 
         `report` hears, in the event loop, of machines that will not boot because of something on our side, and of
         those that are sent to their disk. `intent` says what a machine is to do; `start` whether one that boots once
-        may start its kernel, and notes that it does: it may block, and raise `OSError`.
+        may start its kernel, and notes that it does: it may block, and raise `OSError`. `begins` notes what a machine
+        is about to boot, likewise; its menu leaves when the future is done.
         """
         self._seldom = Seldom()
         self.swap(farm)
@@ -129,6 +152,7 @@ class Tree:
         self._report = report
         self._intent = intent
         self._start = start
+        self._begins = begins
         self._threads = Lookups(8, "lookup")
         # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
         self._files_threads = Lookups(4, "files")
@@ -170,7 +194,8 @@ class Tree:
 
         found: Content | None = None
         if name.partition("/")[0] in _TOPS:
-            found = await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
+            seen = await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
+            found = await self._when_kept(seen, machine, tell) if isinstance(seen, _Menu) else seen
         if found is None and self._files is not None and not is_ours(name):
             found = await handed_over(self._files_threads.submit(self._files.open, name))
         if found is None and name.startswith("grub/") and name.endswith(".lst"):
@@ -181,7 +206,18 @@ class Tree:
         """Return what `open_export` does, read in a thread."""
         return await handed_over(self._threads.submit(self.open_export, name))
 
-    def _find(self, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell) -> Content | None:
+    async def _when_kept(self, menu: _Menu, machine: Machine | None, tell: Tell) -> Made:
+        """Return what a machine is told once it is on disk what it boots."""
+        try:
+            await asyncio.wrap_future(menu.kept)
+        except OSError as error:
+            name = machine.name if machine is not None else "a machine"
+            log.error("%s may not boot: what it boots cannot be kept: %s", name, error)
+            tell(Stage.FAILED, f"what it boots cannot be kept: {error.strerror or error}")
+            return menu.otherwise
+        return menu.content
+
+    def _find(self, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
         failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
@@ -216,7 +252,7 @@ class Tree:
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _menu(self, last: str, machine: Machine | None, tell: Tell) -> Content | None:
+    def _menu(self, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
         failed = partial(tell, Stage.FAILED)
         asked = MENU.fullmatch(last)
@@ -233,17 +269,34 @@ class Tree:
             return None
         intent = self._intent(booting.name)
         if intent.boot in (Boot.LOCAL, Boot.REFUSE):
+            self._begin(booting, None)
             return made(last, self._away(booting, intent, tell).encode())
         http = self._http(machine.ip)
         try:
             image = store.open_image(self.house.farm.images[booting.pool.image].path)
+            if booting.pool.writable is not None and not image.has_disk:
+                self._begin(booting, None)
+                failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
+                return made(last, grubcfg.no_disk(booting).encode())
+            kept = self._begin(booting, image)
+            image = store.open_image(image.folder)  # since it was noted, nobody removes it
         except store.ImageError as error:
             if self._seldom(booting.name, "no image"):
                 log.warning("%s will not boot: %s", booting.name, error)
             failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
-        return made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+        menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+        return _Menu(menu, kept, made(last, grubcfg.not_kept(booting).encode()))
+
+    def _begin(self, machine: Machine, image: store.StoredImage | None) -> "Future[None]":
+        """Note what a machine is about to boot."""
+        try:
+            return self._begins(machine, image)
+        except OSError as error:
+            future: Future[None] = Future()
+            future.set_exception(error)
+            return future
 
     def _http(self, client: IPv4Address) -> str:
         """Return our HTTP server as GRUB writes it, HOST or HOST:PORT."""

@@ -1,0 +1,102 @@
+"""The boots of machines that read their roots by NBD: when one begins, and when a machine has gone."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from pxeboot.bootfiles.machine import Machine
+from pxeboot.exports.pin_store import PinStore, done
+from pxeboot.exports.pins import Pin
+from pxeboot.image.store import StoredImage
+
+log = logging.getLogger("pxeboot")
+
+LOOK_S = 60.0
+"""How often to look who has gone, in seconds."""
+GONE_S = 300.0
+"""A machine without an address and an open export for so long has gone. Longer than this server takes to restart, and
+than a machine takes to connect again."""
+AT_ONCE = 200
+"""Machines that are looked at before others have their turn in the event loop."""
+
+
+class Disks(Protocol):
+    """The disks that machines write to (`nbd.overlay.Overlays`)."""
+
+    def booting(self, machine: str) -> None:
+        """Drop what a boot of this machine ends. Blocks."""
+
+
+class Boots:
+    """Pins the version that a machine boots, and forgets it when the machine has gone."""
+
+    def __init__(self, pins: PinStore, disks: Disks, clock: Callable[[], float] = time.time) -> None:
+        """Keep `pins`, and tell `disks`. `clock` gives seconds since 1970."""
+        self.pins = pins
+        self._disks = disks
+        self._clock = clock
+
+    def begins(self, machine: Machine, image: StoredImage | None) -> Future[None]:
+        """Take note that a machine is about to boot `image`, or something else (None). Ends the boot before.
+
+        The future is done when that is on disk, or raises `OSError`. Blocks where a disk is to be dropped; raises
+        `OSError` if it cannot be.
+        """
+        self._disks.booting(machine.name)
+        if image is None or machine.pool.root == "http":
+            self.pins.drop([machine.name])
+            return done()
+        pool = machine.pool
+        return self.pins.put(Pin(machine.name, pool.image, image.image_id, machine.ip, self._clock(), pool.writable))
+
+    def in_ram(self, machine: Machine) -> None:
+        """Take note that a machine has its root. One that copied it into its RAM reads it no more."""
+        if machine.pool.root == "nbd-to-ram":
+            self.pins.drop([machine.name])
+
+    async def watch(self, who: Callable[[IPv4Address], str | None], connected: Callable[[], Iterable[str]]) -> None:
+        """Forget machines that have gone, until cancelled.
+
+        `who` says whose address one is now: for a machine that the farm lists, always, since it may come back to its
+        address without asking; for others while their leases last. `connected` are those that have an export open.
+        """
+        absence = Absence(GONE_S)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            there = set(connected())
+            pins = self.pins.every()
+            for start in range(0, len(pins), AT_ONCE):
+                some = pins[start : start + AT_ONCE]
+                there.update(pin.machine for pin in some if who(pin.address) == pin.machine)
+                await asyncio.sleep(0)
+            gone = absence.look([pin.machine for pin in pins], there, time.monotonic())
+            if gone:
+                await asyncio.to_thread(self._forget, gone)
+
+    def _forget(self, machines: list[str]) -> None:
+        for name in machines:
+            log.info("%s has gone: it has neither a lease nor an NBD export open", name)
+            try:
+                self._disks.booting(name)
+            except OSError as error:
+                log.warning("%s: its disk cannot be dropped: %s", name, error)
+        self.pins.drop(machines)
+
+
+class Absence:
+    """Knows since when somebody is missing."""
+
+    def __init__(self, gone_s: float) -> None:
+        """Who is missing for `gone_s` seconds has gone."""
+        self._gone_s = gone_s
+        self._since_s: dict[str, float] = {}
+
+    def look(self, every: Iterable[str], there: set[str], now_s: float) -> list[str]:
+        """Return who of `every` has gone, if these are there `now_s`."""
+        missing = [name for name in every if name not in there]
+        self._since_s = {name: self._since_s.get(name, now_s) for name in missing}
+        return [name for name in missing if now_s - self._since_s[name] >= self._gone_s]
