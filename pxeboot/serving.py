@@ -37,6 +37,7 @@ from config.events import Report, Stage
 from config.interfaces import Link
 from config.model import Server, Tls
 from pxeboot.links import Links, Watch
+from pxeboot.nbdkit.engine import Engine
 
 log = logging.getLogger("pxeboot")
 
@@ -47,8 +48,8 @@ AGAIN_S = 3.0
 class Sockets:
     """The listening sockets of one interface; `link` is what it was when they were opened."""
 
-    def __init__(self, link: Link, server: Server, tls: Tls | None) -> None:
-        """Bind them all. Raises `OSError` that names the port."""
+    def __init__(self, link: Link, server: Server, tls: Tls | None, nbdkit_port: int | None = None) -> None:
+        """Bind them all; that of nbdkit if it has a port. Raises `OSError` that names the port."""
         self.link = link
         with ExitStack() as undo:
             self.dhcp = dhcp.transport.open_sockets(link.name)
@@ -64,6 +65,9 @@ class Sockets:
             self.nbd: socket.socket = undo.enter_context(
                 nbd.transport.open_socket(anywhere, server.nbd_port, link.name)
             )
+            self.nbdkit: socket.socket | None = None
+            if nbdkit_port is not None:
+                self.nbdkit = undo.enter_context(nbd.transport.open_socket(anywhere, nbdkit_port, link.name))
             self._close = undo.pop_all()
 
     def close(self) -> None:
@@ -71,12 +75,14 @@ class Sockets:
         self._close.close()
 
 
-def open_all(server: Server, tls: Tls | None, cleanup: ExitStack) -> dict[str, Sockets]:
+def open_all(
+    server: Server, tls: Tls | None, cleanup: ExitStack, nbdkit_port: int | None = None
+) -> dict[str, Sockets]:
     """Return the sockets of the interfaces that can be served now, by name. Raises `OSError` that names a port."""
     opened = {}
     for name, link in interfaces.links(server.interfaces).items():
         if lacks(link) is None:
-            opened[name] = Sockets(link, server, tls)
+            opened[name] = Sockets(link, server, tls, nbdkit_port)
             cleanup.callback(opened[name].close)
     return opened
 
@@ -109,6 +115,8 @@ class Parts:
     tftp: Tftp = field(default_factory=Tftp)
     gate: httpimage.gate.Gate = field(default_factory=lambda: httpimage.gate.Gate(Http()))
     """Which root images may be sent now, of all interfaces together."""
+    nbdkit: Engine | None = None
+    """The second engine for NBD, if it has images to serve."""
 
 
 class Group:
@@ -177,6 +185,9 @@ class Group:
                 servers.create_task(httpimage.transport.serve(sockets.http, app, door), name="http")
                 serving = nbd.transport.serve(sockets.nbd, parts.open_export, parts.list_exports, parts.report)
                 servers.create_task(serving, name="nbd")
+                if sockets.nbdkit is not None and parts.nbdkit is not None:
+                    second = parts.nbdkit.run(sockets.nbdkit, sockets.link.name)
+                    servers.create_task(second, name="nbdkit")
         finally:
             if self._tftp is not None:
                 self._tftp.close()
@@ -280,7 +291,8 @@ class Serving:
             sockets.close()
             sockets = None
         try:
-            opened = sockets or Sockets(link, self._server, self._tls)
+            port = self._parts.nbdkit.settings.port if self._parts.nbdkit is not None else None
+            opened = sockets or Sockets(link, self._server, self._tls, port)
             group = Group(opened, self._parts, self._helpers, self._tftp_counts)
         except OSError as error:
             if any(other.sockets.link.index == link.index for other in self._tasks):
