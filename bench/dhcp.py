@@ -36,7 +36,6 @@ from bench.dhcp_peers import (
     Dnsmasq,
     Kea,
     Leases,
-    NotReady,
     Peer,
     Pxeboot,
     Setting,
@@ -46,6 +45,7 @@ from bench.dhcp_peers import (
 from bench.dhcp_perfdhcp import NOT_ALL_DONE, NoReport, Trial
 from bench.dhcp_report import DELAY_RATE, Result, Scenario
 from bench.dhcp_search import Found, good, highest
+from bench.serving import NotReady
 from bench.sides import OURS, render
 from tests.support.segment import Host, Segment
 

@@ -1,12 +1,9 @@
 """The servers that are compared, each with the same networks and options, and started afresh for each measurement."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
+from bench.serving import Server, serving
 from tests.support.segment import Host
 
 SERVER = "10.28.0.1"
@@ -53,10 +51,6 @@ def known(count: int) -> tuple[Known, ...]:
     return tuple(
         Known(f"52:54:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}", IPv4Address(first + n)) for n in range(count)
     )
-
-
-class NotReady(Exception):
-    """A server ended while it started, or was not ready in time; the text ends with what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,33 +244,14 @@ def running(peer: Peer, setting: Setting, host: Host, checkout: Path) -> Iterato
     `checkout` is the folder it starts in: where `pxeboot` is found. Raises `NotReady`.
     """
     setting.folder.mkdir(parents=True, exist_ok=True)
-    command = peer.prepare(setting)
-    logs = [setting.folder / name for name in ("out", "kea.log", "dnsmasq.log")]
-    with logs[0].open("w") as out:
-        process = host.popen(
-            *command,
-            env={**os.environ, **peer.environment(setting)},
-            cwd=checkout,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            deadline = time.monotonic() + PATIENCE_S
-            while peer.says_ready not in (said := _said(logs)):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise NotReady(f"{peer.name}: code {process.returncode}: {said[-2000:]}")
-                time.sleep(0.05)
-            yield process.pid
-            if process.poll() is not None:
-                raise NotReady(f"{peer.name} ended by itself: code {process.returncode}: {_said(logs)[-2000:]}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _said(logs: Sequence[Path]) -> str:
-    return "".join(log.read_text(errors="replace") for log in logs if log.exists())
+    server = Server(
+        peer.name,
+        peer.prepare(setting),
+        [setting.folder / name for name in ("out", "kea.log", "dnsmasq.log")],
+        lambda _pid, said: peer.says_ready in said,
+        PATIENCE_S,
+        tuple(peer.environment(setting).items()),
+        checkout,
+    )
+    with serving(server, host) as pid:
+        yield pid

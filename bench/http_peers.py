@@ -3,16 +3,15 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bench.serving import ROOT, Server, has_port, serving
 from bench.sides import OURS, family
 from pxeboot.image import store
 from tests.support.segment import Host
@@ -23,13 +22,8 @@ LENGTH = 24
 PORT = 80
 PATIENCE_S = 60.0
 """How long a server may take to start or to stop. Our very first start makes GRUB's network images."""
-ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".build/bench-http"
 """Where the image and the state of the servers are kept: a real disk, used again by the next run."""
-
-
-class NotReady(Exception):
-    """A server ended while it started, or was not ready in time; the text ends with what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,27 +142,10 @@ def running(peer: Peer, image: Image, host: Host) -> Iterator[list[int]]:
     """Start a server on `host`, wait until it answers, yield its processes, and stop it. Raises `NotReady`."""
     folder = FOLDER / peer.name
     folder.mkdir(parents=True, exist_ok=True)
-    command = peer.prepare(folder, image)
-    log = folder / "out"
-    with log.open("w") as out:
-        process = host.popen(*command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.monotonic() + PATIENCE_S
-            while peer.says_ready not in log.read_text(errors="replace") or not _listens(host):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise NotReady(f"{peer.name}: code {process.returncode}: {log.read_text()[-2000:]}")
-                time.sleep(0.05)
-            yield family(process.pid)
-            if process.poll() is not None:
-                raise NotReady(f"{peer.name} ended by itself: {process.returncode}: {log.read_text()[-2000:]}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
+    def ready(pid: int, said: str) -> bool:
+        return peer.says_ready in said and has_port(pid, "tcp", PORT)
 
-def _listens(host: Host) -> bool:
-    return f":{PORT}" in host.run("ss", "-Htln", f"sport = :{PORT}").stdout
+    server = Server(peer.name, peer.prepare(folder, image), [folder / "out"], ready, PATIENCE_S)
+    with serving(server, host) as pid:
+        yield family(pid)

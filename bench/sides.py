@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -59,13 +60,29 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
+            with suppress(OSError):  # ended since it was listed
+                found += map(int, task.read_text().split())
     return found
 
 
 def used_s(pids: Iterable[int]) -> float:
     """Return the processor time of these processes until now, in seconds: utime and stime, all threads together."""
     return sum(process_s(Path(f"/proc/{pid}/stat").read_text()) for pid in pids)
+
+
+def family_s(pid: int) -> float:
+    """Return the processor time of a server and all below it until now, in seconds, from /proc/PID/stat (proc(5)).
+
+    A child that ended is counted once it is waited for, which `used_s` leaves out; one that runs counts by itself.
+    """
+    total = 0
+    for process in family(pid):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # ended since it was listed
+            continue
+        total += sum(map(int, fields[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pids: Iterable[int]) -> float:

@@ -23,7 +23,9 @@ from typing import NoReturn
 
 from bench import tftp_report
 from bench.dhcp_cpu import Used
-from bench.tftp_peers import PEERS, ROOT, SERVER, NotReady, Peer, family_s, running
+from bench.serving import ROOT, NotReady
+from bench.sides import family_s
+from bench.tftp_peers import PEERS, SERVER, Peer, running
 from bench.tftp_report import TARGETS, Run, Scenario
 from tests.support.segment import Host, Segment
 
