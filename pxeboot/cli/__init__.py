@@ -20,7 +20,7 @@ COMMANDS = {
     "check": Lazy("pxeboot.cli.check", "Say what is wrong in a farm's configuration."),
     "serve": Lazy("pxeboot.cli.serve", "Boot machines: DHCP, TFTP, HTTP and NBD."),
     "controller": Lazy("pxeboot.cli.controller", "Keep the machines' join commands valid."),
-    "image": Lazy("pxeboot.cli.image", "Build, add and list bootable images."),
+    "image": Lazy("pxeboot.cli.image", "Build, add, list and remove bootable images."),
     "explain": Lazy("pxeboot.cli.explain", "Show the DHCP answer that a machine would get, and why."),
     "probe": Lazy("pxeboot.cli.probe", "Act as a machine that boots, and show what it is told."),
     "status": Lazy("pxeboot.cli.status", "Show who is booting, and how far."),

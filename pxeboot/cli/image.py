@@ -1,4 +1,4 @@
-"""`pxeboot image`: build, add and list images."""
+"""`pxeboot image`: build, add, list and remove images."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pxeboot.cli.image_remove import STORE, prune, remove
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pxeboot.image.store import StoredImage
-
-STORE = Path("/srv/pxeboot/images")
 
 
 def say(text: str) -> None:
@@ -173,3 +173,7 @@ def list_images(folder: Path, as_json: bool) -> None:
     for image in found:
         called = " ".join(names.get(image.image_id, []))
         click.echo(f"{image.image_id[:16]}  {image.size_bytes / 1e6:8.1f} MB  {called}")
+
+
+command.add_command(remove)
+command.add_command(prune)

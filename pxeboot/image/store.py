@@ -16,6 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.durable import sync_folder
+from pxeboot.image import aside
+
 KERNEL = "vmlinuz"
 INITRD = "initrd.img"
 SQUASHFS = "root.squashfs"
@@ -79,6 +82,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_digest(name: str) -> bool:
+    """Return whether a folder of this name is a version of an image."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def open_image(path: Path) -> StoredImage:
     """Return the image that a name (a link in a store) or an image's own folder stands for.
 
@@ -139,7 +147,7 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
     final = store / BY_DIGEST / image.image_id
     try:
         staged.rename(final)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     except OSError:  # a folder that is not empty is not replaced
         if not final.is_dir():
             raise
@@ -150,7 +158,7 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
     link.unlink(missing_ok=True)
     link.symlink_to(Path(BY_DIGEST) / image.image_id)
     link.rename(store / name)
-    _sync_folder(store)
+    sync_folder(store)
     return open_image(store / name)
 
 
@@ -173,7 +181,12 @@ def staging(store: Path) -> Path:
 
 
 def sweep(store: Path) -> None:
-    """Remove what a `pxeboot image` that was killed left in the store: all our temporary names begin with a dot."""
+    """Remove what a `pxeboot image` that was killed left in the store: all our temporary names begin with a dot.
+
+    What it was about to remove is put back, or removed, unless somebody is at that now.
+    """
+    with suppress(aside.Busy), aside.alone(store / BY_DIGEST):
+        aside.recover(store / BY_DIGEST)
     for path in (*store.glob(".*"), *(store / BY_DIGEST).glob(".new-*")):
         with suppress(FileNotFoundError):
             if path.lstat().st_mtime > time.time() - LEFT_OVER_S:
@@ -182,11 +195,3 @@ def sweep(store: Path) -> None:
                 path.unlink()
             elif path.name.startswith((".new-", ".build-")):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -29,7 +29,7 @@ class Noted:
         self.came = threading.Event()
 
     def begins(self, machine: Machine, image: StoredImage | None) -> "Future[None]":
-        self.boots.append((machine.name, image and image.image_id))
+        self.boots.append((machine.name, None if image is None else image.image_id))
         self.came.set()
         if self.error is not None:
             raise self.error
