@@ -13,6 +13,8 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from config.content import OpenFile
+from nbd import extents
+from nbd.extents import Extent as Extent
 
 ALIGNMENT = 4096
 """Exports are padded with zeros to a multiple of this many bytes: a block device ends at a whole sector, and what a
@@ -41,17 +43,6 @@ class Refused(Enum):
     """This client may not."""
     TLS_REQUIRED = auto()
     """Not without TLS."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A stretch of an export, for `base:allocation`."""
-
-    length: int
-    hole: bool
-    """Whether nothing is allocated for it."""
-    zero: bool
-    """Whether it reads as zeros."""
 
 
 class Export(Protocol):
@@ -120,7 +111,7 @@ class FileExport:
     that its disk is broken and never gets a mixture of two images.
     """
 
-    __slots__ = ("_file", "_stamp", "description", "fd", "file_bytes", "name", "size_bytes", "writable")
+    __slots__ = ("_file", "_stamp", "_zero_from", "description", "fd", "file_bytes", "name", "size_bytes", "writable")
 
     def __init__(self, name: str, file: OpenFile, description: str = "") -> None:
         self.name = name
@@ -133,6 +124,7 @@ class FileExport:
         """What the client is told: the file's size, rounded up to `ALIGNMENT`."""
         self._file = file
         self._stamp = self._look()
+        self._zero_from: int | None = None  # not looked for yet: that may block
 
     def _look(self) -> tuple[int, int]:
         status = os.fstat(self._file.fd)
@@ -194,8 +186,14 @@ class FileExport:
         """Nothing was written, so there is nothing to do."""
 
     def extents(self, offset: int, length: int, most: int) -> Sequence[Extent]:
-        """Return one stretch, of data."""
-        return [Extent(length, hole=False, zero=False)]
+        """Return the file's holes and data; the zeros at a squashfs's end, and those after the file, are known too.
+
+        Fewer than the range has, if they are many: at least one, at most `most`. None reaches past the range. Raises
+        `OSError`; may block on a disk.
+        """
+        if self._zero_from is None:
+            self._zero_from = extents.padding_of(self._file.fd, self.file_bytes)
+        return extents.of_file(self._file.fd, self.file_bytes, self._zero_from, offset, length, most)
 
     def close(self) -> None:
         """Give the descriptor back."""
