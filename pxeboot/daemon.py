@@ -62,7 +62,8 @@ SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
 
 NODE_FILES = (
-    "mountroot", "prepare", "say", "get", "report", "rcfile", "pxeboot-report.service", "pxeboot-rcfile.service",
+    "mountroot", "nbd", "nbd-keeper", "let-go", "prepare", "say", "get", "report", "rcfile",
+    "pxeboot-report.service", "pxeboot-rcfile.service",
 )  # fmt: skip
 
 

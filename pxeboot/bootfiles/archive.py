@@ -60,6 +60,8 @@ def node_cpio(
     entries = [
         Entry("scripts/pxeboot", node["mountroot"]),
         Entry("pxeboot/prepare", node["prepare"]),
+        Entry("pxeboot/nbd", node["nbd"]),
+        Entry("pxeboot/nbd-keeper", node["nbd-keeper"]),
         Entry("pxeboot/env", env(machine, root), 0o600),
         Entry("pxeboot/remove-services", lines(REMOVED_BY_DEFAULT)),
         Entry("pxeboot/enable-services", lines(enabled_services(machine, settings))),
@@ -72,6 +74,7 @@ def node_cpio(
     entries += [in_root(path, data, mode) for path, data, mode in root_files(machine, settings, files)]
     entries += [in_root(f"usr/lib/pxeboot/{name}", node[name], 0o755) for name in SCRIPTS]
     entries += [in_root(f"etc/systemd/system/{name}", node[name]) for name in UNITS]
+    entries.append(in_root("usr/lib/systemd/system-shutdown/pxeboot", node["let-go"], 0o755))
     entries.append(Entry("pxeboot/root/etc/localtime", target=f"/usr/share/zoneinfo/{settings.timezone}"))
     if settings.root_password_hash is not None:
         entries.append(Entry("pxeboot/root-password", f"{settings.root_password_hash}".encode(), 0o600))
@@ -95,16 +98,22 @@ def env(machine: Machine, root: Root) -> bytes:
         "NAME": machine.name,
         "SERVER": root.server,
         "ROOT": machine.pool.root,
+        "WRITABLE": "1" if writable(machine) else "",
         "IMAGE_ID": root.image_id,
         "IMAGE_URL": f"{root.server}/images/{root.image_id}/root.squashfs",
         "SHA256": root.squashfs_sha256,
         "SIZE": str(root.size_bytes),
         "NBD_HOST": root.nbd_host,
         "NBD_PORT": str(root.nbd_port),
-        "NBD_EXPORT": root.image_id,
+        "NBD_EXPORT": f"node/{machine.name}" if writable(machine) else root.image_id,
         "JOIN_KEY": root.join_key,
     }
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()).encode()
+
+
+def writable(machine: Machine) -> bool:
+    """Return whether the machine writes to a root of its own on the server, and not to a layer in its RAM."""
+    return machine.pool.root == "nbd" and machine.pool.writable is not None
 
 
 def ordered(lts: Mapping[str, str]) -> list[tuple[str, str]]:
