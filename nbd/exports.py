@@ -62,6 +62,8 @@ class Export(Protocol):
     """A file that has the same bytes at the same offsets, for sendfile up to `file_bytes`; None if there is none."""
     file_bytes: int
     """Where that file ends; what follows up to `size_bytes` reads as zeros."""
+    device: int
+    """The disk that its bytes are on (`st_dev`), so that one that hangs can be told from the others; 0: not known."""
 
     def intact(self) -> bool:
         """Return whether it still is what was opened; if not, every read is an I/O error. Does not block."""
@@ -111,7 +113,18 @@ class FileExport:
     that its disk is broken and never gets a mixture of two images.
     """
 
-    __slots__ = ("_file", "_stamp", "_zero_from", "description", "fd", "file_bytes", "name", "size_bytes", "writable")
+    __slots__ = (
+        "_file",
+        "_stamp",
+        "_zero_from",
+        "description",
+        "device",
+        "fd",
+        "file_bytes",
+        "name",
+        "size_bytes",
+        "writable",
+    )
 
     def __init__(self, name: str, file: OpenFile, description: str = "") -> None:
         self.name = name
@@ -120,6 +133,7 @@ class FileExport:
         self.writable = False
         self.fd: int | None = file.fd
         self.file_bytes = file.size_bytes
+        self.device = file.device
         self.size_bytes = -(-file.size_bytes // ALIGNMENT) * ALIGNMENT
         """What the client is told: the file's size, rounded up to `ALIGNMENT`."""
         self._file = file

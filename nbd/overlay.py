@@ -77,6 +77,7 @@ class DiskExport:
         self.writable = True
         self.fd: int | None = None
         self.file_bytes = 0
+        self.device = disk.base.device
         self.intact = disk.intact
         self.read_warm = disk.read_warm
         self.read = disk.read

@@ -3,7 +3,7 @@
 Each block is in one of three states: as in the file below (BASE), changed (DATA), or zeros (ZERO). Changed blocks lie
 in a sparse file, in memory or on a disk, at the same offsets as in the whole. Reads take no lock: a block's state
 changes only when its bytes are in place, so a read sees a block before a write or after it, never without its bytes.
-Writes take turns, as they would for the file's inode.
+Writes take turns, in the order in which they came, as they would for the file's inode but for the order.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import Protocol
 from nbd import extents
 from nbd.exports import FileExport
 from nbd.extents import Extent
+from nbd.overlay_turns import Turns
 
 BLOCK = 4096
 """Bytes. What a machine may change is counted in these, and what a power cut leaves of each is old or new."""
@@ -71,7 +72,7 @@ class Disk:
         self._store = store
         self._states = states
         self._used = states.count(DATA)
-        self._lock = Lock()
+        self._lock = Turns()
         self._flushing = Lock()
         self._unflushed = not flushed
         self._broken: OSError | None = None
@@ -156,8 +157,7 @@ class Disk:
         with self._lock:
             self._writable()
             self._write(data, offset)
-        if fua or self._store.overdue:
-            self.flush()
+        self._written(fua)
 
     def write_zeroes(self, offset: int, length: int, *, no_hole: bool, fua: bool) -> None:
         """Have a range read as zeros. With `no_hole`, space is taken for it as for any other write.
@@ -170,6 +170,7 @@ class Disk:
             self._writable()
             if no_hole:
                 self._room(offset // BLOCK, -(-end // BLOCK))
+                self._fill(offset, end)
             elif first < last:
                 self._zero(offset, first * BLOCK - offset)
                 self._zero(last * BLOCK, end - last * BLOCK)
@@ -178,15 +179,7 @@ class Disk:
             else:
                 for at, to in self._parts(offset, end):
                     self._zero(at, to - at)
-        if no_hole:
-            while offset < end:  # in steps, so that others can read and write in between
-                step = min(len(_ZEROS), end - offset)
-                with self._lock:
-                    self._writable()
-                    self._write(_ZEROS[:step], offset)
-                offset += step
-        if fua or self._store.overdue:
-            self.flush()
+        self._written(fua)
 
     def trim(self, offset: int, length: int, *, fua: bool) -> None:
         """Let go of the blocks that are wholly in a range: they read as zeros, and their space is free.
@@ -198,8 +191,7 @@ class Disk:
             with self._lock:
                 self._writable()
                 self._discard(first, last)
-        if fua or self._store.overdue:
-            self.flush()
+        self._written(fua)
 
     def flush(self) -> None:
         """Put every write that has returned on stable storage, whichever connection it came by.
@@ -232,6 +224,10 @@ class Disk:
         self._usable()
         if self._broken is not None:
             raise OSError(EIO, f"this disk failed before: {self._broken}")
+
+    def _written(self, fua: bool) -> None:
+        if fua or self._store.overdue:
+            self.flush()
 
     def _room(self, first: int, last: int) -> int:
         """Return how many of these blocks will newly take space. Raises ENOSPC if they may not."""
@@ -305,8 +301,11 @@ class Disk:
         """Write zeros over the blocks that are DATA."""
         for run in _RUNS.finditer(bytes(self._states[first:last])):
             if run[0][0] == DATA:
-                at, end = (first + run.start()) * BLOCK, (first + run.end()) * BLOCK
-                while at < end:
-                    step = min(len(_ZEROS), end - at)
-                    self._write(_ZEROS[:step], at)
-                    at += step
+                self._fill((first + run.start()) * BLOCK, (first + run.end()) * BLOCK)
+
+    def _fill(self, offset: int, end: int) -> None:
+        """Write zeros."""
+        while offset < end:
+            step = min(len(_ZEROS), end - offset)
+            self._write(_ZEROS[:step], offset)
+            offset += step
