@@ -17,8 +17,10 @@ from ipaddress import IPv4Address
 
 from config.content import OpenFile
 from config.events import Event, Report, Stage
-from nbd import engine, wire
-from nbd.exports import Export, FileExport
+from nbd import actions, wire
+from nbd.engine import Session
+from nbd.exports import Export, FileExport, Refused
+from nbd.replies import error_number, most_extents
 
 PIECE_BYTES = 1 << 18
 """The most that is read from a file at once. A longer READ leaves in pieces, and nothing else in between."""
@@ -30,8 +32,6 @@ MAX_COLD = 4
 """How many reads of one connection may wait for a disk."""
 LINGER_S = 5.0
 """How long a client may take to read its last replies, in seconds."""
-
-HEADER_BYTES = wire.SimpleReply.SIZE
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class _Reply:
     cookie: int
     offset: int
     length: int
+    start: int
+    total: int
     begun: bool = False
     """Whether its header has left, after which an error can only be told by hanging up."""
 
@@ -82,11 +84,11 @@ class Connection:
         self._shared = shared
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._session = engine.Session()
+        self._session = Session()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None  # asks for an export, or the list of them
         self._export: Export | None = None
-        self._queue: deque[engine.Action] = deque()
+        self._queue: deque[actions.Action] = deque()
         self._reply: _Reply | None = None
         self._cold = 0
         self._read_cold: deque[bytes | bytearray] = deque()
@@ -112,7 +114,7 @@ class Connection:
         ESHUTDOWN, which the specification would like, becomes an I/O error in a machine's root; after a plain close
         the kernel's client reconnects and asks again.
         """
-        self._queue.append(engine.Close(None))
+        self._queue.append(actions.Close(None))
         self._pump()
 
     def end(self, why: str) -> None:
@@ -172,7 +174,7 @@ class Connection:
         if received:
             self._queue.extend(self._session.receive(self._shared.inbox[:received], self._loop.time()))
         else:
-            self._queue.append(engine.Close(None))
+            self._queue.append(actions.Close(None))
         self._turn()
 
     def _writable(self) -> None:
@@ -255,29 +257,31 @@ class Connection:
             self._warned = True
             self._shared.complain("nbd %s reads %r: %s", self.peer, self._export.name, what)
 
-    def _carry_out(self, action: engine.Action, room: memoryview) -> int | None:
+    def _carry_out(self, action: actions.Action, room: memoryview) -> int | None:
         """Carry out or begin an action; return how much of `room` it took, or None if it has to wait."""
         match action:
-            case engine.ReadFile(cookie, offset, length):
+            case actions.Read(cookie, offset, length):
                 if length > PIECE_BYTES and self._cold:
                     return None  # its pieces must not be mixed with the replies that the threads are preparing
-                self._reply = _Reply(cookie, offset, length)
+                self._reply = _Reply(cookie, offset, length, offset, length)
                 self._reads += 1
-            case engine.Send(data):
+            case actions.Send(data):
                 if len(data) > len(room):
                     return None
                 room[: len(data)] = data
                 return len(data)
-            case engine.Prefetch(cookie, offset, length):
+            case actions.Cache() | actions.BlockStatus():
                 if self._cold == MAX_COLD:
                     return None
-                work = partial(self._opened_export().prefetch, offset, length)
-                self._in_thread(work, _Reply(cookie, offset, 0), bytearray(HEADER_BYTES), HEADER_BYTES)
-            case engine.OpenExport():
+                reply = _Reply(action.cookie, action.offset, 0, action.offset, 0)
+                self._in_thread(partial(self._command, action), reply, bytearray(), 0)
+            case actions.OpenExport():
                 self._task = self._loop.create_task(self._open(action))
-            case engine.ListExports():
+            case actions.ListExports():
                 self._task = self._loop.create_task(self._list())
-            case engine.Close(reason):
+            case actions.StartTls() | actions.Write() | actions.Flush() | actions.Trim() | actions.WriteZeroes():
+                raise RuntimeError("neither TLS nor writing was offered")
+            case actions.Close(reason):
                 if self._cold:
                     return None
                 if reason is not None:
@@ -287,18 +291,32 @@ class Connection:
                     self._loop.call_later(LINGER_S, self.end, "closed")
         return 0
 
+    def _command(self, action: actions.Cache | actions.BlockStatus) -> bytes:
+        """Carry out, in a thread, what may wait for a disk; return the answer."""
+        export, replies = self._opened_export(), self._session.replies
+        try:
+            match action:
+                case actions.Cache(_, offset, length):
+                    export.prefetch(offset, length)
+                case actions.BlockStatus(_, offset, length):
+                    return replies.block_status(action, export.extents(offset, length, most_extents(action)))
+        except OSError as error:
+            return replies.error(action.cookie, error_number(error), str(error), action.offset)
+        return replies.ok(action.cookie, action.offset)
+
     def _read_piece(self, reply: _Reply, room: memoryview, intact: bool) -> int | None:
         """Put the next piece of a reply into `room`; return its size, or None if it has to wait."""
-        head = 0 if reply.begun else HEADER_BYTES
+        head = 0 if reply.begun else self._session.replies.head_size
         length = min(reply.length, PIECE_BYTES)
         if head + length > len(room) or (self._cold and reply.begun):
             return None
         if not intact:
-            room[:HEADER_BYTES] = self._read_failed(reply, head)
-            return HEADER_BYTES
+            refusal = self._read_failed(reply, head)
+            room[: len(refusal)] = refusal
+            return len(refusal)
         export, offset = self._opened_export(), reply.offset
         if export.read_warm(room[head : head + length], offset):
-            room[:head] = wire.SimpleReply(reply.cookie).encode()[:head]
+            room[:head] = self._head(reply, head)
             self._advance(reply, length)
             return head + length
         if self._cold == MAX_COLD:
@@ -322,28 +340,33 @@ class Connection:
         if not reply.length:
             self._reply = None
 
+    def _head(self, reply: _Reply, head: int) -> bytes:
+        """Return what stands before all of a READ's data; `head` is 0 if it has left."""
+        return self._session.replies.data(reply.cookie, reply.start, reply.total)[:head]
+
     def _read_failed(self, reply: _Reply, head: int) -> bytes:
         """Return an EIO; but hang up if the reply's header has left (`head` is 0, Simple reply message)."""
         if self._reply is reply:
             self._reply = None
         if not head:
             self.end("a read failed in the middle of its reply")
-        return wire.SimpleReply(reply.cookie, wire.Errno.EIO).encode()
+        return self._session.replies.error(reply.cookie, wire.Errno.EIO, offset=reply.start)
 
-    def _in_thread(self, work: Callable[[], None], reply: _Reply, piece: bytearray, head: int) -> None:
+    def _in_thread(self, work: Callable[[], bytes | None], reply: _Reply, piece: bytearray, head: int) -> None:
         """Do what waits for a disk, then send `piece`, whose first `head` bytes are for the header."""
         self._cold += 1
         future = self._loop.run_in_executor(self._shared.threads, work)
         future.add_done_callback(lambda done: self._guard(partial(self._thread_done, done, reply, piece, head)))
 
-    def _thread_done(self, done: asyncio.Future[None], reply: _Reply, piece: bytearray, head: int) -> None:
+    def _thread_done(self, done: asyncio.Future[bytes | None], reply: _Reply, piece: bytearray, head: int) -> None:
         self._cold -= 1
         error = "the server stops" if done.cancelled() else done.exception()
         if self._gone:
             self._release()
         elif error is None:
-            piece[:head] = wire.SimpleReply(reply.cookie).encode()[:head]
-            self._read_cold.append(piece)
+            if (answer := done.result()) is None:
+                piece[:head] = self._head(reply, head)
+            self._read_cold.append(piece if answer is None else answer)
         else:
             self._warn(str(error))
             self._read_cold.append(self._read_failed(reply, head))
@@ -351,7 +374,7 @@ class Connection:
 
     # The questions
 
-    async def _open(self, action: engine.OpenExport) -> None:
+    async def _open(self, action: actions.OpenExport) -> None:
         try:
             file = await self._shared.open_export(action.name, self.peer)
         except Exception:
@@ -365,13 +388,13 @@ class Connection:
         self._task = None
         if file is None:
             self._shared.complain("nbd %s asked for %r: no such export", self.peer, action.name)
-            self._queue.extend(self._session.export_refused())
+            self._queue.extend(self._session.export_refused(Refused.UNKNOWN))
         else:
             self._opened(FileExport(action.name, file), action.keep)
         self._pump()
 
     def _opened(self, export: Export, keep: bool) -> None:
-        self._queue.extend(self._session.export_opened(export.size_bytes))
+        self._queue.extend(self._session.export_opened(actions.ExportInfo(export.size_bytes)))
         if not keep:
             export.close()
             return

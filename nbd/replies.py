@@ -21,9 +21,6 @@ from nbd.wire import Chunk, ChunkFlag, Errno, State
 
 MAX_EXTENTS = 1 << 14
 """The most extents in one answer; the client asks again for what is left. The specification's own bound is 2^20."""
-ALLOCATION_ID = 1
-"""Our id of the metadata context `base:allocation`, the only one that there is."""
-
 MAX_LENGTH = (1 << 32) - ALIGNMENT
 """The longest extent that 32 bits can tell of, still aligned."""
 
@@ -213,7 +210,11 @@ class StructuredReplies(_Chunks):
         self, cookie: int, offset: int, context_id: int, extents: Sequence[Extent], *, done: bool = True
     ) -> bytes:
         """See `Replies`."""
-        descriptors = b"".join(pack(">II", min(extent.length, MAX_LENGTH), _state(extent)) for extent in extents)
+        descriptors = b""
+        for extent in extents:
+            descriptors += pack(">II", min(extent.length, MAX_LENGTH), _state(extent))
+            if extent.length > MAX_LENGTH:
+                break  # what comes after it would be told at a wrong place
         return self._chunk(done, Chunk.BLOCK_STATUS, cookie, offset, pack(">I", context_id) + descriptors)
 
 

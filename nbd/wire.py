@@ -293,10 +293,15 @@ class InfoRequest:
         return cls(name, struct.unpack_from(f">{count}H", data, 6 + name_bytes))
 
 
+def counted(text: str) -> bytes:
+    """Return a string with its length in front."""
+    encoded = text.encode()
+    return struct.pack(">I", len(encoded)) + encoded
+
+
 def server_data(name: str) -> bytes:
     """Return the data of a REP_SERVER: an export that exists (NBD_OPT_LIST)."""
-    encoded = name.encode()
-    return struct.pack(">I", len(encoded)) + encoded
+    return counted(name)
 
 
 def info_export(size: int, flags: TransmissionFlag) -> bytes:
@@ -309,6 +314,11 @@ def info_name(name: str) -> bytes:
     return struct.pack(">H", Info.NAME) + name.encode()
 
 
+def info_description(description: str) -> bytes:
+    """Return the data of the REP_INFO that describes an export for people (NBD_INFO_DESCRIPTION)."""
+    return struct.pack(">H", Info.DESCRIPTION) + description[: MAX_STRING_BYTES // 4].encode()
+
+
 def info_block_size(minimum: int, preferred: int, maximum: int) -> bytes:
     """Return the data of the REP_INFO that tells the block sizes in bytes (NBD_INFO_BLOCK_SIZE)."""
     return struct.pack(">HIII", Info.BLOCK_SIZE, minimum, preferred, maximum)
@@ -319,7 +329,8 @@ def export_name_reply(size: int, flags: TransmissionFlag, zeroes: bool) -> bytes
     return struct.pack(">QH", size, flags) + (bytes(124) if zeroes else b"")
 
 
-_REQUEST = struct.Struct(">IHHQQI")
+REQUEST = struct.Struct(">IHHQQI")
+EXTENDED_REQUEST = struct.Struct(">IHHQQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,21 +343,35 @@ class Request:
     length: int = 0
     flags: int = 0
 
-    SIZE: ClassVar[int] = _REQUEST.size
+    SIZE: ClassVar[int] = REQUEST.size
+    MAGIC: ClassVar[int] = REQUEST_MAGIC
+    LAYOUT: ClassVar[struct.Struct] = REQUEST
 
     def encode(self) -> bytes:
-        """Return the 28 bytes."""
-        return _REQUEST.pack(REQUEST_MAGIC, self.flags, self.type, self.cookie, self.offset, self.length)
+        """Return the 28 bytes, or 32."""
+        return self.LAYOUT.pack(self.MAGIC, self.flags, self.type, self.cookie, self.offset, self.length)
 
     @classmethod
     def decode(cls, data: bytes | bytearray, start: int = 0) -> Self:
-        """Read the 28 bytes of `data` from `start`. Raises `MalformedPacket`."""
+        """Read the 28 or 32 bytes of `data` from `start`. Raises `MalformedPacket`."""
         if len(data) - start < cls.SIZE:
             raise MalformedPacket(f"a request of {len(data) - start} bytes, expected {cls.SIZE}")
-        magic, flags, command, cookie, offset, length = _REQUEST.unpack_from(data, start)
-        if magic != REQUEST_MAGIC:
+        magic, flags, command, cookie, offset, length = cls.LAYOUT.unpack_from(data, start)
+        if magic != cls.MAGIC:
             raise MalformedPacket(f"a request with the magic {magic:#x}")
         return cls(command, cookie, offset, length, flags)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedRequest(Request):
+    """The same with a length of 64 bits, after EXTENDED_HEADERS.
+
+    With `CmdFlag.PAYLOAD_LEN`, which a WRITE must have, `length` bytes of payload follow.
+    """
+
+    SIZE: ClassVar[int] = EXTENDED_REQUEST.size
+    MAGIC: ClassVar[int] = EXTENDED_REQUEST_MAGIC
+    LAYOUT: ClassVar[struct.Struct] = EXTENDED_REQUEST
 
 
 _SIMPLE_REPLY = struct.Struct(">IIQ")
