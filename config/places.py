@@ -18,6 +18,7 @@ RESERVED_FILES = (
     "etc/lts.conf",
     "etc/systemd/system/pxeboot-report.service",
     "etc/systemd/system/pxeboot-rcfile.service",
+    "usr/lib/systemd/system-shutdown/pxeboot",
 )
 """What we write on a machine last; a file of the configuration at the same place would be lost."""
 

@@ -31,6 +31,7 @@ from config.model import Farm
 from pxeboot import neighbours, systemd
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
+from pxeboot.api import images as images_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import others as others_api
 from pxeboot.api import tftp as tftp_api
@@ -39,6 +40,9 @@ from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles import loader
 from pxeboot.bootfiles.root import not_there
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
+from pxeboot.exports.pin_store import FILE as PINS
+from pxeboot.exports.pin_store import PinStore
+from pxeboot.exports.roots import Roots, writable_without_disk
 from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
@@ -52,6 +56,9 @@ log = logging.getLogger("pxeboot")
 TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 """A bootstrap token. What machines say about themselves is kept and shown without it."""
 
+HAS_ROOT = frozenset((Stage.ROOT, Stage.PREPARED, Stage.SYSTEM))
+"""What a machine reports once its root is there: one in RAM is whole then."""
+
 STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
 """What a machine may report of itself."""
 
@@ -62,7 +69,7 @@ SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
 
 NODE_FILES = (
-    "mountroot", "nbd", "nbd-keeper", "let-go", "prepare", "say", "get", "report", "rcfile",
+    "mountroot", "nbd", "nbd-keeper.pl", "let-go", "prepare", "say", "get", "report", "rcfile",
     "pxeboot-report.service", "pxeboot-rcfile.service",
 )  # fmt: skip
 
@@ -89,15 +96,16 @@ def node_files() -> dict[str, bytes]:
 class Daemon:
     """What the servers share: the farm, the leases, the tree of names, the timeline."""
 
-    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore) -> None:
+    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore, pins: PinStore) -> None:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
         self._interfaces: Sequence[IPv4Interface] = ()
         self._clock = leases.clock
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
+        self.roots = Roots(farm, pins, self.machine_name, self.report)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
-            intent=intents.of, start=intents.start,
+            intent=intents.of, start=intents.start, begins=self.roots.boots.begins,
         )  # fmt: skip
         self.timeline = Timeline()
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
@@ -109,6 +117,15 @@ class Daemon:
         if holder is None:
             return None
         return Asker(holder.mac or "", holder.node_name or dhcp.plan.machine_name(holder.mac or ""))
+
+    def machine_name(self, address: IPv4Address) -> str | None:
+        """Return the name of the machine that holds an address now."""
+        asker = self.who(address)
+        return asker.name if asker is not None else None
+
+    def about(self, name: str) -> dict[str, object]:
+        """Return what more there is to say of a machine: its intent, and its root if it reads that by NBD."""
+        return self.nodes.about(name) | self.roots.about(name)
 
     def server_for(self, client: IPv4Address) -> IPv4Address:
         """Return our address as a machine reaches it: its subnet's, the farm's, or that of the interface it is on."""
@@ -176,6 +193,8 @@ class Daemon:
         self.report(Event(peer, Stage(stage), detail))
         if stage == Stage.SYSTEM:
             self.timeline.keep_report(asker.name, text)
+        if stage in HAS_ROOT and (machine := self.tree.machine_at(peer)) is not None:
+            self.roots.boots.in_ram(machine)
         if newest != stage and self._seldom(asker.name, stage):
             level = logging.WARNING if stage == Stage.FAILED else logging.INFO
             log.log(level, "%s: %s: %s", asker.name, stage, detail)
@@ -203,6 +222,8 @@ async def run(farm: Farm) -> None:
             leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
             cleanup.callback(leases.close)
             intents = IntentStore(farm.server.state / INTENTS, farm)
+            pins = PinStore(farm.server.state / PINS)
+            cleanup.callback(pins.close)
         except loader.Halted:
             log.info("stopping before the start is over")
             return
@@ -216,6 +237,8 @@ async def run(farm: Farm) -> None:
                 images.open_image(image.path)
             except images.ImageError as error:
                 log.warning("machines of image %s will not boot: %s", name, error)
+        for line in writable_without_disk(farm):
+            log.warning("%s", line)
         try:
             credentials = httpimage.tls.Credentials(farm.http.tls) if farm.http.tls else None
         except httpimage.tls.TlsError as error:
@@ -225,7 +248,7 @@ async def run(farm: Farm) -> None:
         if (too_few := neighbours.too_few(farm)) is not None:
             log.warning("%s", too_few)
         try:
-            daemon = Daemon(farm, leases, intents)
+            daemon = Daemon(farm, leases, intents, pins)
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
@@ -318,12 +341,17 @@ async def serve(
         *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
+        *images_api.routes(daemon.roots.users),
         *tftp_api.routes(serving),
     ]
-    about = daemon.nodes.about
-    async with ControlSocket(farm.server.control, daemon.timeline, routes, about), asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(serving.run(ready), name="interfaces")
+    control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about)
+    async with control, asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(serving.run(ready), name="interfaces"),
+            tasks.create_task(daemon.roots.watch(), name="roots"),
+        ]
         await stop.wait()
         log.info("stopping")
         systemd.notify("STOPPING=1")
-        task.cancel()
+        for task in running:
+            task.cancel()

@@ -61,7 +61,7 @@ def node_cpio(
         Entry("scripts/pxeboot", node["mountroot"]),
         Entry("pxeboot/prepare", node["prepare"]),
         Entry("pxeboot/nbd", node["nbd"]),
-        Entry("pxeboot/nbd-keeper", node["nbd-keeper"]),
+        Entry("pxeboot/nbd-keeper", node["nbd-keeper.pl"]),
         Entry("pxeboot/env", env(machine, root), 0o600),
         Entry("pxeboot/remove-services", lines(REMOVED_BY_DEFAULT)),
         Entry("pxeboot/enable-services", lines(enabled_services(machine, settings))),

@@ -1,5 +1,5 @@
 #!/usr/bin/perl -w
-# nbd-keeper INDEX HOST PORT EXPORT: connect /dev/nbdINDEX, and keep it connected for as long as the machine runs.
+# nbd-keeper.pl INDEX HOST PORT EXPORT: connect /dev/nbdINDEX, and keep it connected for as long as the machine runs.
 # Ends only if it cannot connect at first, with 1. What it says is for /dev/kmsg.
 #
 # nbd-client hands a connection to the kernel and ends. When that breaks, the kernel answers every read with an error,
