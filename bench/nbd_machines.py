@@ -80,99 +80,102 @@ def plan(size_bytes: int, count: int, seed: int, machine: int) -> list[Read]:
     return list(islice(reads(), count))
 
 
-class Machine:
-    """One connection. `delays_ms` are those of the reads of `JUDGED_BYTES`, `others_ms` of all the others."""
+def open_export(address: str, port: int, export: str) -> tuple[socket.socket, int]:
+    """Return a connection at the beginning of its transmission phase, and the export's size; blocks.
 
-    def __init__(self, address: str, port: int, export: str, depth: int) -> None:
-        """Connect, and open the export; blocks. Raises `Broken`, `OSError` and `MalformedPacket`."""
-        self.sock = socket.create_connection((address, port), timeout=PATIENCE_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.size_bytes = self._open(export)
-        self.todo: deque[Read] = deque()
+    Raises `Broken`, `OSError` and `MalformedPacket`.
+    """
+    sock = socket.create_connection((address, port), timeout=PATIENCE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wire.Greeting.decode(_exactly(sock, wire.Greeting.SIZE))
+    flags = wire.ClientFlag.C_FIXED_NEWSTYLE | wire.ClientFlag.C_NO_ZEROES
+    data = wire.InfoRequest(export).encode()
+    sock.sendall(struct.pack(">I", flags) + wire.OptionHeader(wire.Opt.GO, len(data)).encode() + data)
+    size_bytes = 0
+    while True:
+        head = _exactly(sock, 20)
+        reply = wire.OptionReply.decode(head + _exactly(sock, int.from_bytes(head[16:])))
+        match reply.type:
+            case wire.Rep.INFO:
+                kind, size = struct.unpack_from(">HQ", reply.data.ljust(10, b"\0"))
+                size_bytes = size if kind == wire.Info.EXPORT else size_bytes
+            case wire.Rep.ACK:
+                return sock, size_bytes
+            case _:
+                raise Broken(f"GO was answered with {reply.type:#x} {reply.data!r}")
+
+
+def _exactly(sock: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = sock.recv(length - len(data))
+        if not part:
+            raise Broken("hung up before the export was open")
+        data += part
+    return data
+
+
+class Machine:
+    """What one has read, and has still to read; its connection is somebody else's. Pure.
+
+    `delays_ms` are those of the reads of `JUDGED_BYTES`, `others_ms` of all the others.
+    """
+
+    def __init__(self, reads: Sequence[Read], depth: int) -> None:
+        """`depth` reads are in flight at a time."""
         self.delays_ms: list[float] = []
         self.others_ms: list[float] = []
         self.bytes_read = 0
+        self._todo = deque(reads)
         self._depth = depth
         self._asked: dict[int, tuple[Read, float]] = {}
         self._cookie = 0
         self._head = b""
-        self._missing = 0
-
-    def _open(self, export: str) -> int:
-        wire.Greeting.decode(self._receive(wire.Greeting.SIZE))
-        flags = wire.ClientFlag.C_FIXED_NEWSTYLE | wire.ClientFlag.C_NO_ZEROES
-        data = wire.InfoRequest(export).encode()
-        self.sock.sendall(struct.pack(">I", flags) + wire.OptionHeader(wire.Opt.GO, len(data)).encode() + data)
-        size_bytes = 0
-        while True:
-            head = self._receive(20)
-            reply = wire.OptionReply.decode(head + self._receive(int.from_bytes(head[16:])))
-            match reply.type:
-                case wire.Rep.INFO:
-                    kind, size = struct.unpack_from(">HQ", reply.data.ljust(10, b"\0"))
-                    size_bytes = size if kind == wire.Info.EXPORT else size_bytes
-                case wire.Rep.ACK:
-                    return size_bytes
-                case _:
-                    raise Broken(f"GO was answered with {reply.type:#x} {reply.data!r}")
-
-    def _receive(self, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
-            part = self.sock.recv(length - len(data))
-            if not part:
-                raise Broken("hung up before the export was open")
-            data += part
-        return data
+        self._reading = 0  # the request whose bytes come
+        self._missing = 0  # how many of them have not come
 
     @property
     def outstanding(self) -> int:
         """How many reads have not been answered."""
-        return len(self._asked) + len(self.todo)
+        return len(self._asked) + len(self._todo)
 
-    def ask(self, now: float) -> None:
-        """Send as many requests as may be in flight."""
+    def ask(self, now: float) -> bytes:
+        """Return the requests that may be sent now; none: b""."""
         requests = []
-        while self.todo and len(self._asked) < self._depth:
-            read = self.todo.popleft()
+        while self._todo and len(self._asked) < self._depth:
+            read = self._todo.popleft()
             self._cookie += 1
             self._asked[self._cookie] = read, now
             requests.append(wire.Request(wire.Cmd.READ, self._cookie, read.offset, read.length).encode())
-        if requests:
-            self.sock.sendall(b"".join(requests))
+        return b"".join(requests)
 
     def receive(self, data: memoryview, now: float) -> None:
         """Take what came. Raises `Broken`, `MalformedPacket`."""
         at = 0
         while at < len(data):
-            if not self._missing:
-                wanted = wire.SimpleReply.SIZE - len(self._head)
-                self._head += data[at : at + wanted]
-                at += wanted
+            if self._missing:
+                step = min(self._missing, len(data) - at)
+                self._missing -= step
+                if not self._missing:
+                    self._end(now)
+            else:
+                step = min(wire.SimpleReply.SIZE - len(self._head), len(data) - at)
+                self._head += data[at : at + step]
                 if len(self._head) == wire.SimpleReply.SIZE:
                     self._begin(wire.SimpleReply.decode(self._head))
-                continue
-            step = min(self._missing, len(data) - at)
+                    self._head = b""
             at += step
-            self._missing -= step
-            if not self._missing:
-                self._end(now)
 
     def _begin(self, reply: wire.SimpleReply) -> None:
         if reply.error or reply.cookie not in self._asked:
             raise Broken(f"error {reply.error} for request {reply.cookie}")
+        self._reading = reply.cookie
         self._missing = self._asked[reply.cookie][0].length
 
     def _end(self, now: float) -> None:
-        read, asked = self._asked.pop(wire.SimpleReply.decode(self._head).cookie)
-        self._head = b""
+        read, asked = self._asked.pop(self._reading)
         self.bytes_read += read.length
         (self.delays_ms if read.length == JUDGED_BYTES else self.others_ms).append((now - asked) * 1000)
-
-    def close(self) -> None:
-        """Say good-bye and hang up."""
-        self.sock.sendall(wire.Request(wire.Cmd.DISC, 0).encode())
-        self.sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,47 +196,49 @@ class Outcome:
     """What the machines used of the processors."""
 
 
-def boot(machines: Sequence[Machine], within_s: float, patience_s: float) -> Outcome:
+def boot(machines: Sequence[tuple[socket.socket, Machine]], within_s: float, patience_s: float) -> Outcome:
     """Have all of them read what they have to."""
     selector = selectors.DefaultSelector()
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     cpu_s, began = time.process_time(), time.perf_counter()
-    starts = deque((began + within_s * number / len(machines), machine) for number, machine in enumerate(machines))
-    at = {machine: begin for begin, machine in starts}
+    starts = deque((began + within_s * number / len(machines), *both) for number, both in enumerate(machines))
+    at = {machine: begin for begin, _sock, machine in starts}
     took_s: list[float] = []
     broken: list[str] = []
     left = len(machines)
     while left and (now := time.perf_counter()) < began + patience_s:
         while starts and starts[0][0] <= now:
-            _begin, machine = starts.popleft()
-            selector.register(machine.sock, selectors.EVENT_READ, machine)
-            machine.ask(now)
+            _begin, sock, machine = starts.popleft()
+            selector.register(sock, selectors.EVENT_READ, (sock, machine))
+            sock.sendall(machine.ask(now))
         until = starts[0][0] if starts else began + patience_s
         for key, _events in selector.select(max(0.0, until - now)):
-            machine = key.data
+            sock, machine = key.data
             try:
-                count = machine.sock.recv_into(buffer)
+                count = sock.recv_into(buffer)
                 if not count:
                     raise Broken("hung up")
                 now = time.perf_counter()
                 machine.receive(buffer[:count], now)
-                machine.ask(now)
+                if requests := machine.ask(now):
+                    sock.sendall(requests)
                 if machine.outstanding:
                     continue
                 took_s.append(now - at[machine])
-                machine.close()
+                sock.sendall(wire.Request(wire.Cmd.DISC, 0).encode())
             except (Broken, wire.MalformedPacket, OSError) as error:
                 broken.append(repr(error))
-            selector.unregister(machine.sock)
+            selector.unregister(sock)
+            sock.close()
             left -= 1
     broken += [f"not ready after {patience_s:g} s"] * left
-    lost = sum(machine.outstanding for machine in machines)
+    lost = sum(machine.outstanding for _sock, machine in machines)
     return Outcome(
-        Delays.of([delay for machine in machines for delay in machine.delays_ms], lost),
-        Delays.of([delay for machine in machines for delay in machine.others_ms]),
+        Delays.of([delay for _sock, machine in machines for delay in machine.delays_ms], lost),
+        Delays.of([delay for _sock, machine in machines for delay in machine.others_ms]),
         tuple(sorted(took_s)),
         time.perf_counter() - began,
-        sum(machine.bytes_read for machine in machines),
+        sum(machine.bytes_read for _sock, machine in machines),
         tuple(broken),
         time.process_time() - cpu_s,
     )
@@ -250,9 +255,10 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    machines = [Machine(options.address, options.port, options.export, options.depth) for _ in range(options.machines)]
-    for number, machine in enumerate(machines):
-        machine.todo.extend(plan(machine.size_bytes, options.reads, options.seed, number))
+    machines = []
+    for number in range(options.machines):
+        sock, size_bytes = open_export(options.address, options.port, options.export)
+        machines.append((sock, Machine(plan(size_bytes, options.reads, options.seed, number), options.depth)))
     gc.freeze()
     print(json.dumps(asdict(boot(machines, WITHIN_S, PATIENCE_S))))
     return 0
