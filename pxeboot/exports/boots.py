@@ -20,6 +20,8 @@ LOOK_S = 60.0
 GONE_S = 300.0
 """A machine without an address and an open export for so long has gone. Longer than this server takes to restart, and
 than a machine takes to connect again."""
+FETCHING_S = 1800.0
+"""A machine that copies its root into its RAM has it after so long, or will start again."""
 AT_ONCE = 200
 """Machines that are looked at before others have their turn in the event loop."""
 
@@ -39,6 +41,8 @@ class Boots:
         self.pins = pins
         self._disks = disks
         self._clock = clock
+        self._fetching: dict[str, tuple[str, float]] = {}
+        """What machines fetch by HTTP: image id, since when. Forgotten with this server, as their downloads are."""
 
     def begins(self, machine: Machine, image: StoredImage | None) -> Future[None]:
         """Take note that a machine is about to boot `image`, or something else (None). Ends the boot before.
@@ -47,16 +51,25 @@ class Boots:
         `OSError` if it cannot be.
         """
         self._disks.booting(machine.name)
+        self._fetching.pop(machine.name, None)
         if image is None or machine.pool.root == "http":
             self.pins.drop([machine.name])
+            if image is not None:
+                self._fetching[machine.name] = image.image_id, self._clock()
             return done()
         pool = machine.pool
         return self.pins.put(Pin(machine.name, pool.image, image.image_id, machine.ip, self._clock(), pool.writable))
 
     def in_ram(self, machine: Machine) -> None:
         """Take note that a machine has its root. One that copied it into its RAM reads it no more."""
+        self._fetching.pop(machine.name, None)
         if machine.pool.root == "nbd-to-ram":
             self.pins.drop([machine.name])
+
+    def fetching(self, image_id: str) -> list[str]:
+        """Return the machines that are about to copy this version into their RAM by HTTP, or do so now."""
+        since_s = self._clock() - FETCHING_S
+        return [name for name, (one, at_s) in list(self._fetching.items()) if one == image_id and at_s > since_s]
 
     async def watch(self, who: Callable[[IPv4Address], str | None], connected: Callable[[], Iterable[str]]) -> None:
         """Forget machines that have gone, until cancelled.

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -36,12 +37,14 @@ class Readers:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._readers: dict[int, tuple[Reader, Export | None]] = {}
+        self._of: Counter[str | None] = Counter()
 
     def enter(self, reader: Reader) -> int:
         """Take note of somebody who is about to open an image; return a number for the others."""
         with self._lock:
             number = next(self._numbers)
             self._readers[number] = reader, None
+            self._of[reader.machine] += 1
             return number
 
     def opened(self, number: int, export: Export) -> None:
@@ -51,15 +54,24 @@ class Readers:
                 self._readers[number] = self._readers[number][0], export
 
     def leave(self, number: int) -> None:
-        """Forget a reader, whose files are closed."""
+        """Forget a reader, whose files are closed; once."""
         with self._lock:
-            self._readers.pop(number, None)
+            reader, _ = self._readers.pop(number)
+            self._of[reader.machine] -= 1
+            if not self._of[reader.machine]:
+                del self._of[reader.machine]
 
     def every(self) -> list[tuple[Reader, Export | None]]:
         """Return all of them with their exports, the oldest first; None while it is being opened."""
         with self._lock:
             return list(self._readers.values())
 
-    def machines(self) -> set[str]:
+    def machines(self) -> list[str]:
         """Return the machines among them."""
-        return {reader.machine for reader, _ in self.every() if reader.machine is not None}
+        with self._lock:
+            return [machine for machine in self._of if machine is not None]
+
+    def count(self, machine: str) -> int:
+        """Return how many exports a machine has open."""
+        with self._lock:
+            return self._of[machine]
