@@ -9,11 +9,18 @@ from pxeboot.image.store import StoredImage
 VERSION = "1.0"
 
 
-def add_image(folder: Path, name: str = "node", marker: str = "one", size_bytes: int = 73_728) -> StoredImage:
-    """Put an image into the store `folder` and point `name` to it; other `marker`s make other images."""
+def add_image(
+    folder: Path, name: str = "node", marker: str = "one", size_bytes: int = 73_728, disk_bytes: int = 0
+) -> StoredImage:
+    """Put an image into the store `folder` and point `name` to it; other `marker`s make other images.
+
+    With `disk_bytes`, it has a disk too that can be written to.
+    """
     staged = store.staging(folder)
     for file, size in ((store.KERNEL, 3000), (store.INITRD, 5000), (store.SQUASHFS, size_bytes)):
         (staged / file).write_bytes(noise(f"{file} {marker}", size))
+    if disk_bytes:
+        (staged / store.DISK).write_bytes(noise(f"{store.DISK} {marker}", disk_bytes))
     (staged / store.MODULES).mkdir()
     for number, module in enumerate(("squashfs", "overlay")):
         (staged / store.MODULES / f"{number:02}-{module}.ko").write_bytes(noise(f"{module} {marker}", 500))
