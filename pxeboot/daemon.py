@@ -33,6 +33,7 @@ from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
 from pxeboot.api import images as images_api
 from pxeboot.api import leases as leases_api
+from pxeboot.api import nbd as nbd_api
 from pxeboot.api import others as others_api
 from pxeboot.api import tftp as tftp_api
 from pxeboot.api.control import ControlSocket
@@ -342,6 +343,7 @@ async def serve(
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
         *images_api.routes(daemon.roots.users),
+        *nbd_api.routes(daemon.roots),
         *tftp_api.routes(serving),
     ]
     control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about)

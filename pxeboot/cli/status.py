@@ -101,6 +101,8 @@ def timeline(machine: dict[str, Any]) -> Any:
     title = f"{machine['name']}  {machine['mac']}  {machine['ip']}"
     if machine.get("intent", "netboot") != "netboot":
         title += f"  boot={machine['intent']}"
+    if (root := machine.get("root")) is not None:
+        title += f"\n{root_line(root)}"
     out = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     if not (boot and boot["steps"]):
         return Text.assemble((title, "bold"), "\nit has not booted yet")
@@ -112,6 +114,30 @@ def timeline(machine: dict[str, Any]) -> Any:
         took = f"{step['first_s'] - boot['started_s']:.1f} s"
         out.add_row(took, step["stage"], Text(step["detail"]), style=style)
     return out
+
+
+def root_line(root: dict[str, Any]) -> str:
+    """Return what a machine's root by NBD is.
+
+    >>> root_line({"image": "node", "id": "ab" * 32, "writable": False, "connections": 1})
+    'root: image node abababababab by NBD, connected'
+    """
+    kind = "a disk of its own over image" if root["writable"] else "image"
+    connected = "connected" if root["connections"] else "not connected now"
+    return f"root: {kind} {root['image']} {root['id'][:12]} by NBD, {connected}"
+
+
+def roots(machines: list[dict[str, Any]]) -> list[Any]:
+    """Return a line on the machines that have their roots by NBD; none while there are none."""
+    from rich.text import Text
+
+    found = [machine["root"] for machine in machines if machine.get("root")]
+    if not found:
+        return []
+    connected = sum(bool(root["connections"]) for root in found)
+    plural = "" if len(found) == 1 else "s"
+    line = f"{len(found)} machine{plural} booted from NBD, {connected} of them connected"
+    return [Text(line, style="dim")]
 
 
 def other_servers(others: list[dict[str, Any]], now: float) -> list[Any]:
@@ -196,7 +222,7 @@ def command(
         whole = ask(control, path)
         if not name:
             whole |= ask(control, "/v1/others")
-            whole |= {part: ask(control, f"/v1/{part}") for part in ("dhcp", "tftp", "downloads")}
+            whole |= {part: ask(control, f"/v1/{part}") for part in ("dhcp", "tftp", "downloads", "nbd")}
         click.echo(json.dumps(whole, indent=2))
         return
     if report:
@@ -215,7 +241,7 @@ def command(
         dhcp = ask(control, "/v1/dhcp")
         sending = queue(ask(control, "/v1/downloads"))
         machines = table(answer["machines"], now, console.width)
-        return Group(machines, *sending, *troubles(dhcp), *others, *fill(dhcp["pools"]))
+        return Group(machines, *sending, *roots(answer["machines"]), *troubles(dhcp), *others, *fill(dhcp["pools"]))
 
     console = screen.console()
     if not watch:

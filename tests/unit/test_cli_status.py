@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pxeboot import screen
-from pxeboot.cli.status import fill, queue, table, timeline
+from pxeboot.cli.status import fill, queue, roots, table, timeline
 from pxeboot.screen import stacked
 
 DETAIL = "DHCPOFFER 10.77.0.100, boot file grub/x86_64-efi/core.efi; UEFI x64, behind a relay"
@@ -88,3 +88,29 @@ def test_stacked_rows_have_their_last_words_below_and_nothing_is_lost() -> None:
     assert "".join(lines).count("a") == 51, "the name's own letter besides"
     assert "  why" in lines
     assert lines[-1].split() == ["b", "2"]
+
+
+def rooted(connections: int, *, writable: bool = False) -> dict[str, Any]:
+    root = {"image": "node", "id": "ab" * 32, "since_s": 1.0, "writable": writable, "connections": connections}
+    return {**machine("m1"), "root": root}
+
+
+def test_machines_that_booted_from_nbd_are_counted() -> None:
+    lines = [line.plain for line in roots([machine(), rooted(2), rooted(0)])]
+    assert lines == ["2 machines booted from NBD, 1 of them connected"]
+    assert [line.plain for line in roots([rooted(1)])] == ["1 machine booted from NBD, 1 of them connected"]
+    assert roots([machine()]) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "line"),
+    [
+        (rooted(1), "root: image node abababababab by NBD, connected"),
+        (rooted(0), "root: image node abababababab by NBD, not connected now"),
+        (rooted(1, writable=True), "root: a disk of its own over image node abababababab by NBD, connected"),
+    ],
+)
+def test_a_machines_root_is_shown_above_its_boot(of: dict[str, Any], line: str) -> None:
+    assert printed(timeline(of), 100)[1].strip() == line
+    assert line in printed(timeline({**of, "boot": None}), 100)[1]
+    assert "root:" not in "".join(printed(timeline(machine("m1")), 100)[:2])
