@@ -16,11 +16,10 @@ import logging
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from config.events import Event, Report, Stage
 from nbd.exports import Asked, Catalogue, Export, Refused
@@ -34,20 +33,26 @@ AT_MOST = 8192
 
 log = logging.getLogger("pxeboot")
 
-Born = Callable[[int], bool]
-"""A child with this process id is ready. Returns False for one that is none of ours."""
+
+class Children(Protocol):
+    """Who may ask."""
+
+    def ours(self, pid: int) -> bool:
+        """Return whether a process is one of them."""
+
+    def ready(self, pid: int) -> None:
+        """Take note that it serves from now on."""
 
 
 class Door:
     """The socket at `path`, there while `run` runs."""
 
-    def __init__(self, path: Path, catalogue: Catalogue, report: Report, ready: Born, ours: Born) -> None:
-        """`ready` is told the process that is ready to serve; `ours` says whether a process may ask at all."""
+    def __init__(self, path: Path, catalogue: Catalogue, report: Report, children: Children) -> None:
+        """Nothing is there yet."""
         self.path = path
         self._catalogue = catalogue
         self._report = report
-        self._ready = ready
-        self._ours = ours
+        self._children = children
         self._seldom = Seldom()
         self._clients: set[asyncio.Task[None]] = set()
         self._open = 0
@@ -105,13 +110,13 @@ class Door:
         """Answer one question. Raises `OSError` and `ValueError` for a peer that is no plugin of ours."""
         loop = asyncio.get_running_loop()
         pid, _, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if not self._ours(pid):
+        if not self._children.ours(pid):
             raise ConnectionError(f"process {pid} is no child of ours")
         async with asyncio.timeout(QUESTION_S):
             asked = await _question(link)
         match asked:
             case {"ask": "ready"}:
-                self._ready(pid)
+                self._children.ready(pid)
                 await loop.sock_sendall(link, b"{}\n")
                 await loop.sock_recv(link, 1)
             case {"ask": "list", "peer": str(peer), "secure": bool(secure)}:
@@ -153,7 +158,7 @@ class Door:
             finally:
                 self._open -= 1
         finally:
-            found.close()
+            loop.run_in_executor(None, found.close)  # a disk may hang under it
 
 
 async def _opened(catalogue: Catalogue, asked: Asked) -> Export | str:

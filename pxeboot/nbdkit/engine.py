@@ -107,14 +107,12 @@ class Engine:
         """Return whether a process is a child of ours."""
         return any(child.pid == pid for child in self.children)
 
-    def ready(self, pid: int) -> bool:
-        """A process serves from now on; False if it is none of ours."""
+    def ready(self, pid: int) -> None:
+        """Take note that a child serves from now on."""
         for child in self.children:
             if child.pid == pid:
                 child.ready = True
                 log.info("%s: nbdkit serves on port %d", child.interface, self.settings.port)
-                return True
-        return False
 
     async def run(self, sock: socket.socket, interface: str) -> None:
         """Have nbdkit serve on a listening socket until cancelled. Starts it anew whenever it ended."""

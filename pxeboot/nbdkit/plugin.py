@@ -9,6 +9,8 @@ import errno
 import json
 import os
 import socket
+import threading
+import time
 from typing import Any, NoReturn
 
 import nbdkit  # type: ignore[import-not-found]  # it is inside nbdkit only
@@ -16,12 +18,13 @@ import nbdkit  # type: ignore[import-not-found]  # it is inside nbdkit only
 API_VERSION = 2
 ANSWER_S = 20.0
 """How long the answer of a daemon may take, in seconds; a disk may hang under it."""
+LINGER_S = 0.5
+"""How long clients may take to read their last replies, in seconds."""
 LARGEST_BYTES = 32 << 20
 ANSWER_BYTES = 1 << 16
 
 _nbdkit = ctypes.CDLL(None)  # what its module for Python does not tell: who the client is, and whether it has TLS
 _settings: dict[str, str] = {}
-_hello: list[socket.socket] = []
 
 
 class Disk:
@@ -98,7 +101,22 @@ def config_complete() -> None:
 def after_fork() -> None:
     """All is well, and clients are served from now on: tell the daemon. Raises `OSError` if there is none."""
     _, _, link = ask({"ask": "ready"})
-    _hello.append(link)
+    threading.Thread(target=end_with, args=(link,), daemon=True).start()
+
+
+def end_with(link: socket.socket) -> None:
+    """End this process soon after the daemon has ended, which the kernel tells by closing `link`.
+
+    --exit-with-parent alone makes nbdkit wait for all its clients, for as long as they like, while it keeps the port.
+    """
+    link.settimeout(None)
+    try:
+        while link.recv(1):
+            pass
+    except OSError:
+        pass
+    time.sleep(LINGER_S)
+    os._exit(0)
 
 
 def list_exports(_readonly: int, is_tls: int) -> list[tuple[str, str]]:
