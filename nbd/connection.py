@@ -1,420 +1,483 @@
 """One client's socket: carries out what its `Session` decides, and stops reading from whoever does not read.
 
-Replies are put together in one buffer that all connections share: header, data, header, data. Pages that are in
-memory are read straight into it; the others by a few threads, so that a slow disk delays nobody else. What a client
-has not taken is kept, at most `BATCH_BYTES` of it and `MAX_COLD` reads, and until it is gone nothing more is read.
+It is run by the threads of `nbd.pump`. Plain READs of what is in memory take the short way: `nbd.steady` finds them
+in what was received, and a batch of them leaves with one system call. What has to wait for a disk is done by other
+threads (`nbd.work`), what has to ask the catalogue by the event loop; both answer by `post`.
+
+A client that does not read its replies has at most these in our memory: `FILL_BYTES` that its socket did not take,
+replies that waited for a disk (`work.MAX_READ_BYTES`) or writes that do (`work.MAX_ORDERED_BYTES`), and the requests
+of one `pump.INBOX_BYTES`. Until they are gone nothing more is read from it.
 """
 
-import asyncio
 import logging
-import socket
+import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from ipaddress import IPv4Address
+from socket import socket
 
-from config.content import OpenFile
-from config.events import Event, Report, Stage
-from nbd import actions, wire
+from nbd.actions import (
+    Action,
+    BlockStatus,
+    Cache,
+    Close,
+    ExportInfo,
+    Flush,
+    ListExports,
+    OpenExport,
+    Read,
+    Send,
+    StartTls,
+    Trim,
+    Write,
+    WriteZeroes,
+)
 from nbd.engine import Session
-from nbd.exports import Export, FileExport, Refused
-from nbd.replies import error_number, most_extents
+from nbd.exports import Export, Refused
+from nbd.lines import Line, Plain, Tls
+from nbd.owner import Activity, Owner
+from nbd.pieces import PIECE_BYTES, Piece, Pieces
+from nbd.pump import BATCH_BYTES, GONE, READABLE, WRITABLE, Client, Desk, Pump
+from nbd.steady import Reads, Steady
+from nbd.wire import Errno
+from nbd.work import CHANGED, Work
 
-PIECE_BYTES = 1 << 18
-"""The most that is read from a file at once. A longer READ leaves in pieces, and nothing else in between."""
-BATCH_BYTES = PIECE_BYTES + (1 << 16)
-"""The most that one system call sends; then it is another connection's turn."""
-INBOX_BYTES = 1 << 16
-"""The most that one system call receives: 2,340 requests."""
-MAX_COLD = 4
-"""How many reads of one connection may wait for a disk."""
-LINGER_S = 5.0
-"""How long a client may take to read its last replies, in seconds."""
+FILL_BYTES = PIECE_BYTES + (1 << 16)
+"""The most that is sent at once of anything but plain READs."""
+TURNS = 16
+"""How often a client receives or sends before it is another's turn."""
+QUICK_S = 60e-6
+"""A client whose next request comes that soon after its reply is waited for that long, if nobody else wants anything:
+to be woken takes a thread about as long. In seconds."""
+QUICK_BYTES = 1 << 16
+"""Only after replies that are no longer: who asks for more at once has other requests under way."""
 
 log = logging.getLogger(__name__)
 
-Open = Callable[[str, IPv4Address], Awaitable[OpenFile | None]]
-"""(export name, who asks) → its open file, which we close, or None if there is no such export for this machine.
 
-The empty name is the default export. Leading slashes are gone from the name; it may hold anything else.
-"""
-List = Callable[[IPv4Address], Awaitable[Sequence[str]]]
-"""(who asks) → the names of the exports that this machine may see."""
+class Connection(Client):
+    """One client, from `accept` to the end. All but `post` is called in the thread that runs it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all connections of a server have in common."""
-
-    open_export: Open
-    list_exports: List
-    report: Report
-    complain: Callable[..., None]
-    """Logs a warning, in moderation."""
-    chosen: Callable[["Connection"], None]
-    """Called when a connection has its export."""
-    ended: Callable[["Connection"], None]
-    """Called when a connection is over."""
-    threads: Executor
-    """For reads that wait for a disk."""
-    batch: memoryview = field(default_factory=lambda: memoryview(bytearray(BATCH_BYTES)))
-    inbox: memoryview = field(default_factory=lambda: memoryview(bytearray(INBOX_BYTES)))
-
-
-@dataclass(slots=True)
-class _Reply:
-    """The READ whose reply is being sent: what is left of it."""
-
-    cookie: int
-    offset: int
-    length: int
-    start: int
-    total: int
-    begun: bool = False
-    """Whether its header has left, after which an error can only be told by hanging up."""
-
-
-class Connection:
-    """One client, from `accept` to the end."""
-
-    def __init__(self, shared: Shared, sock: socket.socket, peer: IPv4Address) -> None:
+    def __init__(self, pump: Pump, owner: Owner, sock: socket, peer: IPv4Address, session: Session) -> None:
+        super().__init__(pump, sock.fileno())
         self.peer = peer
-        self._shared = shared
+        self.since_s = time.time()
+        self.name = ""
+        self._owner = owner
         self._sock = sock
-        self._loop = asyncio.get_running_loop()
-        self._session = Session()
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None  # asks for an export, or the list of them
-        self._export: Export | None = None
-        self._queue: deque[actions.Action] = deque()
-        self._reply: _Reply | None = None
-        self._cold = 0
-        self._read_cold: deque[bytes | bytearray] = deque()
+        self._line: Line = Plain(sock)
+        self._session = session
+        self._queue: deque[Action] = deque(session.start(time.monotonic()))
+        self._pieces: Pieces | None = None  # of the READ that is being answered
+        self._work: Work | None = None
+        self._steady: Steady | None = None  # only while it may be used
         self._unsent = memoryview(b"")
-        self._reading = False
+        self._shaking: Tls | None = None
+        self._asking = False
         self._closing = False
         self._gone = False
         self._warned = False
-        self._opened_at = 0.0
+        self._chosen_at = 0.0
+        self._answered_at = 0.0
+        self._answered_bytes = 0
         self._reads = 0
         self._bytes = 0
 
-    def start(self) -> None:
-        """Greet the client."""
-        self._queue.extend(self._session.start(self._loop.time()))
-        if self._session.deadline is not None:
-            self._timer = self._loop.call_at(self._session.deadline, self._expire, self._session.deadline)
-        self._pump()
+    @property
+    def is_haggling(self) -> bool:
+        """Whether no export was chosen yet."""
+        return self._work is None
+
+    @property
+    def activity(self) -> Activity:
+        """What it does. From any thread."""
+        work = self._work
+        facts = (work.export, work.cold_reads, work.writes, work.written_bytes) if work else (None, 0, 0, 0)
+        export, cold, writes, written = facts
+        secure, since = self._session.secure, self.since_s
+        return Activity(self.peer, self.name, export, secure, since, self._reads, self._bytes, cold, writes, written)
+
+    # Posted
+
+    def expire(self) -> None:
+        """Act on silence."""
+        for action in self._session.expire(time.monotonic()):
+            self.end(str(action))
 
     def finish(self) -> None:
-        """Answer what was received, then close: the client's next connection finds the same export.
+        """Answer what was received, then close; options are told that we stop.
 
         ESHUTDOWN, which the specification would like, becomes an I/O error in a machine's root; after a plain close
-        the kernel's client reconnects and asks again.
+        the kernel's client connects again, finds the same export, and asks again.
         """
-        self._queue.append(actions.Close(None))
-        self._pump()
+        self._session.stopping()
+        if not self.is_haggling:
+            self._queue.append(Close(None))
+
+    def opened(self, action: OpenExport, found: Export | Refused | OSError) -> None:
+        """Go on after `Owner.open`."""
+        self._asking = False
+        if not isinstance(found, Refused | OSError):
+            self._opened(action, found)
+        elif isinstance(found, OSError):  # to be told that there is none would make a machine give up
+            self._owner.complain("nbd %s asked for %r: %s", self.peer, action.name, found)
+            self.end("its export cannot be opened")
+        elif not self._gone:
+            why = {Refused.UNKNOWN: "no such export", Refused.POLICY: "not for this client"}
+            self._owner.complain("nbd %s asked for %r: %s", self.peer, action.name, why.get(found, "not without TLS"))
+            self._queue.extend(self._session.export_refused(found))
+
+    def _opened(self, action: OpenExport, export: Export) -> None:
+        work = self._owner.work(self, export)
+        if self._gone:
+            work.close()
+            return
+        info = ExportInfo(export.size_bytes, export.writable, export.description)
+        self._queue.extend(self._session.export_opened(info))
+        if not action.keep:
+            work.close()
+            return
+        work.replies = self._session.replies
+        self.name, self._work, self._chosen_at = action.name, work, time.monotonic()
+        self._look_for_steady()
+        self._owner.chosen(self, export)
+
+    def listed(self, names: Sequence[str] | OSError) -> None:
+        """Go on after `Owner.names`."""
+        self._asking = False
+        if isinstance(names, OSError):
+            self._owner.complain("nbd %s asked for our exports: %s", self.peer, names)
+            self.end("the exports cannot be listed")
+        elif not self._gone:
+            self._queue.extend(self._session.exports_listed(names))
 
     def end(self, why: str) -> None:
-        """Close now. Files still being read by a thread are closed when that is done."""
+        """Close now. The export is closed when no thread uses it any more."""
         if self._gone:
             return
         self._gone = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
-        self._sock.close()
+        self._pump.forget(self)
+        self._line.close()
         self._queue.clear()
-        self._read_cold.clear()
         self._unsent = memoryview(b"")
-        if self._export is None:
+        if self._work is None:
             log.debug("nbd %s left without an export: %s", self.peer, why)
         else:
+            self._work.close()
             log.info(
                 "nbd %s left %r: %d reads, %.1f MiB in %.0f s",
                 self.peer,
-                self._export.name,
+                self.name,
                 self._reads,
                 self._bytes / (1 << 20),
-                self._loop.time() - self._opened_at,
+                time.monotonic() - self._chosen_at,
             )
-            self._release()
-        self._shared.ended(self)
+        self._owner.ended(self)
 
-    def _release(self) -> None:
-        if self._export is not None and not self._cold:
-            self._export.close()
+    def broken(self) -> None:
+        """See `Client`."""
+        self.end("an error of ours")
 
-    def _expire(self, deadline: float) -> None:
-        # Not queued behind replies that such a client may never read.
-        for action in self._session.expire(deadline):
-            self.end(str(action))
+    # Run by the pump
 
-    def _guard(self, step: Callable[[], None]) -> None:
-        """Run a callback; a bug in it ends this connection and not the daemon."""
-        try:
-            step()
-        except Exception:
-            log.exception("nbd %s: dropped because of an error of ours", self.peer)
-            self.end("an error of ours")
-
-    # The socket
-
-    def _readable(self) -> None:
-        try:
-            received = self._sock.recv_into(self._shared.inbox)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self.end(str(error))
-            return
-        if received:
-            self._queue.extend(self._session.receive(self._shared.inbox[:received], self._loop.time()))
-        else:
-            self._queue.append(actions.Close(None))
-        self._turn()
-
-    def _writable(self) -> None:
-        self._unsent = self._send(self._unsent)
-        if not self._gone and not self._unsent:
-            self._loop.remove_writer(self._sock.fileno())
-            self._turn()
-
-    def _send(self, data: memoryview) -> memoryview:
-        """Send what the socket takes; return the rest."""
-        try:
-            return data[self._sock.send(data) :]
-        except (BlockingIOError, InterruptedError):
-            return data
-        except OSError as error:
-            self.end(str(error))
-            return memoryview(b"")
-
-    def _pump(self) -> None:
-        self._guard(self._turn)
-
-    def _turn(self) -> None:
-        """Carry out actions until one batch is sent, the client is slow, or something has to be waited for."""
+    def run(self, desk: Desk, events: int) -> int:
+        """See `Client`."""
+        self.open_mail()
+        if events & GONE:
+            self.end("the client is gone")
         if self._gone:
-            return
-        if not self._unsent and (filled := self._fill(self._shared.batch)):
-            rest = self._send(self._shared.batch[:filled])
+            return 0
+        try:
+            wanted = self._serve(desk)
+        except OSError as error:
+            self.end(str(error))
+            return 0
+        if self._work is not None:
+            if self._work.failed is not None:
+                self._warn(self._work.failed)
+                self._work.failed = None
+            if self._work.torn:
+                self.end("a reply that had begun cannot be finished")
+        return wanted
+
+    def _serve(self, desk: Desk) -> int:
+        """Go on until there is nothing to do now, or others should have their turn; return what to wait for."""
+        for _ in range(TURNS):
             if self._gone:
-                return
-            if rest:
-                self._unsent = memoryview(bytes(rest))
-                self._loop.add_writer(self._sock.fileno(), self._guard, self._writable)
-            elif self._queue or self._reply or self._read_cold:
-                self._loop.call_soon(self._pump)
-        idle = not (self._unsent or self._queue or self._reply or self._read_cold)
-        if self._closing and idle and not self._cold:
-            self.end("closed")
-            return
-        reading = idle and not self._closing and self._task is None
-        if reading and not self._reading:
-            self._loop.add_reader(self._sock.fileno(), self._guard, self._readable)
-        elif self._reading and not reading:
-            self._loop.remove_reader(self._sock.fileno())
-        self._reading = reading
+                return 0
+            if self._shaking is not None:
+                if (wanted := self._shake(self._shaking)) is not None:
+                    return wanted
+            elif self._unsent or self._line.is_blocked:
+                if not self._flush():
+                    return WRITABLE
+            elif self._queue or self._pieces or (self._work is not None and self._work.answers):
+                if not self._answer(desk):
+                    return 0  # until something is posted
+            elif self._closing:
+                self.end("closed")
+            elif self._asking or (self._work is not None and self._work.is_full):
+                return 0
+            elif not self._receive(desk):
+                return READABLE
+        if self._unsent or self._line.is_blocked or self._queue or self._line.has_more:
+            return WRITABLE
+        return READABLE | (WRITABLE if self._pieces or (self._work and self._work.answers) else 0)
 
-    # The actions
+    def _receive(self, desk: Desk) -> bool:
+        """Take what has arrived, and answer it if it is plain; false if there is nothing."""
+        received = self._line.receive(desk.inbox)
+        if received is None:
+            received = self._wait_a_moment(desk)
+            if received is None:
+                return False
+        if not received:
+            self._queue.append(Close(None))
+            return True
+        data = desk.inbox[:received]
+        if self._steady is not None:
+            reads, used = self._steady.take(data)
+            if reads:
+                self._answer_reads(desk.batch, reads)
+            if used == received:
+                return True
+            data = data[used:]
+        self._queue.extend(self._session.receive(data, 0.0))
+        self._look_for_steady()
+        return True
 
-    def _fill(self, batch: memoryview) -> int:
-        """Carry out actions in order, as far as their output fits `batch`; return how much of it is filled."""
+    def _wait_a_moment(self, desk: Desk) -> int | None:
+        """Receive what comes at once, if that is likely; to sleep and be woken would take longer."""
+        now = time.monotonic()
+        if self._answered_bytes > QUICK_BYTES or not self._answered_bytes:
+            return None
+        until = self._answered_at + QUICK_S
+        while now < until and desk.is_alone():
+            received = self._line.receive(desk.inbox)
+            if received is not None:
+                return received
+            now = time.monotonic()
+        return None
+
+    def _look_for_steady(self) -> None:
+        """Take the short way, if this is between two requests."""
+        work = self._work
+        if work is None or not self._session.at_boundary:
+            self._steady = None
+        elif self._steady is None:
+            steady = Steady(work.export.size_bytes, self._session.replies, PIECE_BYTES)
+            self._steady = steady if steady.usable else None
+
+    # Sending
+
+    def _flush(self) -> bool:
+        """Send what is left of before; true if that is all."""
+        if self._line.is_blocked:
+            self._line.flush()
+        if self._unsent and not self._line.is_blocked:
+            self._unsent = self._unsent[self._line.send(self._unsent) :]
+        return not self._unsent and not self._line.is_blocked
+
+    def _send(self, data: memoryview) -> None:
+        rest = data[self._line.send(data) :]
+        if rest:
+            self._unsent = memoryview(bytes(rest))
+
+    def _answer_reads(self, batch: memoryview, reads: Reads) -> None:
+        """Answer READs from memory, as many with one call as fit `batch`; queue those that have to wait."""
+        work, data = self._working(), self._session.replies.data
+        head_size, read_warm = self._session.replies.head_size, work.export.read_warm
         filled = 0
-        while self._read_cold and filled + len(self._read_cold[0]) <= len(batch):
-            data = self._read_cold.popleft()
-            batch[filled : filled + len(data)] = data
-            filled += len(data)
-        if self._read_cold:
-            return filled
-        intact = self._intact()
-        while self._reply or self._queue:
-            if self._reply:
-                took = self._read_piece(self._reply, batch[filled:], intact)
+        ends: list[int] = []
+        taken: Reads = []
+        for number, read in enumerate(reads):
+            cookie, offset, length = read
+            start = filled + head_size
+            end = start + length
+            if end > BATCH_BYTES:
+                if not self._leave(batch, taken, ends):
+                    self._queue.extend(Read(*later, False) for later in reads[number:])
+                    return
+                filled, start, end = 0, head_size, head_size + length
+                ends, taken = [], []
+            if read_warm(batch[start:end], offset):
+                batch[filled:start] = data(cookie, offset, length)
+                filled = end
+                ends.append(end)
+                taken.append(read)
             else:
-                took = self._carry_out(self._queue[0], batch[filled:])
-                if took is not None:
+                self._queue.append(Read(cookie, offset, length, False))
+        if taken:
+            self._leave(batch, taken, ends)
+
+    def _leave(self, batch: memoryview, taken: Reads, ends: list[int]) -> bool:
+        """Send the answers of `taken`, which lie in `batch` up to `ends`; false if there is an end to it for now."""
+        if not self._working().export.intact():
+            self._warn(CHANGED)
+            error = self._session.replies.error
+            self._queue.extend(Send(error(cookie, Errno.EIO, "", offset)) for cookie, offset, _ in taken)
+            return False
+        filled = ends[-1]
+        sent = self._line.send(batch[:filled])
+        self._answered_at, self._answered_bytes = time.monotonic(), filled
+        left = len(taken)
+        if sent < filled:
+            # Only what was begun is kept; the others are read again once it has gone.
+            begun = bisect_right(ends, sent)
+            self._unsent = memoryview(bytes(batch[sent : ends[begun]]))
+            left = begun + 1
+            self._queue.extend(Read(*later, False) for later in taken[left:])
+        self._reads += left
+        self._bytes += ends[left - 1] - left * self._session.replies.head_size
+        return sent == filled
+
+    def _answer(self, desk: Desk) -> bool:
+        """Carry out some of what is queued, and send what comes of it; false if that has to wait for something."""
+        before = len(self._queue), self._pieces
+        filled = self._fill(desk.batch[:FILL_BYTES])
+        if self._gone:
+            return True
+        if filled:
+            self._send(desk.batch[:filled])
+            self._answered_bytes = 0
+        return bool(filled) or (len(self._queue), self._pieces) != before
+
+    def _fill(self, room: memoryview) -> int:
+        """Carry out actions in order, as far as their output fits `room`; return how much of it is filled."""
+        filled = 0
+        work = self._work
+        while not self._gone:
+            took: int | None
+            if work is not None and work.answers:
+                took = work.take(room[filled:])
+            elif self._pieces is not None:
+                took = self._put(self._pieces, room[filled:])
+            elif self._queue:
+                took = self._carry_out(self._queue[0], room[filled:], is_first=not filled)
+                if took is not None and self._queue:
                     self._queue.popleft()
+            else:
+                break
             if took is None:
                 break
             filled += took
         return filled
 
-    def _intact(self) -> bool:
-        """Return whether the export, if there is one, is still the file that was opened."""
-        if self._export is None or self._export.intact():
-            return True
-        self._warn("the image was changed in place")
-        return False
-
-    def _warn(self, what: str) -> None:
-        """Say once per connection that its export is broken."""
-        if not self._warned and self._export is not None:
-            self._warned = True
-            self._shared.complain("nbd %s reads %r: %s", self.peer, self._export.name, what)
-
-    def _carry_out(self, action: actions.Action, room: memoryview) -> int | None:
+    def _carry_out(self, action: Action, room: memoryview, is_first: bool) -> int | None:
         """Carry out or begin an action; return how much of `room` it took, or None if it has to wait."""
         match action:
-            case actions.Read(cookie, offset, length):
-                if length > PIECE_BYTES and self._cold:
-                    return None  # its pieces must not be mixed with the replies that the threads are preparing
-                self._reply = _Reply(cookie, offset, length, offset, length)
-                self._reads += 1
-            case actions.Send(data):
+            case Read():
+                return self._begin(action)
+            case Send(data):
                 if len(data) > len(room):
                     return None
                 room[: len(data)] = data
                 return len(data)
-            case actions.Cache() | actions.BlockStatus():
-                if self._cold == MAX_COLD:
+            case Cache():
+                if not self._working().has_room(0):
                     return None
-                reply = _Reply(action.cookie, action.offset, 0, action.offset, 0)
-                self._in_thread(partial(self._command, action), reply, bytearray(), 0)
-            case actions.OpenExport():
-                self._task = self._loop.create_task(self._open(action))
-            case actions.ListExports():
-                self._task = self._loop.create_task(self._list())
-            case actions.StartTls() | actions.Write() | actions.Flush() | actions.Trim() | actions.WriteZeroes():
-                raise RuntimeError("neither TLS nor writing was offered")
-            case actions.Close(reason):
-                if self._cold:
+                self._working().cache(action)
+            case Write() | Flush() | Trim() | WriteZeroes() | BlockStatus():
+                if self._working().is_full:
+                    return None
+                self._working().order(action)
+            case OpenExport():
+                self._asking = True
+                self._owner.open(self, action, self._session.secure)
+            case ListExports():
+                self._asking = True
+                self._owner.names(self, self._session.secure)
+            case StartTls():
+                if not is_first:
+                    return None
+                self._begin_tls()
+            case Close(reason):
+                if self._work is not None and self._work.jobs:
                     return None
                 if reason is not None:
-                    self._shared.complain("nbd %s: dropped: %s", self.peer, reason)
+                    self._owner.complain("nbd %s: dropped: %s", self.peer, reason)
                 if not self._closing:
                     self._closing = True
-                    self._loop.call_later(LINGER_S, self.end, "closed")
+                    self._owner.lingers(self)
         return 0
 
-    def _command(self, action: actions.Cache | actions.BlockStatus) -> bytes:
-        """Carry out, in a thread, what may wait for a disk; return the answer."""
-        export, replies = self._opened_export(), self._session.replies
-        try:
-            match action:
-                case actions.Cache(_, offset, length):
-                    export.prefetch(offset, length)
-                case actions.BlockStatus(_, offset, length):
-                    return replies.block_status(action, export.extents(offset, length, most_extents(action)))
-        except OSError as error:
-            return replies.error(action.cookie, error_number(error), str(error), action.offset)
-        return replies.ok(action.cookie, action.offset)
+    def _begin(self, asked: Read) -> int | None:
+        if asked.length > PIECE_BYTES and self._working().jobs:
+            return None  # its pieces must not be mixed with the replies that the threads are preparing
+        self._pieces = Pieces(asked, self._session.replies)
+        self._reads += 1
+        return 0
 
-    def _read_piece(self, reply: _Reply, room: memoryview, intact: bool) -> int | None:
+    def _put(self, pieces: Pieces, room: memoryview) -> int | None:
         """Put the next piece of a reply into `room`; return its size, or None if it has to wait."""
-        head = 0 if reply.begun else self._session.replies.head_size
-        length = min(reply.length, PIECE_BYTES)
-        if head + length > len(room) or (self._cold and reply.begun):
+        work, piece = self._working(), pieces.next
+        if piece is None or pieces.failed:
+            self._pieces = None
+            return 0
+        start = len(piece.head)
+        end = start + piece.length
+        size = end + len(piece.tail)
+        if size > len(room) or (work.jobs and not piece.is_first):
             return None
-        if not intact:
-            refusal = self._read_failed(reply, head)
-            room[: len(refusal)] = refusal
-            return len(refusal)
-        export, offset = self._opened_export(), reply.offset
-        if export.read_warm(room[head : head + length], offset):
-            room[:head] = self._head(reply, head)
-            self._advance(reply, length)
-            return head + length
-        if self._cold == MAX_COLD:
+        if work.export.read_warm(room[start:end], piece.offset):
+            if not work.export.intact():
+                return self._changed(piece, pieces, room)
+            room[:start] = piece.head
+            room[end:size] = piece.tail
+        elif work.has_room(piece.length):
+            work.read(piece, pieces)
+            size = 0
+        else:
             return None
-        piece = bytearray(head + length)
-        self._advance(reply, length)
-        self._in_thread(partial(export.read, memoryview(piece)[head:], offset), reply, piece, head)
-        return None if self._reply else 0
+        self._bytes += piece.length
+        pieces.advance()
+        if pieces.next is None:
+            self._pieces = None
+        return size
 
-    def _opened_export(self) -> Export:
-        if self._export is None:
-            raise RuntimeError("the session reads before an export was opened")
-        return self._export
+    def _changed(self, piece: Piece, pieces: Pieces, room: memoryview) -> int:
+        """Tell that the image is not what it was; hang up if there is no room left to say so."""
+        self._warn(CHANGED)
+        self._pieces = None
+        if not piece.may_fail:
+            self.end("a reply that had begun cannot be finished")
+            return 0
+        error = self._session.replies.error(pieces.asked.cookie, Errno.EIO, "", pieces.asked.offset)
+        room[: len(error)] = error
+        return len(error)
 
-    def _advance(self, reply: _Reply, length: int) -> None:
-        """Count a piece as read; after the last one it is the next action's turn."""
-        reply.begun = True
-        reply.offset += length
-        reply.length -= length
-        self._bytes += length
-        if not reply.length:
-            self._reply = None
+    def _working(self) -> Work:
+        if self._work is None:
+            raise RuntimeError("the session has commands before an export was opened")
+        return self._work
 
-    def _head(self, reply: _Reply, head: int) -> bytes:
-        """Return what stands before all of a READ's data; `head` is 0 if it has left."""
-        return self._session.replies.data(reply.cookie, reply.start, reply.total)[:head]
+    def _warn(self, what: str) -> None:
+        """Say once that the export is broken."""
+        if not self._warned:
+            self._warned = True
+            self._owner.complain("nbd %s reads %r: %s", self.peer, self.name, what)
 
-    def _read_failed(self, reply: _Reply, head: int) -> bytes:
-        """Return an EIO; but hang up if the reply's header has left (`head` is 0, Simple reply message)."""
-        if self._reply is reply:
-            self._reply = None
-        if not head:
-            self.end("a read failed in the middle of its reply")
-        return self._session.replies.error(reply.cookie, wire.Errno.EIO, offset=reply.start)
+    # TLS
 
-    def _in_thread(self, work: Callable[[], bytes | None], reply: _Reply, piece: bytearray, head: int) -> None:
-        """Do what waits for a disk, then send `piece`, whose first `head` bytes are for the header."""
-        self._cold += 1
-        future = self._loop.run_in_executor(self._shared.threads, work)
-        future.add_done_callback(lambda done: self._guard(partial(self._thread_done, done, reply, piece, head)))
+    def _begin_tls(self) -> None:
+        """From here on all that is received is the handshake's."""
+        self._line = self._shaking = Tls(self._sock, self._owner.tls_context())
 
-    def _thread_done(self, done: asyncio.Future[bytes | None], reply: _Reply, piece: bytearray, head: int) -> None:
-        self._cold -= 1
-        error = "the server stops" if done.cancelled() else done.exception()
-        if self._gone:
-            self._release()
-        elif error is None:
-            if (answer := done.result()) is None:
-                piece[:head] = self._head(reply, head)
-            self._read_cold.append(piece if answer is None else answer)
-        else:
-            self._warn(str(error))
-            self._read_cold.append(self._read_failed(reply, head))
-        self._turn()
-
-    # The questions
-
-    async def _open(self, action: actions.OpenExport) -> None:
+    def _shake(self, tls: Tls) -> int | None:
+        """Do a step of the handshake; return what it waits for, or None when it is over. Raises `OSError`."""
+        if not self._owner.may_shake(self):
+            return 0
         try:
-            file = await self._shared.open_export(action.name, self.peer)
-        except Exception:
-            log.exception("nbd %s: cannot open %r", self.peer, action.name)
-            self.end("an error of ours")
-            return
-        if self._gone:
-            if file is not None:
-                file.close()
-            return
-        self._task = None
-        if file is None:
-            self._shared.complain("nbd %s asked for %r: no such export", self.peer, action.name)
-            self._queue.extend(self._session.export_refused(Refused.UNKNOWN))
-        else:
-            self._opened(FileExport(action.name, file), action.keep)
-        self._pump()
-
-    def _opened(self, export: Export, keep: bool) -> None:
-        self._queue.extend(self._session.export_opened(actions.ExportInfo(export.size_bytes)))
-        if not keep:
-            export.close()
-            return
-        self._export = export
-        self._opened_at = self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._shared.chosen(self)
-        detail = f"NBD export {export.name!r} opened, {export.size_bytes / 1e6:.0f} MB"
-        self._shared.report(Event(self.peer, Stage.FETCH, detail))
-
-    async def _list(self) -> None:
-        try:
-            names = await self._shared.list_exports(self.peer)
-        except Exception:
-            log.exception("nbd %s: cannot list the exports", self.peer)
-            self.end("an error of ours")
-            return
-        if self._gone:
-            return
-        self._task = None
-        self._queue.extend(self._session.exports_listed(names))
-        self._pump()
+            wanted = tls.shake_hands()
+        except OSError as error:
+            self._owner.complain("nbd %s: no TLS handshake: %s", self.peer, error)
+            self.end("no TLS handshake")
+            return 0
+        finally:
+            self._owner.shook()
+        if wanted:
+            return wanted
+        self._shaking = None
+        self._queue.extend(self._session.secured())
+        return None

@@ -5,25 +5,21 @@ import errno
 import logging
 import os
 import socket
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address
 
 from config.events import Report
-from nbd.connection import Connection, List, Open, Shared
+from nbd.connection import Connection
+from nbd.exports import Catalogue
+from nbd.owner import Activity
+from nbd.service import Service, Tls
 
-__all__ = ["List", "Open", "open_socket", "serve"]
+__all__ = ["Activity", "Service", "Tls", "open_socket", "serve"]
 
-MAX_CONNECTIONS = 4096
-"""Clients at once; further ones are turned away."""
-MAX_PER_PEER = 512
-"""Clients at once from one address."""
-MAX_HANDSHAKES = 128
-"""Clients that have not yet chosen an export. The one that has waited longest makes room for the next."""
-THREADS = 4
-"""How many reads may wait for disks at once."""
 STOP_S = 1.0
 """How long clients may take to read their last replies when the server stops, in seconds."""
+REFUSE_S = 0.2
+"""For how long clients that have no export yet are told that the server stops, in seconds."""
 
 # A machine that was rebooted answers the first keepalive probe with a reset; one behind a switch that is being
 # restarted has 20 minutes before its root is taken away.
@@ -63,65 +59,38 @@ def open_socket(address: str, port: int = 10809, interface: str | None = None) -
     return sock
 
 
-async def serve(sock: socket.socket, open_export: Open, list_exports: List, report: Report) -> None:
-    """Serve exports on a socket of `open_socket` until cancelled; then close it.
+async def serve(sock: socket.socket, catalogue: Catalogue, report: Report, tls: Tls | None = None) -> None:
+    """Serve exports on one socket of `open_socket` until cancelled; then close it.
 
     Clients get `STOP_S` for the replies that they have asked for. Reports `Stage.FETCH` for each export opened.
     """
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="nbd")
-    server = Server(sock, open_export, list_exports, report, threads)
-    server.resume()
+    service = Service(catalogue, report, tls)
+    try:
+        await listen(service, sock)
+    finally:
+        service.close()
+
+
+async def listen(service: Service, sock: socket.socket) -> None:
+    """Serve on one of several sockets, as `serve` does."""
+    listener = Listener(service, sock)
+    listener.resume()
     try:
         await asyncio.get_running_loop().create_future()
     finally:
-        try:
-            await server.stop()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        await listener.stop()
 
 
-class Complaints:
-    """Warnings about clients: at most `BURST` of them in `PERIOD_S` seconds, so that no client fills a disk."""
+class Listener:
+    """A listening socket, and the connections that came by it."""
 
-    BURST = 20
-    PERIOD_S = 60.0
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._count = 0
-
-    def __call__(self, message: str, *args: object) -> None:
-        """Log a warning, or count it."""
-        now = asyncio.get_running_loop().time()
-        if now - self._since >= self.PERIOD_S:
-            if self._count > self.BURST:
-                log.warning("nbd: %d more warnings were not logged", self._count - self.BURST)
-            self._since, self._count = now, 0
-        self._count += 1
-        if self._count <= self.BURST:
-            log.warning(message, *args)
-
-
-class Server:
-    """The listening socket and its connections."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        open_export: Open,
-        list_exports: List,
-        report: Report,
-        threads: ThreadPoolExecutor,
-    ) -> None:
+    def __init__(self, service: Service, sock: socket.socket) -> None:
+        self._service = service
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._complain = Complaints()
-        self._connections: set[Connection] = set()
-        self._per_peer: Counter[IPv4Address] = Counter()
-        self._handshakes: dict[Connection, None] = {}  # in the order of their arrival
         self._pause: asyncio.TimerHandle | None = None
-        self._stopped: asyncio.Event = asyncio.Event()
-        self._shared = Shared(open_export, list_exports, report, self._complain, self._chosen, self._ended, threads)
+        self._connections: set[Connection] = set()
+        self._stopped = asyncio.Event()
 
     def resume(self) -> None:
         """Accept clients."""
@@ -134,16 +103,18 @@ class Server:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
-        for connection in list(self._connections):
-            connection.finish()
-        self._stopped.clear()
-        if self._connections:
+        for connection in self._connections:
+            connection.post(connection.finish)
+        for patience_s in (REFUSE_S, STOP_S - REFUSE_S, STOP_S):
+            if not self._connections:
+                return
             try:
-                async with asyncio.timeout(STOP_S):
+                async with asyncio.timeout(patience_s):
                     await self._stopped.wait()
             except TimeoutError:
-                for connection in list(self._connections):
-                    connection.end("the server stops")
+                for connection in self._connections:
+                    if connection.is_haggling or patience_s != REFUSE_S:
+                        connection.post(partial(connection.end, "the server stops"))
 
     def _accept(self) -> None:
         """Take a few clients that have come, then let others have their turn."""
@@ -155,43 +126,25 @@ class Server:
             except ConnectionError:
                 continue
             except OSError as error:  # out of descriptors or memory: the same again at once would only spin
-                self._complain("nbd: cannot accept clients: %s", error)
+                self._service.complain("nbd: cannot accept clients: %s", error)
                 self._loop.remove_reader(self._sock.fileno())
                 self._pause = self._loop.call_later(1.0, self.resume)
                 return
             self._admit(sock, IPv4Address(host))
 
     def _admit(self, sock: socket.socket, peer: IPv4Address) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS or self._per_peer[peer] >= MAX_PER_PEER:
-            self._complain(
-                "nbd %s: turned away: %d connections, %d of them its own",
-                peer,
-                len(self._connections),
-                self._per_peer[peer],
-            )
+        if (why := self._service.refuses(peer)) is not None:
+            self._service.complain("nbd %s: turned away: %s", peer, why)
             sock.close()
             return
-        if len(self._handshakes) >= MAX_HANDSHAKES:
-            next(iter(self._handshakes)).end("too many clients that choose no export")
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        connection = Connection(self._shared, sock, peer)
-        self._connections.add(connection)
-        self._per_peer[peer] += 1
-        self._handshakes[connection] = None
-        connection.start()
-
-    def _chosen(self, connection: Connection) -> None:
-        self._handshakes.pop(connection, None)
+        self._connections.add(self._service.admit(sock, peer, self._ended))
 
     def _ended(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._handshakes.pop(connection, None)
-        self._per_peer[connection.peer] -= 1
-        if not self._per_peer[connection.peer]:
-            del self._per_peer[connection.peer]
         if not self._connections:
             self._stopped.set()

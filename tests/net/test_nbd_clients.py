@@ -7,23 +7,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from nbd import wire
+from tests.support.nbd_commands import run
 from tests.support.nbd_server import RawClient, Server, running
 from tests.support.segment import lacking, requires
 
 pytestmark = pytest.mark.net
 
 SIZE = 24 << 20
-
-
-def run(*argv: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*map(str, argv)], capture_output=True, text=True, errors="replace", timeout=60, check=False)
-    assert not (check and done.returncode), f"{argv}: {done.stdout}{done.stderr}"
-    return done
 
 
 @pytest.fixture
@@ -68,7 +64,7 @@ def test_an_export_is_found(server: Server, name: str) -> None:
 @requires("nbdinfo")
 def test_an_unknown_export_is_refused_and_logged(server: Server) -> None:
     assert "No such file" in run("nbdinfo", server.uri("other"), check=False).stderr
-    assert "WARNING:nbd.transport:nbd 127.0.0.1 asked for 'other': no such export" in server.log
+    assert "WARNING:nbd.service:nbd 127.0.0.1 asked for 'other': no such export" in server.log
 
 
 @requires("nbd-client")
@@ -121,21 +117,115 @@ def test_nothing_can_be_written(server: Server) -> None:
     assert (server.folder / "node").read_bytes() == before
 
 
-@requires("nbdfuse", "umount")
-def test_nbdfuse_shows_the_image_as_a_file(server: Server, tmp_path: Path) -> None:
+@requires("nbdinfo")
+def test_nbdinfo_is_told_what_can_be_done(server: Server) -> None:
+    """Exit code 0 is yes, 2 is no."""
+    yes = ("--is=read-only", "--can=connect", "--can=multi-conn", "--can=cache", "--can=flush", "--can=df")
+    no = ("--can=write", "--can=trim", "--can=zero", "--can=fua", "--can=fast-zero", "--is=tls", "--is=rotational")
+    answers = {question: run("nbdinfo", question, server.uri(), check=False).returncode for question in (*yes, *no)}
+    assert answers == dict.fromkeys(yes, 0) | dict.fromkeys(no, 2)
+
+
+def sparse(path: Path) -> list[tuple[int, int, int]]:
+    """Make a file of data, hole and data; return (offset, length, flags) of each."""
+    with path.open("wb") as file:
+        file.write(b"d" * (1 << 20))
+        file.seek(7 << 20)
+        file.write(b"e" * (1 << 20))
+    return [(0, 1 << 20, 0), (1 << 20, 6 << 20, 3), (7 << 20, 1 << 20, 0)]
+
+
+@requires("nbdinfo")
+def test_nbdinfo_maps_a_sparse_file(server: Server) -> None:
+    extents = sparse(server.folder / "sparse")
+    listed = json.loads(run("nbdinfo", "--map", "--json", server.uri("sparse")).stdout)
+    assert [(extent["offset"], extent["length"], extent["type"]) for extent in listed] == extents
+
+
+@requires("qemu-img")
+def test_qemu_maps_a_sparse_file(server: Server) -> None:
+    extents = sparse(server.folder / "sparse")
+    listed = json.loads(run("qemu-img", "map", "-f", "raw", "--output=json", server.uri("sparse")).stdout)
+    assert [(extent["start"], extent["length"], 3 * extent["zero"]) for extent in listed] == extents
+    told = json.loads(run("qemu-img", "info", "-f", "raw", "--output=json", server.uri("sparse")).stdout)
+    assert told["virtual-size"] == 8 << 20
+
+
+@requires("nbdcopy")
+def test_nbdcopy_leaves_out_the_holes_of_a_sparse_file(server: Server, tmp_path: Path) -> None:
+    sparse(server.folder / "sparse")
+    run("nbdcopy", "--connections=4", server.uri("sparse"), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == (server.folder / "sparse").read_bytes()
+    assert (tmp_path / "copy").stat().st_blocks * 512 < 3 << 20
+
+
+@requires("fio")
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param(("--rw=randread", "--bs=4k", "--iodepth=32"), id="4-KiB"),
+        pytest.param(("--rw=randread", "--bs=4k", "--iodepth=8", "--numjobs=4"), id="4-jobs"),
+        pytest.param(("--rw=read", "--bs=256k", "--iodepth=8", "--verify_interval=4k"), id="256-KiB"),
+    ],
+)
+def test_fio_reads_what_fio_wrote(server: Server, tmp_path: Path, reads: tuple[str, ...]) -> None:
+    file = server.folder / "fio"
+    common = ("--name=blocks", "--size=8M", "--verify=crc32c", "--minimal", f"--aux-path={tmp_path}")
+    writes = ("--ioengine=psync", f"--filename={file}", "--rw=write", "--bs=4k", "--do_verify=0")
+    run("fio", *common, *writes, "--verify_state_save=0")
+    run("fio", *common, *reads, "--ioengine=nbd", f"--uri={server.uri('fio')}", "--verify_state_save=0")
+    with file.open("r+b") as broken:  # so that one sees that fio would have noticed
+        broken.seek(4_000_000)
+        broken.write(b"other")
+    done = run("fio", *common, *reads, "--ioengine=nbd", f"--uri={server.uri('fio')}", check=False)
+    assert done.returncode
+    assert "verify failed" in done.stdout + done.stderr
+
+
+@contextmanager
+def fused(server: Server, name: str, at: Path) -> Iterator[Path]:
+    """An export as a file."""
     if not Path("/dev/fuse").exists():
         lacking("no /dev/fuse")
-    mounted = tmp_path / "mounted"
-    mounted.write_bytes(b"")
-    process = subprocess.Popen(["nbdfuse", "-r", str(mounted), server.uri()])
+    at.write_bytes(b"")
+    size = (server.folder / name).stat().st_size
+    process = subprocess.Popen(["nbdfuse", "-r", str(at), server.uri(name)], stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10
-        while mounted.stat().st_size != SIZE and time.monotonic() < deadline:
+        while at.stat().st_size < size and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert mounted.read_bytes() == (server.folder / "node").read_bytes()
+        yield at
     finally:
-        subprocess.run(["umount", str(mounted)], check=False)
+        subprocess.run(["umount", str(at)], check=False)
         process.wait(10)
+
+
+@requires("nbdfuse", "umount")
+def test_nbdfuse_shows_the_image_as_a_file(server: Server, tmp_path: Path) -> None:
+    with fused(server, "node", tmp_path / "mounted") as file:
+        assert file.read_bytes() == (server.folder / "node").read_bytes()
+
+
+@requires("nbdfuse", "umount", "mount", "mksquashfs")
+def test_the_kernel_reads_every_file_of_a_squashfs(server: Server, tmp_path: Path) -> None:
+    """Its own driver, on a loop device: what a machine with an NBD root does, where there is no nbd.ko."""
+    source, root = tmp_path / "source", tmp_path / "root"
+    (source / "etc").mkdir(parents=True)
+    (source / "etc" / "words").write_text("".join(f"{n}\n" for n in range(300_000)))
+    (source / "random").write_bytes(random.Random(3).randbytes(3 << 20))
+    (source / "zeros").write_bytes(bytes(5 << 20))
+    (source / "link").symlink_to("etc/words")
+    for n in range(300):
+        (source / "etc" / f"small-{n}").write_bytes(b"%d" % n * n)
+    run("mksquashfs", source, server.folder / "root", "-noappend", "-quiet", "-no-progress")
+    root.mkdir()
+    with fused(server, "root", tmp_path / "mounted") as file:
+        if run("mount", "-o", "loop,ro", "-t", "squashfs", file, root, check=False).returncode:
+            lacking("no loop device, or no squashfs in this kernel")
+        try:
+            run("diff", "-r", "--no-dereference", source, root)
+        finally:
+            run("umount", root)
 
 
 def test_a_running_client_keeps_its_image_when_the_name_moves_on(server: Server) -> None:
@@ -197,6 +287,39 @@ def test_a_client_goes_on_after_the_server_was_restarted(server: Server, number:
         assert run("nbdinfo", "--size", server.uri()).stdout.strip() == str(SIZE)
         output, _ = client.communicate("quit\n", timeout=30)
     assert "read 4096/4096 bytes at offset 8192" in output
+
+
+def test_the_bytes_of_nbd_client_as_it_attaches_a_root(server: Server) -> None:
+    """nbd-client 3.24, up to where the kernel takes over: flags 0x3, GO without information requests."""
+    with RawClient(server) as client:
+        assert client.receive(18) == b"NBDMAGICIHAVEOPT\0\3"
+        client.send(bytes.fromhex("00000003 49484156454f5054 00000007 0000000a 00000004 6e6f6465 0000"))
+        begin = bytes.fromhex("0003e889045565a9 00000007 00000003 0000000c 0000")
+        assert client.receive(32) == begin + SIZE.to_bytes(8, "big") + bytes.fromhex("0507")
+        assert client.receive(20) == bytes.fromhex("0003e889045565a9 00000007 00000001 00000000")
+        client.send(bytes.fromhex("25609513 0000 0000 1122334455667788 0000000000000400 00000400"))
+        assert client.receive(16) == bytes.fromhex("67446698 00000000 1122334455667788")
+        assert client.receive(1024) == (server.folder / "node").read_bytes()[1024:2048]
+
+
+def test_an_oldstyle_client_is_refused_cleanly(server: Server) -> None:
+    """It takes the second eight bytes for the magic of oldstyle, which they are not; or it sends requests at once."""
+    with RawClient(server) as client:
+        assert client.receive(16) != b"NBDMAGIC" + bytes.fromhex("0000420281861253")
+    with RawClient(server) as client:
+        client.request(wire.Cmd.READ, 1, 0, 512)
+        assert client.closed_by_server()
+    assert run("nbdinfo", "--size", server.uri()).stdout.strip() == str(SIZE)
+    assert "Traceback" not in server.log
+
+
+@requires("nbd-client")
+def test_nbd_client_without_go_is_served(server: Server) -> None:
+    """`-g`: EXPORT_NAME. It gets as far as the device that this kernel does not have."""
+    if Path("/dev/nbd0").exists():
+        pytest.skip("it would attach /dev/nbd0")
+    done = run("nbd-client", "-g", "-N", "node", "127.0.0.1", str(server.port), "/dev/nbd0", check=False)
+    assert f"{SIZE >> 20}MB" in done.stdout + done.stderr
 
 
 def test_stopping_is_quick_with_clients_of_every_kind(server: Server) -> None:

@@ -20,32 +20,42 @@ from pathlib import Path
 from config.content import OpenFile
 from config.events import Event
 from nbd import transport
+from nbd.exports import Asked, Export, FileExport, Refused
 
 
-def open_file(path: Path) -> OpenFile | None:
-    """Open a regular file, or return None."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    return OpenFile(path.name, fd, os.fstat(fd).st_size, etag="test", modified_s=None)
+class Folder:
+    """A catalogue of the files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def open(self, asked: Asked) -> Export | Refused:
+        """Open a file."""
+        path = self._folder / (asked.name or "default")
+        try:
+            if "/" in asked.name:
+                return Refused.UNKNOWN
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return Refused.UNKNOWN
+        status = os.fstat(fd)
+        file = OpenFile(path.name, fd, status.st_size, etag="test", modified_s=None, device=status.st_dev)
+        return FileExport(asked.name, file)
+
+    async def names(self, peer: IPv4Address, secure: bool) -> Sequence[str]:
+        """Return the names of the files."""
+        return sorted(os.listdir(self._folder))
 
 
 async def main(address: str, port: int, folder: Path) -> None:
     """Serve until SIGTERM."""
-
-    async def open_export(name: str, peer: IPv4Address) -> OpenFile | None:
-        return None if "/" in name else open_file(folder / (name or "default"))
-
-    async def list_exports(peer: IPv4Address) -> Sequence[str]:
-        return sorted(os.listdir(folder))
 
     def report(event: Event) -> None:
         print(json.dumps({"peer": str(event.peer), "stage": event.stage, "detail": event.detail}), flush=True)
 
     sock = transport.open_socket(address, port)
     print(json.dumps({"ready": sock.getsockname()[1]}), flush=True)
-    server = asyncio.ensure_future(transport.serve(sock, open_export, list_exports, report))
+    server = asyncio.ensure_future(transport.serve(sock, Folder(folder), report))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.cancel)
     with suppress(asyncio.CancelledError):
         await server

@@ -1,0 +1,187 @@
+"""Threads that serve whichever connection has something to do: one at a time each, and none waits for a peer.
+
+All sockets are in one epoll, and a thread that is free takes the next that is ready. What comes from elsewhere, such
+as a read that a disk has finished or an order to stop, wakes a connection by its mailbox. Whatever happens, one
+connection is run by one thread at a time, so that it needs no lock of its own.
+
+    epoll: readable ──▶ a thread: Client.run ──▶ epoll again, waiting for what `run` returned
+    post(item) ──────▶ the same, or once more by the thread that runs it already
+
+So DHCP on the event loop is as quick as ever: it never waits for these threads but for the interpreter's lock, which
+they let go of at every system call.
+"""
+
+import logging
+import os
+import select
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+log = logging.getLogger(__name__)
+
+THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
+"""More do not serve more, and make the event loop wait longer for the interpreter's lock."""
+INBOX_BYTES = 1 << 16
+"""The most that one system call receives: 2,340 requests."""
+BATCH_BYTES = 1 << 20
+"""The most that one system call sends."""
+
+READABLE, WRITABLE, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
+
+
+class Desk:
+    """What a thread works with."""
+
+    def __init__(self, pump: "Pump") -> None:
+        self.inbox = memoryview(bytearray(INBOX_BYTES))
+        self.batch = memoryview(bytearray(BATCH_BYTES))
+        self._pump = pump
+
+    def is_alone(self) -> bool:
+        """Tell whether no other thread has anything to do: then there is time to wait a moment for more."""
+        return self._pump.busy <= 1
+
+
+class Client(ABC):
+    """A connection, as the threads see it."""
+
+    __slots__ = ("_again", "_armed", "_mail", "_pump", "_running", "fd")
+
+    def __init__(self, pump: "Pump", fd: int) -> None:
+        self._pump = pump
+        self.fd: int | None = fd
+        self._mail: deque[Callable[[], None]] = deque()
+        self._running = False
+        self._again = False
+
+    def post(self, item: Callable[[], None]) -> None:
+        """Have `item` called by the thread that runs this next, also after the end. From any thread."""
+        self._mail.append(item)
+        self._pump.wake(self)
+
+    def open_mail(self) -> None:
+        """Call what was posted; for `run`."""
+        while self._mail:
+            self._mail.popleft()()
+
+    @abstractmethod
+    def run(self, desk: Desk, events: int) -> int:
+        """Do what there is to do, and return which events to wait for; 0: only for mail.
+
+        `events` is what the socket is ready for, 0 if it was not looked at. May not wait for anything. Whoever closes
+        the socket calls `Pump.forget` first.
+        """
+
+    @abstractmethod
+    def broken(self) -> None:
+        """A bug of ours made `run` raise: end."""
+
+
+class Pump:
+    """The threads. They begin with the first client."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        """Guards the fields below, and those of clients that begin with an underscore."""
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, READABLE)
+        self._clients: dict[int, Client] = {}
+        self._ready: deque[Client] = deque()
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+        self.busy = 0
+        """How many threads run a client."""
+
+    def add(self, client: Client) -> None:
+        """Take a client, and run it."""
+        assert client.fd is not None
+        with self._lock:
+            self._clients[client.fd] = client
+            self._epoll.register(client.fd, select.EPOLLONESHOT)
+            while len(self._threads) < THREADS:
+                thread = threading.Thread(target=self._work, name="nbd", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self.wake(client)
+
+    def forget(self, client: Client) -> None:
+        """Look at its socket no more."""
+        with self._lock:
+            if client.fd is not None and self._clients.get(client.fd) is client:
+                del self._clients[client.fd]
+                with suppress(OSError):
+                    self._epoll.unregister(client.fd)
+            client.fd = None
+
+    def wake(self, client: Client) -> None:
+        """Have it run, once more if it is running."""
+        with self._lock:
+            if client._running:
+                client._again = True
+                return
+            client._running = True
+            self._ready.append(client)
+        os.eventfd_write(self._bell, 1)
+
+    def close(self) -> None:
+        """End the threads; clients are not run any more. Waits for what they are doing now, which is not long."""
+        self._closing = True
+        os.eventfd_write(self._bell, 1)
+        for thread in self._threads:
+            thread.join(1.0)
+        if not any(thread.is_alive() for thread in self._threads):
+            self._epoll.close()
+            os.close(self._bell)
+
+    def _work(self) -> None:
+        desk = Desk(self)
+        while not self._closing:
+            for fd, events in self._epoll.poll(maxevents=1):
+                client = self._next(fd)
+                if client is not None:
+                    self._run(desk, client, 0 if fd == self._bell else events)
+        os.eventfd_write(self._bell, 1)  # for the next thread
+
+    def _next(self, fd: int) -> Client | None:
+        """Return what is to be run now; it is marked as running."""
+        with self._lock:
+            if fd == self._bell:
+                if len(self._ready) <= 1:
+                    with suppress(BlockingIOError):
+                        os.eventfd_read(self._bell)
+                if not self._ready:
+                    return None
+                client: Client | None = self._ready.popleft()
+            else:
+                client = self._clients.get(fd)
+                if client is None:
+                    return None
+                if client._running:
+                    client._again = True
+                    return None
+                client._running = True
+            self.busy += 1
+        return client
+
+    def _run(self, desk: Desk, client: Client, events: int) -> None:
+        while True:
+            try:
+                wanted = client.run(desk, events)
+            except Exception:
+                log.exception("nbd: dropped a client because of an error of ours")
+                client.broken()
+                wanted = 0
+            with self._lock:
+                if client._again:
+                    client._again = False
+                    events = 0
+                    continue
+                client._running = False
+                self.busy -= 1
+                if client.fd is not None:
+                    self._epoll.modify(client.fd, wanted | select.EPOLLONESHOT)
+            return

@@ -1,0 +1,233 @@
+"""What one connection has threads do with its export, because a disk may have to be waited for.
+
+Reads go side by side. What changes the disk, and what asks about it, goes in the order in which it came
+(`Work.order`): FLUSH then comes after every command of this connection that was before it. A thread answers with whole
+replies, which wait here (`answers`) until the connection sends them.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from config.disks import DiskHangs, Disks
+from nbd.actions import BlockStatus, Cache, Flush, Trim, Write, WriteZeroes
+from nbd.exports import Export
+from nbd.pieces import Piece, Pieces
+from nbd.replies import SIMPLE, Replies, error_number, most_extents
+from nbd.wire import Errno
+
+MAX_READS = 16
+"""How many reads of one connection may wait for a disk."""
+MAX_READ_BYTES = 1 << 20
+"""How much they may be together, if they are more than one, with those whose replies have not left yet."""
+MAX_ORDERED_BYTES = 1 << 20
+"""How much data of WRITE may wait for a disk before no more is read from the connection."""
+ORDERED = 256
+"""How many other commands may wait for that."""
+
+CHANGED = "the image was changed in place"
+
+log = logging.getLogger(__name__)
+
+Ordered = Write | Flush | Trim | WriteZeroes | BlockStatus
+_Reply = bytes | bytearray | None
+"""None: there can be none, and the client is to be dropped."""
+
+
+class Work:
+    """The work on one open export, for one connection. All but what says so is called by whoever runs that."""
+
+    def __init__(self, export: Export, disks: Disks, device: int, post: Callable[[Callable[[], None]], None]) -> None:
+        """`post` has something called by whoever runs the connection, from any thread."""
+        self.export = export
+        self.replies: Replies = SIMPLE
+        self.answers: deque[bytes | bytearray] = deque()
+        """Replies that are ready to be sent."""
+        self.jobs = 0
+        """How many pieces of work threads have, or wait to be taken."""
+        self.failed: str | None = None
+        """The last error of the disk, for the log."""
+        self.torn = False
+        """A reply that had begun to leave cannot be finished: hang up."""
+        self.cold_reads = 0
+        self.writes = 0
+        self.written_bytes = 0
+        self._disks = disks
+        self._device = device
+        self._post = post
+        self._reading = 0
+        self._reading_bytes = 0
+        self._waiting: list[Ordered] = []
+        self._waiting_bytes = 0
+        self._ordering = False
+        self._first_error: Errno | None = None
+        self._closed = False
+
+    def has_room(self, length: int) -> bool:
+        """Tell whether another read of so many bytes may wait for a disk."""
+        held = self._reading_bytes + sum(map(len, self.answers))
+        return self._reading < MAX_READS and (not held or held + length <= MAX_READ_BYTES)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits in order that no more should be read from the connection."""
+        return self._waiting_bytes >= MAX_ORDERED_BYTES or len(self._waiting) >= ORDERED
+
+    def read(self, piece: Piece, pieces: Pieces) -> None:
+        """Read a piece in a thread; its reply is with its head and tail, or is an error."""
+        self.cold_reads += 1
+        self._reading += 1
+        self._reading_bytes += piece.length
+        self._begin(partial(self._read, piece, pieces), partial(self._was_read, piece.length))
+
+    def cache(self, asked: Cache) -> None:
+        """Bring a range into memory, in a thread."""
+        self._reading += 1
+        self._begin(partial(self._cache, asked), partial(self._was_read, 0))
+
+    def order(self, action: Ordered) -> None:
+        """Carry this out in a thread, after everything that came before it."""
+        self._waiting.append(action)
+        if isinstance(action, Write):
+            self._waiting_bytes += len(action.data)
+            self.writes += action.last
+            self.written_bytes += len(action.data)
+        self._next()
+
+    def take(self, room: memoryview) -> int | None:
+        """Put the next reply into `room`; return its size, or None if it does not fit."""
+        answer = self.answers[0]
+        if len(answer) > len(room):
+            return None
+        self.answers.popleft()
+        room[: len(answer)] = answer
+        self._next()
+        return len(answer)
+
+    def close(self) -> None:
+        """Let go of the export, as soon as no thread uses it."""
+        self._closed = True
+        self._waiting.clear()
+        self.answers.clear()
+        self._release()
+
+    # In threads
+
+    def _read(self, piece: Piece, pieces: Pieces) -> _Reply:
+        start = len(piece.head)
+        end = start + piece.length
+        reply = bytearray(end + len(piece.tail))
+        try:
+            self.export.read(memoryview(reply)[start:end], piece.offset)
+        except OSError as error:
+            return self._read_failed(piece, pieces, str(error) if self.export.intact() else CHANGED)
+        if not self.export.intact():
+            return self._read_failed(piece, pieces, CHANGED)
+        reply[:start] = piece.head
+        reply[end:] = piece.tail
+        return reply
+
+    def _read_failed(self, piece: Piece, pieces: Pieces, why: str) -> bytes | None:
+        self.failed = why
+        pieces.failed = True
+        if not piece.may_fail:
+            return None
+        return self.replies.error(pieces.asked.cookie, Errno.EIO, "", pieces.asked.offset)
+
+    def _cache(self, asked: Cache) -> bytes:
+        try:
+            self.export.prefetch(asked.offset, asked.length)
+        except OSError as error:
+            self.failed = str(error)
+            return self.replies.error(asked.cookie, error_number(error), "", asked.offset)
+        return self.replies.ok(asked.cookie, asked.offset)
+
+    def _carry_out(self, actions: list[Ordered]) -> bytes:
+        return b"".join(map(self._carry_out_one, actions))
+
+    def _carry_out_one(self, action: Ordered) -> bytes:
+        """Return the reply, if this is what it is due for: a WRITE comes in pieces, and the first error counts."""
+        export, replies = self.export, self.replies
+        start = action.offset
+        error: Errno | None = None
+        try:
+            match action:
+                case Write(_, offset, data, _, fua):
+                    start = action.start
+                    if self._first_error is None:
+                        export.write(memoryview(data), offset, fua=fua)
+                case Flush():
+                    export.flush()
+                case Trim(_, offset, length, fua):
+                    export.trim(offset, length, fua=fua)
+                case WriteZeroes(_, offset, length, no_hole, _, fua):
+                    export.write_zeroes(offset, length, no_hole=no_hole, fua=fua)
+                case BlockStatus(_, offset, length):
+                    return replies.block_status(action, export.extents(offset, length, most_extents(action)))
+        except OSError as raised:
+            error = error_number(raised)
+            if error != Errno.ENOSPC:
+                self.failed = str(raised)
+        if isinstance(action, Write):
+            error = self._first_error or error
+            self._first_error = None if action.last else error
+            if not action.last:
+                return b""
+        return replies.ok(action.cookie, start) if error is None else replies.error(action.cookie, error, "", start)
+
+    # Back
+
+    def _begin(self, work: Callable[[], _Reply], then: Callable[[], None]) -> None:
+        """Have a thread do `work`, whose reply is sent; `then` is called before."""
+        self.jobs += 1
+        try:
+            self._disks.of(self._device, self.export.name).submit(self._work, work, then)
+        except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
+            self.failed = str(error)
+            self._finished(then, None)
+
+    def _work(self, work: Callable[[], _Reply], then: Callable[[], None]) -> None:
+        reply: _Reply = None
+        try:
+            reply = work()
+        except Exception:
+            log.exception("nbd: a command on %r failed because of an error of ours", self.export.name)
+        self._post(partial(self._finished, then, reply))
+
+    def _finished(self, then: Callable[[], None], reply: _Reply) -> None:
+        self.jobs -= 1
+        if self._closed:
+            self._release()
+            return
+        then()
+        if reply is None:
+            self.torn = True
+        elif reply:
+            self.answers.append(reply)
+
+    def _was_read(self, length: int) -> None:
+        self._reading -= 1
+        self._reading_bytes -= length
+
+    def _next(self) -> None:
+        if self._ordering or not self._waiting or sum(map(len, self.answers)) > MAX_READ_BYTES:
+            return
+        # What an export consists of may take as much room as a long read: one of these at a time.
+        status = next((at for at, action in enumerate(self._waiting, 1) if isinstance(action, BlockStatus)), None)
+        actions, self._waiting = self._waiting[:status], self._waiting[status:] if status else []
+        self._ordering = True
+        self._begin(partial(self._carry_out, actions), self._was_ordered)
+
+    def _was_ordered(self) -> None:
+        self._ordering = False
+        self._waiting_bytes = sum(len(action.data) for action in self._waiting if isinstance(action, Write))
+        self._next()
+
+    def _release(self) -> None:
+        if self.jobs:
+            return
+        try:
+            self._disks.of(self._device, self.export.name).submit(self.export.close)
+        except (DiskHangs, RuntimeError):
+            self.export.close()
