@@ -178,7 +178,6 @@ def test_fio_reads_what_fio_wrote(server: Server, tmp_path: Path, reads: tuple[s
         broken.seek(4_000_000)
         broken.write(b"other")
     done = run("fio", *common, *reads, "--ioengine=nbd", f"--uri={server.uri('fio')}", check=False)
-    assert done.returncode
     assert "verify failed" in done.stdout + done.stderr
 
 
