@@ -7,17 +7,16 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from config.model import Farm
 from pxeboot.api.control import Route, answer
-from pxeboot.nbdkit.door import Door
-from pxeboot.nbdkit.engine import Engine, wanted
+from pxeboot.nbdkit.second import Second
 
 
-def routes(farm: Farm, engine: Engine | None, door: Door | None, absent: str | None) -> Sequence[Route]:
-    """Return the route that answers from the engine, if there is one."""
+def routes(second: Second) -> Sequence[Route]:
+    """Return the route that answers from the second engine."""
 
     async def nbdkit(_: web.Request) -> web.Response:
-        told: dict[str, object] = {"wanted": wanted(farm.images), "absent": absent, "serves": False, "interfaces": []}
+        told: dict[str, object] = {"wanted": second.wanted, "absent": second.absent, "serves": False, "interfaces": []}
+        engine, door = second.engine, second.door
         if engine is not None and door is not None:
             told["serves"] = engine.serves
             told["port"] = engine.settings.port

@@ -45,7 +45,7 @@ class Children(Protocol):
 
 
 class Door:
-    """The socket at `path`, there while `run` runs."""
+    """The socket at `path`, from `open` to the end of `run`."""
 
     def __init__(self, path: Path, catalogue: Catalogue, report: Report, children: Children) -> None:
         """Nothing is there yet."""
@@ -63,28 +63,35 @@ class Door:
         """How many exports nbdkit has open now."""
         return self._open
 
+    async def open(self) -> None:
+        """Be there. Raises `OSError` if there can be no socket at `path`."""
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            await asyncio.to_thread(_bind, self._sock, self.path)
+        except BaseException:
+            self._sock.close()
+            raise
+
     async def run(self) -> None:
-        """Answer until cancelled. Raises `OSError` if there can be no socket at `path`."""
+        """Answer until cancelled, and be gone then. After `open`."""
         loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            await asyncio.to_thread(_bind, sock, self.path)
-            sock.setblocking(False)
-            try:
-                while True:
-                    try:
-                        link, _ = await loop.sock_accept(sock)
-                    except OSError as error:  # no descriptor is left
-                        if self._seldom("accept"):
-                            log.error("nbdkit cannot ask us: %s", error)
-                        await asyncio.sleep(1)
-                        continue
-                    self._take(link)
-            finally:
-                for task in self._clients:
-                    task.cancel()
-                await asyncio.gather(*self._clients, return_exceptions=True)
-                with suppress(OSError):
-                    self.path.unlink()
+        try:
+            while True:
+                try:
+                    link, _ = await loop.sock_accept(self._sock)
+                except OSError as error:  # no descriptor is left
+                    if self._seldom("accept"):
+                        log.error("nbdkit cannot ask us: %s", error)
+                    await asyncio.sleep(1)
+                    continue
+                self._take(link)
+        finally:
+            self._sock.close()
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+            with suppress(OSError):
+                self.path.unlink()
 
     def _take(self, link: socket.socket) -> None:
         link.setblocking(False)
@@ -209,3 +216,4 @@ def _bind(sock: socket.socket, path: Path) -> None:
     sock.bind(str(path))
     path.chmod(0o600)
     sock.listen(1024)
+    sock.setblocking(False)

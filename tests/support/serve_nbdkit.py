@@ -34,6 +34,7 @@ async def serve(path: Path, port: int) -> None:
     at = state / "nbdkit.sock"
     engine = Engine(farm.nbd.nbdkit, farm.images, at, farm.nbd.tls, state / "nbdkit")
     door = Door(at, catalogue, lambda event: print(json.dumps({"event": event.detail}), flush=True), engine)
+    await door.open()
     sock = socket.create_server(("127.0.0.1", port))
     tasks = [asyncio.create_task(door.run()), asyncio.create_task(engine.run(sock, "lo"))]
     last: dict[str, object] = {}
