@@ -37,6 +37,16 @@ MESSAGES = [
         wire.Request(wire.Cmd.WRITE, 0, 2**64 - 1, 2**32 - 1, wire.CmdFlag.FUA),
         id="request-write-fua",
     ),
+    pytest.param(
+        "21e41c71 0020 0001 1122334455667788 0000000000001000 0000000000000400",
+        wire.ExtendedRequest(wire.Cmd.WRITE, 0x1122334455667788, 4096, 1024, wire.CmdFlag.PAYLOAD_LEN),
+        id="request-write-extended",
+    ),
+    pytest.param(
+        "21e41c71 0000 0004 0000000000000007 0000000000000000 ffffffffffffffff",
+        wire.ExtendedRequest(wire.Cmd.TRIM, 7, 0, 2**64 - 1),
+        id="request-trim-extended",
+    ),
     pytest.param("67446698 00000000 1122334455667788", wire.SimpleReply(0x1122334455667788), id="reply-ok"),
     pytest.param("67446698 00000016 0000000000000007", wire.SimpleReply(7, wire.Errno.EINVAL), id="reply-einval"),
 ]
@@ -109,6 +119,7 @@ def test_the_answers_that_have_no_header() -> None:
 
 def test_information_matches_its_bytes() -> None:
     assert wire.info_name("node") == bytes.fromhex("0001 6e6f6465")
+    assert wire.info_description("für m1") == bytes.fromhex("0002 66c3bc72206d31")
     assert wire.info_block_size(1, 4096, 1 << 25) == bytes.fromhex("0003 00000001 00001000 02000000")
 
 
@@ -118,6 +129,7 @@ DECODERS = (
     wire.OptionReply.decode,
     wire.InfoRequest.decode,
     wire.Request.decode,
+    wire.ExtendedRequest.decode,
     wire.SimpleReply.decode,
 )
 
@@ -130,3 +142,7 @@ def test_any_bytes_decode_or_are_refused(decode: Callable[[bytes], Message | wir
     except wire.MalformedPacket:
         return
     assert decode(message.encode()) == message
+
+
+def test_a_description_is_a_string_of_the_specification() -> None:
+    assert len(wire.info_description("ü" * 5000)) <= 2 + wire.MAX_STRING_BYTES
