@@ -23,24 +23,35 @@ UEFI firmware whose OpenSSL was built without elliptic curves, as EDK2's was for
 _Facts = tuple[tuple[int, ...] | None, ...]
 
 
+HTTP = "http.tls"
+"""The section of the farm's file that names the files, for HTTP."""
+
+
 class TlsError(Exception):
     """A file that TLS cannot work with; the text says which setting names it, and what is wrong."""
 
     def __init__(self, setting: str, path: Path, reason: str) -> None:
-        super().__init__(f"http.tls.{setting}: {str(path)!r} {reason}")
+        super().__init__(setting, path, reason)
+        self.section = HTTP
         self.setting = setting
         """`certificate`, `key` or `client_ca`."""
+        self._what = f"{str(path)!r} {reason}"
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.setting}: {self._what}"
 
 
 class Credentials:
     """What new connections are given: a context that changes with the files."""
 
-    def __init__(self, settings: Certificate) -> None:
-        """Read the files. Blocks on the disk. Raises `TlsError`."""
+    def __init__(self, settings: Certificate, section: str = HTTP) -> None:
+        """Read the files, which `section` of the farm's file names. Blocks on the disk. Raises `TlsError`."""
         self._settings = settings
+        self._section = section
+        self._server = "https" if section == HTTP else section.partition(".")[0]
         self._used = self._seen = self._facts()
         self._said = ""
-        self.context = context_of(settings)
+        self.context = context_of(settings, section)
         """For the next handshake. Connections that are there keep the one they began with."""
 
     async def watch(self) -> None:
@@ -60,14 +71,14 @@ class Credentials:
         if facts == self._used or not still:
             return
         try:
-            self.context = context_of(self._settings)
+            self.context = context_of(self._settings, self._section)
         except TlsError as error:
             if str(error) != self._said:
-                log.warning("https goes on with the certificate that it has: %s", error)
+                log.warning("%s goes on with the certificate that it has: %s", self._server, error)
             self._said = str(error)
             return
         self._used, self._said = facts, ""
-        log.info("https has read %r again", str(self._settings.certificate))
+        log.info("%s has read %r again", self._server, str(self._settings.certificate))
 
     def _facts(self) -> _Facts:
         """What tells one version of the files from another."""
@@ -80,22 +91,31 @@ def files(settings: Certificate) -> dict[str, Path]:
     return {setting: path for setting, path in found.items() if path is not None}
 
 
-def context_of(settings: Certificate) -> ssl.SSLContext:
+def context_of(settings: Certificate, section: str = HTTP) -> ssl.SSLContext:
     """Return what a handshake needs: our certificate and key, and whom we let in. Raises `TlsError`.
 
     TLS 1.2 and later. Each context encrypts its session tickets with a key of its own, so that nobody gets in with a
     session from before the authorities changed. Warns of a key that everybody on this machine can read.
     """
+    try:
+        return _context(settings, section)
+    except TlsError as error:
+        error.section = section
+        raise
+
+
+def _context(settings: Certificate, section: str) -> ssl.SSLContext:
     for setting, path in files(settings).items():
         mode = _checked(setting, path)
         if setting == "key" and mode & stat.S_IROTH:
-            log.warning("http.tls.key: %r can be read by everybody; chmod o-r it", str(path))
+            log.warning("%s.key: %r can be read by everybody; chmod o-r it", section, str(path))
     _read_certificates("certificate", settings.certificate, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
+    if section == HTTP:
+        context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(settings.certificate, settings.key, _no_password)
     except _HasPasswordError:

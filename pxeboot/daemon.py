@@ -25,9 +25,10 @@ import dhcp.plan
 import dhcp.store
 import httpimage.gate
 import httpimage.tls
-from config.content import OpenFile
+import nbd.transport
 from config.events import Event, Stage
 from config.model import Farm
+from nbd.actions import TlsMode
 from pxeboot import neighbours, systemd
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
@@ -201,14 +202,6 @@ class Daemon:
             log.log(level, "%s: %s: %s", asker.name, stage, detail)
         return True
 
-    async def open_export(self, name: str, _peer: IPv4Address) -> OpenFile | None:
-        """Open an NBD export."""
-        return await self.tree.export(name)
-
-    async def list_exports(self, _peer: IPv4Address) -> Sequence[str]:
-        """Return the names of the NBD exports."""
-        return await self.tree.exports()
-
 
 async def run(farm: Farm) -> None:
     """Serve `farm` until SIGTERM, SIGINT or SIGHUP, also while it starts. Raises `StartError`."""
@@ -242,6 +235,7 @@ async def run(farm: Farm) -> None:
             log.warning("%s", line)
         try:
             credentials = httpimage.tls.Credentials(farm.http.tls) if farm.http.tls else None
+            nbd_credentials = httpimage.tls.Credentials(farm.nbd.tls, "nbd.tls") if farm.nbd.tls else None
         except httpimage.tls.TlsError as error:
             raise StartError(str(error)) from error
         if (missing := not_there(farm.server.files)) is not None:
@@ -253,7 +247,7 @@ async def run(farm: Farm) -> None:
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
-            await serve(daemon, sockets, leases, credentials, farm, began, stop)
+            await serve(daemon, sockets, leases, (credentials, nbd_credentials), farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
@@ -301,14 +295,15 @@ async def serve(
     daemon: Daemon,
     sockets: dict[str, Sockets],
     leases: dhcp.store.LeaseStore,
-    credentials: httpimage.tls.Credentials | None,
+    credentials: tuple[httpimage.tls.Credentials | None, httpimage.tls.Credentials | None],
     farm: Farm,
     began: float,
     stop: asyncio.Event,
 ) -> None:
-    """Run all servers until we are told to stop."""
+    """Run all servers until we are told to stop. `credentials` are those of HTTP and of NBD."""
     others = dhcp.others.Others(daemon.ours())
     fast = dhcp.fast.FastPath(daemon.dhcp)
+    service = nbd.transport.Service(daemon.roots.catalogue, daemon.report, nbd_tls(farm, credentials[1]))
     parts = Parts(
         engine=daemon.dhcp,
         fast=fast,
@@ -318,9 +313,9 @@ async def serve(
         report=daemon.report,
         stage_of=stage_of,
         accept=daemon.accept,
-        open_export=daemon.open_export,
-        list_exports=daemon.list_exports,
-        credentials=credentials,
+        nbd=service,
+        credentials=credentials[0],
+        nbd_credentials=credentials[1],
         tftp=farm.tftp,
         gate=httpimage.gate.Gate(farm.http),
     )
@@ -343,17 +338,28 @@ async def serve(
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
         *images_api.routes(daemon.roots.users),
-        *nbd_api.routes(daemon.roots),
+        *nbd_api.routes(daemon.roots, service),
         *tftp_api.routes(serving),
     ]
     control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about)
-    async with control, asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(serving.run(ready), name="interfaces"),
-            tasks.create_task(daemon.roots.watch(), name="roots"),
-        ]
-        await stop.wait()
-        log.info("stopping")
-        systemd.notify("STOPPING=1")
-        for task in running:
-            task.cancel()
+    try:
+        async with control, asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(serving.run(ready), name="interfaces"),
+                tasks.create_task(daemon.roots.watch(), name="roots"),
+            ]
+            await stop.wait()
+            log.info("stopping")
+            systemd.notify("STOPPING=1")
+            for task in running:
+                task.cancel()
+    finally:
+        service.close()
+
+
+def nbd_tls(farm: Farm, credentials: httpimage.tls.Credentials | None) -> nbd.transport.Tls | None:
+    """Return what NBD says to STARTTLS; None: that there is no TLS."""
+    if farm.nbd.tls is None or credentials is None:
+        return None
+    mode = TlsMode.REQUIRED if farm.nbd.tls.mode == "required" else TlsMode.OFFERED
+    return nbd.transport.Tls(mode, lambda: credentials.context)

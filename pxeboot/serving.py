@@ -108,10 +108,11 @@ class Parts:
     report: Report
     stage_of: Callable[[str], Stage | None]
     accept: Callable[[IPv4Address, str, str], bool]
-    open_export: nbd.transport.Open
-    list_exports: nbd.transport.List
+    nbd: nbd.transport.Service
     credentials: httpimage.tls.Credentials | None = None
     """For HTTP with TLS, if there is a listener for it."""
+    nbd_credentials: httpimage.tls.Credentials | None = None
+    """For NBD with TLS, if it has any."""
     tftp: Tftp = field(default_factory=Tftp)
     gate: httpimage.gate.Gate = field(default_factory=lambda: httpimage.gate.Gate(Http()))
     """Which root images may be sent now, of all interfaces together."""
@@ -183,8 +184,7 @@ class Group:
                 if sockets.https is not None and parts.credentials is not None:
                     door = httpimage.handshakes.Door(sockets.https, parts.credentials)
                 servers.create_task(httpimage.transport.serve(sockets.http, app, door), name="http")
-                serving = nbd.transport.serve(sockets.nbd, parts.open_export, parts.list_exports, parts.report)
-                servers.create_task(serving, name="nbd")
+                servers.create_task(nbd.transport.listen(parts.nbd, sockets.nbd), name="nbd")
                 if sockets.nbdkit is not None and parts.nbdkit is not None:
                     second = parts.nbdkit.run(sockets.nbdkit, sockets.link.name)
                     servers.create_task(second, name="nbdkit")
@@ -255,8 +255,9 @@ class Serving:
                 watch.look()
                 if not self._links:
                     self._changed({}, interfaces.own_addresses())
-                if self._parts.credentials is not None:
-                    self._servers.create_task(self._parts.credentials.watch(), name="certificate")
+                for credentials in (self._parts.credentials, self._parts.nbd_credentials):
+                    if credentials is not None:
+                        self._servers.create_task(credentials.watch(), name="certificate")
                 ready()
                 await watch.run()
         finally:

@@ -1,27 +1,25 @@
 """GET /v1/nbd: who reads what by NBD, what each machine booted, the disks that machines write to, and counters."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from nbd.exports import Export
+from nbd.transport import Activity, Service
 from pxeboot.api.control import Route, answer
 from pxeboot.exports.pins import Pin
 from pxeboot.exports.readers import Reader
 from pxeboot.exports.roots import Roots
 
-Traffic = Callable[[], Mapping[int, Mapping[str, object]]]
-"""What came and went by each connection, by the `id` of its export."""
 
-
-def routes(roots: Roots, traffic: Traffic = dict, counters: Callable[[], Mapping[str, int]] = dict) -> Sequence[Route]:
-    """Return the route that answers from `roots`, and from what the connections count."""
+def routes(roots: Roots, service: Service) -> Sequence[Route]:
+    """Return the route that answers from `roots`, and from what the connections of `service` count."""
 
     async def asked(_: web.Request) -> web.Response:
-        seen = traffic()
+        seen = {id(activity.export): activity for activity in service.connections()}
         connections = [
-            reader_json(reader, export) | dict(seen.get(id(export), {}))
+            reader_json(reader, export, seen.get(id(export)) if export is not None else None)
             for reader, export in roots.catalogue.readers.every()
         ]
         disks = await asyncio.to_thread(roots.disks.machines)
@@ -44,7 +42,7 @@ def routes(roots: Roots, traffic: Traffic = dict, counters: Callable[[], Mapping
                 "counters": {
                     "refused": roots.catalogue.refused,
                     "damaged_pins": roots.pins.damaged,
-                    **counters(),
+                    **service.counters,
                 },
             }
         )
@@ -52,9 +50,16 @@ def routes(roots: Roots, traffic: Traffic = dict, counters: Callable[[], Mapping
     return [Route("GET", "/v1/nbd", asked)]
 
 
-def reader_json(reader: Reader, export: Export | None) -> dict[str, object]:
-    """Return an open export as JSON values; times are seconds since 1970."""
-    return {
+def reader_json(reader: Reader, export: Export | None, activity: Activity | None) -> dict[str, object]:
+    """Return an open export as JSON values, with what was done with it; times are seconds since 1970."""
+    counts = {
+        "reads": activity.reads if activity else 0,
+        "read_bytes": activity.read_bytes if activity else 0,
+        "writes": activity.writes if activity else 0,
+        "written_bytes": activity.written_bytes if activity else 0,
+        "tls": activity is not None and activity.secure,
+    }
+    return counts | {
         "machine": reader.machine,
         "address": str(reader.peer),
         "export": reader.name,

@@ -94,23 +94,6 @@ class ImageFiles:
                 names.append(name)
         return names
 
-    def export(self, name: str) -> OpenFile | None:
-        """Return the squashfs of the NBD export `name`: an image's digest, its name, or "" if there is one image.
-
-        Whoever has it open reads one version to the end, so it counts as immutable through either name.
-        """
-        if name == "" and len(self._images) == 1:
-            name = next(iter(self._images))
-        try:
-            image = self._by_name(name) or self.by_digest(name)
-        except store.ImageError as error:
-            if self._seldom(name, "no export"):
-                log.warning("%s", error)
-            return None
-        if image is None:
-            return None
-        return Root(image.folder).open(store.SQUASHFS, etag=image.squashfs_sha256, immutable=True)
-
     def current(self, name: str) -> store.StoredImage:
         """Return the version that a name of the farm points to. Raises `store.ImageError` if it is not there."""
         return store.open_image(self._images[name].path)

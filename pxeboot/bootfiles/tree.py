@@ -26,7 +26,7 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from config.content import Content, Made, OpenFile
+from config.content import Content, Made
 from config.events import Event, Report, Stage
 from config.model import Farm
 from pxeboot.bootfiles import archive, grubcfg, loader
@@ -202,10 +202,6 @@ class Tree:
             return Made(name, b"", "empty")  # GRUB likes an empty list better than an error, and goes on faster
         return found
 
-    async def export(self, name: str) -> OpenFile | None:
-        """Return what `open_export` does, read in a thread."""
-        return await handed_over(self._threads.submit(self.open_export, name))
-
     async def _when_kept(self, menu: _Menu, machine: Machine | None, tell: Tell) -> Made:
         """Return what a machine is told once it is on disk what it boots."""
         try:
@@ -322,14 +318,6 @@ class Tree:
         if started:
             return made("started", b"boot\n")
         return made("started", self._away(machine, self._intent(machine.name), tell).encode())
-
-    async def exports(self) -> list[str]:
-        """Return the names of the NBD exports: the farm's images, but for those that are not there."""
-        return await asyncio.wrap_future(self._threads.submit(self._images.whole))
-
-    def open_export(self, name: str) -> OpenFile | None:
-        """Return what `ImageFiles.export` does. Blocks on the disk: call it in a thread."""
-        return self._images.export(name)
 
     def _archive(self, image_id: str, machine: Machine, card: str, failed: Callable[[str], None]) -> Content | None:
         """Return the archive of `machine`, booting from `card`; None, reported, if it cannot be made."""

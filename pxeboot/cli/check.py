@@ -71,18 +71,22 @@ def lts_mistakes(farm: "Farm") -> "list[Mistake]":
 
 def tls_mistakes(file: Path, farm: "Farm") -> "list[Mistake]":
     """Return what is wrong with the certificate and the key that `farm` names, at their lines of `file`."""
-    if farm.http.tls is None:
+    if farm.http.tls is None and farm.nbd.tls is None:
         return []
     from config.marks import Marks
     from config.mistakes import Mistake
     from httpimage.tls import TlsError, context_of
 
-    try:
-        context_of(farm.http.tls)
-    except TlsError as error:
-        where = Marks(str(file), file.read_text("utf-8-sig")).nearest(("http", "tls", error.setting))
-        return [Mistake(str(file), where.line if where else 1, 1, str(error))]
-    return []
+    mistakes = []
+    for server, settings in (("http", farm.http.tls), ("nbd", farm.nbd.tls)):
+        if settings is None:
+            continue
+        try:
+            context_of(settings, f"{server}.tls")
+        except TlsError as error:
+            where = Marks(str(file), file.read_text("utf-8-sig")).nearest((server, "tls", error.setting))
+            mistakes.append(Mistake(str(file), where.line if where else 1, 1, str(error)))
+    return mistakes
 
 
 def counted(farm: "Farm") -> str:

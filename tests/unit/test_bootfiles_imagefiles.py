@@ -156,4 +156,5 @@ def test_an_image_that_is_not_there_has_no_files(files: ImageFiles, tmp_path: Pa
     assert files.find("node", "vmlinuz") is None
     assert files.find("node", "vmlinuz.sha256") is None
     assert files.whole() == []
-    assert files.export("node") is None
+    with pytest.raises(store.ImageError, match="no image here"):
+        files.current("node")

@@ -356,12 +356,11 @@ def test_what_goes_wrong_for_a_machine_is_logged_once_however_often_it_asks(
     for _ in range(3):
         farm.lts()
         farm.read("grub/grub.cfg")
-        asyncio.run(_export(farm.tree, "node"))
     farm.lts_conf.write_text(f'RCFILE_07_JOIN_K8S = "{JOIN}"\n{EXPIRED}')
     for _ in range(3):
         farm.lts()
     starts = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert len(starts) == len(set(starts)) == 4, starts
+    assert len(starts) == len(set(starts)) == 3, starts
     farm.lts(M2)
     assert "m2 boots without its join command" in caplog.text
 
@@ -499,28 +498,6 @@ def test_the_same_name_gives_the_same_bytes_and_validator(farm: Farmyard) -> Non
         two.close()
 
 
-def test_an_export_is_found_by_name_by_digest_and_if_it_is_the_only_one_by_none(farm: Farmyard) -> None:
-    for name in ("node", farm.image.image_id, ""):
-        found = asyncio.run(_export(farm.tree, name))
-        assert found is not None, name
-        assert found.pread(10, 0) == noise("root.squashfs one", 10)
-        found.close()
-    for name in ("nodes", "../node", "0" * 64, "/node", "node/"):
-        assert asyncio.run(_export(farm.tree, name)) is None
-    two = {name: {"path": farm.folder / "images/node"} for name in ("node", "other")}
-    assert asyncio.run(_export(farm.serve(images=two), "")) is None
-
-
-def test_an_export_whose_image_is_missing_is_none(farm: Farmyard, caplog: pytest.LogCaptureFixture) -> None:
-    (farm.folder / "images/node").unlink()
-    assert asyncio.run(_export(farm.tree, "node")) is None
-    assert "no image here" in caplog.text
-
-
-async def _export(tree: Tree, name: str) -> OpenFile | None:
-    return await tree.export(name)
-
-
 class Closable:
     """A content that counts how often it was closed."""
 
@@ -578,8 +555,7 @@ def test_what_is_found_is_closed_by_whoever_waited() -> None:
     assert asyncio.run(stay()).closed == 0
 
 
-@pytest.mark.parametrize("what", ["lookup", "export"])
-def test_a_slow_disk_and_a_peer_that_leaves_cost_no_descriptor(farm: Farmyard, what: str) -> None:
+def test_a_slow_disk_and_a_peer_that_leaves_cost_no_descriptor(farm: Farmyard) -> None:
     path = farm.image.folder / store.SUMS
     listing = path.read_bytes()
     path.unlink()
@@ -587,7 +563,7 @@ def test_a_slow_disk_and_a_peer_that_leaves_cost_no_descriptor(farm: Farmyard, w
 
     async def leave() -> None:
         name = f"images/{farm.image.image_id}/vmlinuz"
-        waiting = asyncio.create_task(_look(farm.tree, name, M1) if what == "lookup" else _export(farm.tree, "node"))
+        waiting = asyncio.create_task(_look(farm.tree, name, M1))
         for _ in range(5):
             await asyncio.sleep(0)
         waiting.cancel()
