@@ -9,6 +9,7 @@ Writes take turns, in the order in which they came, as they would for the file's
 import re
 from collections.abc import Callable, Iterator
 from errno import EIO, ENOSPC
+from itertools import islice
 from threading import Lock
 from typing import Protocol
 
@@ -148,7 +149,7 @@ class Disk:
                 else:
                     yield Extent(to - at, hole=state == ZERO, zero=state == ZERO)
 
-        return extents.merged(stretches(), most)
+        return extents.merged(islice(stretches(), extents.MOST), most)
 
     # Writing
 

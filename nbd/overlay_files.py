@@ -62,16 +62,19 @@ class Files:
             raise
         return True
 
-    def size(self, fd: int) -> int:
-        """Return how long a file is."""
-        return os.fstat(fd).st_size
-
     def is_at(self, fd: int, path: Path) -> bool:
         """Return whether an open file is the one of this name."""
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(path))
         except FileNotFoundError:
             return False
+
+    def length(self, path: Path) -> int | None:
+        """Return how long the file of this name is; None if there is none."""
+        try:
+            return path.lstat().st_size
+        except FileNotFoundError:
+            return None
 
     def read(self, path: Path, most: int) -> bytes | None:
         """Return what is in a file, up to `most` bytes; None if there is none."""

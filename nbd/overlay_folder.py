@@ -43,7 +43,10 @@ class Folder:
 
     def look(self, machine: str) -> Found | None:
         """Return what is known of a machine's disk; None if it has none. Raises `Damaged`."""
-        return look(self._files, self._file(machine, _MAP))
+        found, disk = look(self._files, self._file(machine, _MAP)), self._file(machine, _DISK)
+        if found is not None and self._files.length(disk) != found.about.size_bytes:
+            raise Damaged(EIO, f"{disk}: not as long as its map says")
+        return found
 
     def open(self, about: About) -> tuple[InFile, bytearray, bool] | None:
         """Return the disk that is there, its blocks' states, and whether they are on stable storage.
@@ -59,8 +62,6 @@ class Folder:
             loaded = Map.load(self._files, self._file(about.machine, _MAP))
             if loaded is not None:
                 blocks, found = loaded
-                if self._files.size(fd) != found.about.size_bytes:
-                    raise Damaged(EIO, f"{self._file(about.machine, _DISK)}: not as long as its map says")
                 kept = found.about.keep != "connection"
                 if kept and (found.about.image_id, found.about.size_bytes) == (about.image_id, about.size_bytes):
                     blocks.keep(about.keep)

@@ -80,6 +80,7 @@ class Map:
         same._position, same._seed = found.end, found.seed
         try:
             files.truncate(same._fd, found.end)
+            files.sync_folder(path.parent)  # it may have been killed between a rename and this
         except OSError:
             same.close()
             raise
