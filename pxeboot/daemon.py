@@ -35,6 +35,7 @@ from pxeboot.api import downloads as downloads_api
 from pxeboot.api import images as images_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import nbd as nbd_api
+from pxeboot.api import nbdkit as nbdkit_api
 from pxeboot.api import others as others_api
 from pxeboot.api import tftp as tftp_api
 from pxeboot.api.control import ControlSocket
@@ -49,6 +50,7 @@ from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
+from pxeboot.nbdkit.second import Second
 from pxeboot.seldom import Seldom
 from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.timeline import Timeline
@@ -98,7 +100,9 @@ def node_files() -> dict[str, bytes]:
 class Daemon:
     """What the servers share: the farm, the leases, the tree of names, the timeline."""
 
-    def __init__(self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore, pins: PinStore) -> None:
+    def __init__(
+        self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore, pins: PinStore, second: Second
+    ) -> None:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
         self._interfaces: Sequence[IPv4Interface] = ()
@@ -107,7 +111,7 @@ class Daemon:
         self.roots = Roots(farm, pins, self.machine_name, self.report)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
-            intent=intents.of, start=intents.start, begins=self.roots.boots.begins,
+            intent=intents.of, start=intents.start, begins=self.roots.boots.begins, nbd_port=second.port_of,
         )  # fmt: skip
         self.timeline = Timeline()
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
@@ -210,7 +214,8 @@ async def run(farm: Farm) -> None:
     raise_descriptor_limit()
     with ExitStack() as cleanup:
         lock(farm.server.state, cleanup)
-        sockets = bind(farm, cleanup)
+        second = await asyncio.to_thread(Second, farm)
+        sockets = bind(farm, cleanup, second.port)
         try:
             await asyncio.to_thread(loader.ensure, farm.server.state / "boot", stop.is_set)
             leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
@@ -243,11 +248,11 @@ async def run(farm: Farm) -> None:
         if (too_few := neighbours.too_few(farm)) is not None:
             log.warning("%s", too_few)
         try:
-            daemon = Daemon(farm, leases, intents, pins)
+            daemon = Daemon(farm, leases, intents, pins, second)
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
-            await serve(daemon, sockets, leases, (credentials, nbd_credentials), farm, began, stop)
+            await serve(daemon, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
@@ -262,12 +267,12 @@ def stop_at_signals() -> asyncio.Event:
     return stop
 
 
-def bind(farm: Farm, cleanup: ExitStack) -> dict[str, Sockets]:
+def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None) -> dict[str, Sockets]:
     """Return the sockets of the interfaces that are there, bound before anything is served. Raises `StartError`."""
     if not farm.server.interfaces:
         raise StartError("server.interfaces is empty; name the interfaces to serve, such as eth1")
     try:
-        return open_all(farm.server, farm.http.tls, cleanup)
+        return open_all(farm.server, farm.http.tls, cleanup, nbdkit_port)
     except OSError as error:
         raise StartError(str(error.strerror or error)) from error
 
@@ -296,6 +301,7 @@ async def serve(
     sockets: dict[str, Sockets],
     leases: dhcp.store.LeaseStore,
     credentials: tuple[httpimage.tls.Credentials | None, httpimage.tls.Credentials | None],
+    second: Second,
     farm: Farm,
     began: float,
     stop: asyncio.Event,
@@ -314,6 +320,7 @@ async def serve(
         stage_of=stage_of,
         accept=daemon.accept,
         nbd=service,
+        nbdkit=second.engine,
         credentials=credentials[0],
         nbd_credentials=credentials[1],
         tftp=farm.tftp,
@@ -339,14 +346,17 @@ async def serve(
         *downloads_api.routes(parts.gate),
         *images_api.routes(daemon.roots.users),
         *nbd_api.routes(daemon.roots, service),
+        *nbdkit_api.routes(second),
         *tftp_api.routes(serving),
     ]
     control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about)
     try:
+        await second.open(daemon.roots.catalogue, daemon.report)
         async with control, asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(serving.run(ready), name="interfaces"),
                 tasks.create_task(daemon.roots.watch(), name="roots"),
+                tasks.create_task(second.run(), name="nbdkit"),
             ]
             await stop.wait()
             log.info("stopping")

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from config.content import Content, Made
 from config.events import Event, Report, Stage
-from config.model import Farm
+from config.model import Farm, Pool
 from pxeboot.bootfiles import archive, grubcfg, loader
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
 from pxeboot.bootfiles.lookups import Lookups, handed_over
@@ -135,13 +135,15 @@ class Tree:
         intent: Callable[[str], Intent] = lambda _: Intent(Boot.NETBOOT),
         start: Callable[[str], bool] = lambda _: True,
         begins: Callable[[Machine, store.StoredImage | None], "Future[None]"] = _not_noted,
+        nbd_port: Callable[[Pool], int] | None = None,
     ) -> None:
         """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts.
 
         `report` hears, in the event loop, of machines that will not boot because of something on our side, and of
         those that are sent to their disk. `intent` says what a machine is to do; `start` whether one that boots once
         may start its kernel, and notes that it does: it may block, and raise `OSError`. `begins` notes what a machine
-        is about to boot, likewise; its menu leaves when the future is done.
+        is about to boot, likewise; its menu leaves when the future is done. `nbd_port` says where the machines of a
+        pool find their root by NBD, if not all at the farm's one port.
         """
         self._seldom = Seldom()
         self.swap(farm)
@@ -153,6 +155,7 @@ class Tree:
         self._intent = intent
         self._start = start
         self._begins = begins
+        self._nbd_port = nbd_port
         self._threads = Lookups(8, "lookup")
         # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
         self._files_threads = Lookups(4, "files")
@@ -349,7 +352,7 @@ class Tree:
             modules=modules(image.folder, tuple(image.modules)),
             server=f"http://{server}" if port == 80 else f"http://{server}:{port}",
             nbd_host=str(server),
-            nbd_port=farm.server.nbd_port,
+            nbd_port=farm.server.nbd_port if self._nbd_port is None else self._nbd_port(machine.pool),
             join_key=farm.clusters[machine.pool.cluster].join_key if machine.pool.cluster else "",
         )
         files = {path: file_bytes(setting.from_, setting.content) for path, setting in farm.node.files.items()}
