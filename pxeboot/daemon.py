@@ -45,7 +45,8 @@ from pxeboot.bootfiles.root import not_there
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
 from pxeboot.exports.pin_store import FILE as PINS
 from pxeboot.exports.pin_store import PinStore
-from pxeboot.exports.roots import Roots, writable_without_disk
+from pxeboot.exports.roots import Roots
+from pxeboot.exports.writable import writable_without_disk
 from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore

@@ -31,6 +31,7 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
         raise click.UsageError("which FILE?")
     from config.load import ConfigErrors, load
     from pxeboot.bootfiles.root import not_there
+    from pxeboot.exports.writable import writable_without_disk
 
     summary, missing, mistakes = "", None, []
     try:
@@ -48,6 +49,8 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
         click.echo(summary)
         if missing is not None:
             click.echo(f"note: server.files: {missing}", err=True)  # no mistake: it may come yet
+        for line in writable_without_disk(farm):
+            click.echo(f"note: {line}", err=True)
     sys.exit(1 if mistakes else 0)
 
 

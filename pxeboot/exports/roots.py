@@ -1,5 +1,7 @@
 """All that there is about roots by NBD, put together: the catalogue, the pins, the disks that are written to."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +20,12 @@ OVERLAYS = "overlays"
 """The folder of disks that are written to, below the state folder."""
 
 
+NAMED = 5
+"""So many of many machines are named in a line of the log."""
+
+log = logging.getLogger("pxeboot")
+
+
 class Roots:
     """What the daemon knows of the roots that it serves by NBD."""
 
@@ -25,14 +33,38 @@ class Roots:
         """Serve the images of `farm`. `who` says whose address one is; `report` hears what a machine did not get."""
         self.farm = farm
         self.pins = pins
-        self.disks = Overlays(farm.server.state / OVERLAYS)
+        self._folder = farm.server.state / OVERLAYS
+        self.disks = Overlays(self._folder)
         self.boots = Boots(pins, self.disks)
         self.catalogue = Catalogue(farm, who=who, pins=pins, disks=self.disks, report=report)
         self._who = who
 
     async def watch(self) -> None:
         """Look after what machines that have gone leave behind, until cancelled."""
+        await asyncio.to_thread(self.tidy)
         await self.boots.watch(self._who, self.catalogue.readers.machines)
+
+    def tidy(self) -> None:
+        """Drop the disks of boots that are over, and tell of those that nobody may come back for. Blocks on the disk.
+
+        A machine has a pin as long as its boot lasts. What is kept always stays, also for a machine that is missing in
+        the farm's file: that may be a mistake in the file.
+        """
+        unlisted = []
+        listed = {node.name for pool in self.farm.pools for node in pool.nodes}
+        try:
+            for kept in self.disks.machines():
+                if kept.keep == "always":
+                    if kept.machine not in listed and self.pins.get(kept.machine) is None:
+                        unlisted.append(kept.machine)
+                elif self.pins.get(kept.machine) is None and not kept.connections:
+                    log.info("the disk of %s is dropped: its boot is over", kept.machine)
+                    self.disks.booting(kept.machine)
+        except OSError as error:
+            log.warning("%s: %s", self._folder, error)
+        if unlisted:
+            log.warning("%s keeps disks of machines that the farm does not list: %s", self._folder,
+                        ", ".join(unlisted[:NAMED]) + (", ..." if len(unlisted) > NAMED else ""))  # fmt: skip
 
     def users(self, image_id: str) -> list[tuple[str, str]]:
         """Return (who, how) of everybody who uses this version. Blocks on the disk; raises `OSError`."""
@@ -71,19 +103,3 @@ class Roots:
             "connections": self.catalogue.readers.count(machine),
         }
         return {"root": root}
-
-
-def writable_without_disk(farm: Farm) -> list[str]:
-    """Return a line for each pool whose machines are to write to a root that their image does not have.
-
-    Blocks on the disk. An image that is not there is told of elsewhere.
-    """
-    lines = []
-    for pool in farm.pools:
-        with suppress(store.ImageError):
-            if pool.writable is not None and not store.open_image(farm.images[pool.image].path).has_disk:
-                lines.append(
-                    f"machines of pool {pool.name} will not boot: their roots are to be writable, and the image "
-                    f"{pool.image} has no {store.DISK}; make it again with --ext4"
-                )
-    return lines

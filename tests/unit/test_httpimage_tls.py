@@ -223,3 +223,11 @@ def test_firmware_without_elliptic_curves_is_served(authority: Authority) -> Non
     certificate, key = authority.sign("rsa", key=("-newkey", "rsa:2048"))
     client = limited(authority.client(), "AES128-SHA256")
     assert handshake(context_of(Tls(certificate=certificate, key=key)), client) == "rsa"
+
+
+def test_what_is_wrong_is_said_of_the_section_that_names_the_file(tmp_path: Path) -> None:
+    settings = Tls(certificate=tmp_path / "none.pem", key=tmp_path / "none.key")
+    with pytest.raises(TlsError, match=r"^nbd\.tls\.certificate: '.*none\.pem' cannot be read"):
+        Credentials(settings, "nbd.tls")
+    with pytest.raises(TlsError, match=r"^http\.tls\.certificate: "):
+        Credentials(settings)

@@ -1,0 +1,144 @@
+"""Who uses an image, and what becomes of disks that nobody will ask for again."""
+
+import asyncio
+import os
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.exports import Writable
+from config.model import Farm
+from nbd.exports import Asked, Refused
+from pxeboot.bootfiles.imagefiles import ImageFiles
+from pxeboot.exports.pin_store import PinStore
+from pxeboot.exports.pins import Pin
+from pxeboot.exports.roots import Roots
+from pxeboot.exports.writable import writable_without_disk
+from pxeboot.image.store import StoredImage
+from tests.support.fake_image import add_image
+
+M1, M2 = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+
+
+class House:
+    """The roots of a farm that lists m1 only."""
+
+    def __init__(self, folder: Path, **pool: Any) -> None:
+        self.folder = folder
+        self.one = add_image(folder / "images", marker="one", disk_bytes=1 << 16)
+        self.two = add_image(folder / "images", marker="two", disk_bytes=1 << 16)
+        nodes = [{"name": "m1", "macs": ["52:54:00:00:00:01"], "ip": str(M1)}]
+        self.farm = Farm.model_validate(
+            {
+                "server": {"state": folder},
+                "images": {"node": {"path": folder / "images/node"}, "gone": {"path": folder / "images/gone"}},
+                "pools": [{"name": "workers", "image": "node", "root": "nbd", "nodes": nodes, **pool}],
+            }
+        )
+        self.roots = self.start()
+
+    def start(self) -> Roots:
+        self.roots = Roots(self.farm, PinStore(self.folder / "pins"), {M1: "m1", M2: "m2"}.get, lambda _: None)
+        return self.roots
+
+    def pin(self, name: str, image: StoredImage, writable: Writable | None = None) -> None:
+        address = M1 if name == "m1" else M2
+        self.roots.pins.put(Pin(name, "node", image.image_id, address, 5.0, writable)).result(10)
+
+    def write(self, name: str, writable: Writable) -> None:
+        """Let a machine boot, and write to its root."""
+        self.pin(name, self.one, writable)
+
+        async def write() -> None:
+            export = await self.roots.catalogue.open(Asked(f"node/{name}", M1 if name == "m1" else M2))
+            assert not isinstance(export, Refused)
+            export.write(memoryview(b"x" * 4096), 0, fua=True)
+            export.close()
+
+        asyncio.run(write())
+
+    def disks(self) -> list[str]:
+        return [kept.machine for kept in self.roots.disks.machines()]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def test_an_image_that_nobody_uses_has_no_users(house: House) -> None:
+    assert house.roots.users(house.one.image_id) == []
+    assert house.roots.users("0" * 64) == []
+    assert house.roots.users(house.two.image_id) == [("the farm's file", "has it as its image node")]
+
+
+def test_who_booted_it_and_who_has_a_disk_over_it_uses_it(house: House) -> None:
+    house.pin("m1", house.one)
+    house.write("m2", Writable(where="file", keep="always"))
+    assert house.roots.users(house.one.image_id) == [("m1", "booted it"), ("m2", "booted it")]
+    house.roots.pins.drop(["m2"]).result(10)
+    assert house.roots.users(house.one.image_id) == [("m1", "booted it"), ("m2", "has a disk of its own over it")]
+    assert ("m1", "booted it") not in house.roots.users(house.two.image_id)
+
+
+def test_somebody_uses_an_image_before_it_is_opened(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that who asks after it was moved aside finds everybody who opened it before."""
+    seen = []
+    opened = ImageFiles.open
+
+    def watched(self: ImageFiles, image: StoredImage, file: str) -> object:
+        seen.append(house.roots.users(house.one.image_id))
+        return opened(self, image, file)
+
+    monkeypatch.setattr(ImageFiles, "open", watched)
+
+    async def open_it() -> None:
+        export = await house.roots.catalogue.open(Asked(house.one.image_id, M1))
+        assert not isinstance(export, Refused)
+        export.close()
+
+    asyncio.run(open_it())
+    assert seen == [[("m1", f"reads it by NBD as '{house.one.image_id}'")]]
+
+
+def test_at_the_start_disks_of_boots_that_are_over_are_dropped(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    file = Writable(where="file")
+    for name in ("m1", "m2"):
+        house.write(name, file)
+    house.roots.pins.drop(["m2"]).result(10)
+    again = house.start()
+    assert house.disks() == ["m1", "m2"]
+    again.tidy()
+    assert house.disks() == ["m1"]
+    assert "does not list" not in caplog.text
+
+
+def test_what_is_kept_always_is_never_dropped_but_told_of(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("m1", "m2"):
+        house.write(name, Writable(where="file", keep="always"))
+    house.roots.pins.drop(["m1", "m2"]).result(10)
+    house.start().tidy()
+    assert house.disks() == ["m1", "m2"]
+    assert f"{house.folder}/overlays keeps disks of machines that the farm does not list: m2" in caplog.text
+
+
+def test_the_status_of_a_machine_says_what_its_root_is(house: House) -> None:
+    assert house.roots.about("m1") == {}
+    house.pin("m1", house.one, Writable())
+    assert house.roots.about("m1") == {
+        "root": {"image": "node", "id": house.one.image_id, "since_s": 5.0, "writable": True, "connections": 0}
+    }
+
+
+@pytest.mark.parametrize("disk", [0, 4096])
+def test_an_image_without_a_disk_is_told_of_where_roots_are_to_be_writable(tmp_path: Path, disk: int) -> None:
+    house = House(tmp_path, writable={})
+    add_image(tmp_path / "images", marker="three", disk_bytes=disk)
+    lines = writable_without_disk(house.farm)
+    assert len(lines) == (0 if disk else 1)
+    assert all("the image node has no root.ext4; make it again with --ext4" in line for line in lines)
+    os.unlink(tmp_path / "images/node")
+    assert writable_without_disk(house.farm) == []
+    assert writable_without_disk(House(tmp_path / "other").farm) == []
