@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +17,15 @@ from nbd import wire
 
 
 class Server:
-    """`tests.support.serve_nbd` as a process of its own, on a port of the loopback interface that it keeps."""
+    """`tests.support.serve_nbd` as a process of its own, on a port of the loopback interface that it keeps.
 
-    def __init__(self, folder: Path) -> None:
+    With `kinds`, it is `tests.support.serve_nbd_kinds`, and these are its further arguments.
+    """
+
+    def __init__(self, folder: Path, kinds: Sequence[str | Path] | None = None) -> None:
         self.folder = folder
+        self._script = "tests.support.serve_nbd" if kinds is None else "tests.support.serve_nbd_kinds"
+        self._more = [*map(str, kinds or ())]
         self.port = 0
         self.output: list[str] = []
         self.start()
@@ -29,7 +34,7 @@ class Server:
         """Start it, again on the same port if it had one."""
         self._errors = (self.folder.parent / "server.log").open("a")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.serve_nbd", "127.0.0.1", str(self.port), str(self.folder)],
+            [sys.executable, "-m", self._script, "127.0.0.1", str(self.port), str(self.folder), *self._more],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -72,9 +77,9 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, kinds: Sequence[str | Path] | None = None) -> Iterator[Server]:
     """Start a server for the files of `folder`; end it afterwards."""
-    server = Server(folder)
+    server = Server(folder, kinds)
     try:
         yield server
     finally:
