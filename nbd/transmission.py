@@ -129,7 +129,8 @@ class Transmission:
     def _begin_payload(self, request: Request) -> None:
         """Have the bytes behind a request written, or else read past.
 
-        With extended headers a WRITE without PAYLOAD_LEN breaks a rule; its data come all the same, as with QEMU.
+        With extended headers a WRITE without PAYLOAD_LEN breaks a rule, and its data come all the same:
+        tests/data/nbd/qemu-10.txt.
         """
         if request.length > _MOST:
             raise wire.MalformedPacket(f"command {request.type} with {request.length} bytes of data")

@@ -267,7 +267,7 @@ def test_more_payload_than_32_mib_ends_the_connection(form: replies.Replies, inf
 
 
 def test_a_write_without_payload_len_brings_its_payload_all_the_same() -> None:
-    """It breaks a rule of extended headers, and QEMU takes it like this."""
+    """It breaks a rule of extended headers; QEMU's client does so, and its server takes it."""
     peer = opened(DISK, replies.EXTENDED).receive(ExtendedRequest(Cmd.WRITE, 5, 0, 4).encode() + b"data")
     assert peer.done == [Write(5, 0, b"data", last=True, fua=False, start=0)]
 
