@@ -19,12 +19,15 @@ from nbd import wire
 class Server:
     """`tests.support.serve_nbd` as a process of its own, on a port of the loopback interface that it keeps.
 
-    With `kinds`, it is `tests.support.serve_nbd_kinds`, and these are its further arguments.
+    With `kinds`, it is `tests.support.serve_nbd_kinds`, or another script of this folder, and these are its further
+    arguments.
     """
 
-    def __init__(self, folder: Path, kinds: Sequence[str | Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, kinds: Sequence[str | Path] | None = None, script: str = "serve_nbd_kinds"
+    ) -> None:
         self.folder = folder
-        self._script = "tests.support.serve_nbd" if kinds is None else "tests.support.serve_nbd_kinds"
+        self._script = "tests.support." + ("serve_nbd" if kinds is None else script)
         self._more = [*map(str, kinds or ())]
         self.port = 0
         self.output: list[str] = []
@@ -51,6 +54,11 @@ class Server:
         self._process.stdout.close()
         self._errors.close()
         return code
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def close(self) -> None:
         """End it, if it has not ended."""
