@@ -329,10 +329,6 @@ def export_name_reply(size: int, flags: TransmissionFlag, zeroes: bool) -> bytes
     return struct.pack(">QH", size, flags) + (bytes(124) if zeroes else b"")
 
 
-REQUEST = struct.Struct(">IHHQQI")
-EXTENDED_REQUEST = struct.Struct(">IHHQQQ")
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """A command of the transmission phase. After a WRITE, `length` bytes of payload follow (Request message)."""
@@ -343,9 +339,9 @@ class Request:
     length: int = 0
     flags: int = 0
 
-    SIZE: ClassVar[int] = REQUEST.size
     MAGIC: ClassVar[int] = REQUEST_MAGIC
-    LAYOUT: ClassVar[struct.Struct] = REQUEST
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct(">IHHQQI")
+    SIZE: ClassVar[int] = 28
 
     def encode(self) -> bytes:
         """Return the 28 bytes, or 32."""
@@ -369,9 +365,9 @@ class ExtendedRequest(Request):
     With `CmdFlag.PAYLOAD_LEN`, which a WRITE must have, `length` bytes of payload follow.
     """
 
-    SIZE: ClassVar[int] = EXTENDED_REQUEST.size
     MAGIC: ClassVar[int] = EXTENDED_REQUEST_MAGIC
-    LAYOUT: ClassVar[struct.Struct] = EXTENDED_REQUEST
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct(">IHHQQQ")
+    SIZE: ClassVar[int] = 32
 
 
 _SIMPLE_REPLY = struct.Struct(">IIQ")
