@@ -1,7 +1,7 @@
 """How nbdkit is started: its command line and its environment. Pure."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 from config.exports import Nbdkit, NbdTls
 
@@ -29,7 +29,7 @@ def filters(settings: Nbdkit) -> list[str]:
     return [f"--filter={name}" for name in settings.filters]
 
 
-def start(settings: Nbdkit, plugin: Path, door: Path, tls: NbdTls | None, certificates: Path) -> list[str]:
+def start(settings: Nbdkit, plugin: PurePath, door: PurePath, tls: NbdTls | None, certificates: PurePath) -> list[str]:
     """Return the command that serves on the socket that is its standard input.
 
     It ends when we do, however we end (`--exit-with-parent`), and never writes (`--readonly`). `door` is the socket at
@@ -45,7 +45,7 @@ def start(settings: Nbdkit, plugin: Path, door: Path, tls: NbdTls | None, certif
     return [*argv, *(f"{name}={value}" for name, value in settings.parameters.items())]
 
 
-def links(tls: NbdTls) -> Sequence[tuple[str, Path]]:
+def links(tls: NbdTls) -> Sequence[tuple[str, PurePath]]:
     """Return what nbdkit's folder of certificates holds: name, and the file that it is a link to.
 
     nbdkit wants an authority even when clients need no certificate; ours is then as good as any.

@@ -30,6 +30,9 @@ LINES_A_MINUTE = 30
 """How much of what nbdkit says is logged."""
 LINE_BYTES = 500
 
+_REFUSED = b": open: error: refused: "
+"""What nbdkit says of an export that our plugin did not get."""
+
 log = logging.getLogger("pxeboot")
 
 
@@ -161,6 +164,8 @@ class Engine:
                 continue
             if not line:
                 return
+            if _REFUSED in line:  # the catalogue has told it, and who asks often is not to hide what else is said
+                continue
             self.counts["lines"] += 1
             minute = int(time.monotonic() // 60)
             if minute != self._minute:
@@ -179,7 +184,7 @@ class Engine:
         for name, target in command.links(self._tls):
             with suppress(FileNotFoundError):
                 (self._own / name).unlink()
-            (self._own / name).symlink_to(target.absolute())
+            (self._own / name).symlink_to(Path(target).absolute())
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from typing import Any, NoReturn
 
 import nbdkit  # type: ignore[import-not-found]  # it is inside nbdkit only
@@ -25,6 +26,21 @@ ANSWER_BYTES = 1 << 16
 
 _nbdkit = ctypes.CDLL(None)  # what its module for Python does not tell: who the client is, and whether it has TLS
 _settings: dict[str, str] = {}
+
+
+class Told(OSError):
+    """What happens to a client in the course of things, and takes one line to tell."""
+
+
+_format_exception = traceback.format_exception
+
+
+def _shortly(kind: Any, error: Any, trace: Any) -> list[str]:
+    """Return what nbdkit logs of an exception: no traceback for what is no mistake of ours."""
+    return [str(error)] if isinstance(error, Told) else _format_exception(kind, error, trace)
+
+
+traceback.format_exception = _shortly  # type: ignore[assignment]  # this interpreter is for nothing but this plugin
 
 
 class Disk:
@@ -127,12 +143,15 @@ def list_exports(_readonly: int, is_tls: int) -> list[tuple[str, str]]:
 
 
 def open(_readonly: int) -> Disk:
-    """Open the export that the client named. Raises `OSError` if it may not, or there is none."""
+    """Open the export that the client named.
+
+    Raises `Told` if there is none, or it may not have it; `OSError` if the daemon does not answer.
+    """
     secure = bool(_nbdkit.nbdkit_is_tls())
     answer, fds, link = ask({"ask": "open", "name": nbdkit.export_name(), "peer": client(), "secure": secure})
     if "error" in answer or len(fds) != 1:
         link.close()
-        raise PermissionError(answer.get("error", "pxeboot sent no file"))
+        raise Told(f"refused: {client()}: {nbdkit.export_name()!r}: {answer.get('error', 'pxeboot sent no file')}")
     return Disk(link, fds[0], answer)
 
 
@@ -200,6 +219,6 @@ def pread(disk: Disk, buffer: bytearray, offset: int, _flags: int) -> None:
 
 
 def fail(number: int, text: str) -> NoReturn:
-    """Tell the client the error `number`. Raises `OSError`."""
+    """Tell the client the error `number`. Raises `Told`."""
     nbdkit.set_error(number)
-    raise OSError(number, text)
+    raise Told(text)
