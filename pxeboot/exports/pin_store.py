@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from config.durable import replace_file
@@ -36,6 +37,7 @@ class PinStore:
             self._pins, self.damaged = pins.parse(path.read_text(encoding="utf-8", errors="replace"))
         except FileNotFoundError:
             self._pins = {}
+        self._at = {pin.address: pin for pin in self._pins.values()}
         if self.damaged:
             log.warning("%s: %d lines are damaged and left out: machines that run from an NBD root are missing in it",
                         path, self.damaged)  # fmt: skip
@@ -43,6 +45,10 @@ class PinStore:
     def get(self, machine: str) -> Pin | None:
         """Return what `machine` booted."""
         return self._pins.get(machine)
+
+    def at(self, address: IPv4Address) -> Pin | None:
+        """Return what the machine that booted last from an address booted, unless it has booted elsewhere since."""
+        return self._at.get(address)
 
     def every(self) -> list[Pin]:
         """Return all pins, by the names of the machines."""
@@ -52,14 +58,21 @@ class PinStore:
     def put(self, pin: Pin) -> Future[None]:
         """Keep what a machine boots from now on. The future raises `OSError` if that cannot be kept."""
         with self._lock:
-            self._pins[pin.machine] = pin
+            self._forget(pin.machine)
+            self._pins[pin.machine] = self._at[pin.address] = pin
             return self._changed()
 
     def drop(self, machines: Iterable[str]) -> Future[None]:
         """Forget what these machines booted."""
         with self._lock:
-            found = [name for name in machines if self._pins.pop(name, None) is not None]
+            found = [name for name in machines if self._forget(name)]
             return self._changed() if found else done()
+
+    def _forget(self, machine: str) -> bool:
+        pin = self._pins.pop(machine, None)
+        if pin is not None and self._at.get(pin.address) is pin:
+            del self._at[pin.address]
+        return pin is not None
 
     def _changed(self) -> Future[None]:
         future: Future[None] = Future()

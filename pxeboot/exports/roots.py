@@ -36,8 +36,19 @@ class Roots:
         self._folder = farm.server.state / OVERLAYS
         self.disks = Overlays(self._folder)
         self.boots = Boots(pins, self.disks)
-        self.catalogue = Catalogue(farm, who=who, pins=pins, disks=self.disks, report=report)
+        self.catalogue = Catalogue(farm, who=self.whose, pins=pins, disks=self.disks, report=report)
         self._who = who
+
+    def whose(self, address: IPv4Address) -> str | None:
+        """Return the name of the machine that has an address now.
+
+        Where nobody has a lease for it, it is the machine that booted from it last: what another DHCP server gave out,
+        beside our proxyDHCP, is not known any more after a restart of this server, and the machine's root has to be.
+        """
+        name = self._who(address)
+        if name is None and (pin := self.pins.at(address)) is not None:
+            return pin.machine
+        return name
 
     async def watch(self) -> None:
         """Look after what machines that have gone leave behind, until cancelled."""

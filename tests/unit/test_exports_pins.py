@@ -132,3 +132,20 @@ def test_closing_writes_what_is_left(tmp_path: Path) -> None:
     store.put(PIN)
     store.close()
     assert PinStore(tmp_path / "pins").every() == [PIN]
+
+
+def test_a_pin_is_found_by_the_address_that_its_machine_has_now(tmp_path: Path) -> None:
+    store = PinStore(tmp_path / "pins")
+    assert store.at(PIN.address) is None
+    store.put(PIN)
+    store.put(OTHER)
+    assert store.at(PIN.address) == OTHER, "it was given to another machine"
+    store.drop(["m1"])
+    assert store.at(PIN.address) == OTHER
+    elsewhere = dataclasses.replace(OTHER, address=IPv4Address("10.0.0.9"))
+    store.put(elsewhere).result(10)
+    assert (store.at(PIN.address), store.at(elsewhere.address)) == (None, elsewhere)
+    again = PinStore(tmp_path / "pins")
+    assert again.at(elsewhere.address) == elsewhere
+    again.drop(["m2"])
+    assert again.at(elsewhere.address) is None

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 
 from config.exports import Writable
 from config.model import Farm
-from nbd.exports import Asked, Refused
+from nbd.exports import Asked, Export, Refused
 from pxeboot.bootfiles.imagefiles import ImageFiles
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.exports.roots import Roots
 from pxeboot.exports.writable import writable_without_disk
+from pxeboot.image import removal
 from pxeboot.image.store import StoredImage
 from tests.support.fake_image import add_image
 
@@ -58,6 +61,9 @@ class House:
             export.close()
 
         asyncio.run(write())
+
+    def users(self, image_id: str) -> list[str]:
+        return [f"{who} {how}" for who, how in self.roots.users(image_id)]
 
     def disks(self) -> list[str]:
         return [kept.machine for kept in self.roots.disks.machines()]
@@ -122,6 +128,40 @@ def test_what_is_kept_always_is_never_dropped_but_told_of(house: House, caplog: 
     house.start().tidy()
     assert house.disks() == ["m1", "m2"]
     assert f"{house.folder}/overlays keeps disks of machines that the farm does not list: m2" in caplog.text
+
+
+def test_an_address_that_nobody_has_a_lease_for_is_the_machines_that_booted_from_it(house: House) -> None:
+    free = IPv4Address("10.0.0.77")
+    assert house.roots.whose(free) is None
+    house.roots.pins.put(Pin("node-guest", "node", house.one.image_id, free, 5.0))
+    house.roots.pins.put(Pin("node-other", "node", house.one.image_id, M1, 5.0))
+    assert house.roots.whose(free) == "node-guest"
+    assert house.roots.whose(M1) == "m1", "who has a lease is asked first"
+
+
+def test_no_image_is_removed_from_under_somebody_who_opens_it_then(house: House) -> None:
+    async def open_it() -> Export | Refused:
+        return await house.roots.catalogue.open(Asked(house.one.image_id, M1))
+
+    outcomes = set()
+    for n in range(20):
+        add_image(house.folder / "images", marker="one", disk_bytes=1 << 16)
+        add_image(house.folder / "images", marker="two", disk_bytes=1 << 16)
+        with ThreadPoolExecutor(1) as other:
+            opening = other.submit(asyncio.run, open_it())
+            time.sleep(n * 1e-4)
+            try:
+                removal.remove(house.folder / "images", house.one.image_id, house.users)
+                removed = True
+            except removal.InUse:
+                removed = False
+            export = opening.result(10)
+        assert isinstance(export, Refused) or not removed
+        assert house.one.folder.exists() != removed
+        if not isinstance(export, Refused):
+            export.close()
+        outcomes.add((removed, isinstance(export, Refused)))
+    assert outcomes <= {(True, True), (False, False), (False, True)}
 
 
 def test_the_status_of_a_machine_says_what_its_root_is(house: House) -> None:
