@@ -3,7 +3,9 @@
 Software emulation only; the cards are taps on the segment's bridge.
 """
 
+import json
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -61,13 +63,14 @@ class Machine:
         self._memory_mib = memory_mib
         self._process: subprocess.Popen[str] | None = None
         self.console_file = folder / f"{name}.console"
+        self._monitor = folder / f"{name}.qmp"
         self._taps = [segment.tap(f"tap-{name[:8]}{n}") for n in range(len(macs))]
 
     def argv(self, extra: Sequence[str] = ()) -> list[str]:
         """Return QEMU's command line."""
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-machine", "q35", "-smp", "1"]
         argv += ["-m", str(self._memory_mib), "-display", "none", "-monitor", "none", "-no-user-config"]
-        argv += ["-serial", f"file:{self.console_file}"]
+        argv += ["-serial", f"file:{self.console_file}", "-qmp", f"unix:{self._monitor},server=on,wait=off"]
         if self._firmware is Firmware.UEFI:
             variables = self._folder / f"{self._name}.vars"
             shutil.copyfile(OVMF_VARS, variables)
@@ -101,6 +104,27 @@ class Machine:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def press_power_button(self) -> None:
+        """Ask the machine to go, as a person does who presses the button for a moment (an ACPI event)."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._monitor))
+            with monitor.makefile("rw") as lines:
+                lines.readline()  # it says what it is
+                for command in ("qmp_capabilities", "system_powerdown"):
+                    print(json.dumps({"execute": command}), file=lines, flush=True)
+                    while "return" not in json.loads(lines.readline()):
+                        pass  # an event
+
+    def off_after_s(self, within_s: float) -> float:
+        """Wait until the machine has powered itself off; return how long that took. Raises `TimeoutError`."""
+        begin = time.monotonic()
+        while self.running:
+            if time.monotonic() - begin > within_s:
+                raise TimeoutError(f"it did not power off within {within_s} s; the console ends:\n"
+                                   f"{self.console()[-2000:]}")  # fmt: skip
+            time.sleep(0.1)
+        return time.monotonic() - begin
 
     def console(self) -> str:
         """Return what the serial console has shown so far."""

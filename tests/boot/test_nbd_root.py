@@ -1,0 +1,203 @@
+"""Machines whose root comes by NBD: they outlive their server, let go of it, write to it, or take it into RAM."""
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pxeboot.image.store import open_image
+from tests.support.lab import IMAGES, Lab, farm
+from tests.support.machine import Firmware, Machine
+from tests.support.segment import Segment
+
+pytestmark = pytest.mark.boot
+
+MAC = "52:54:00:12:34:56"
+NAME = "m1c29"
+BOOT_S = 240
+AWAY_S = 10
+"""How long the server is away after its SIGKILL."""
+OFF_S = 30
+"""Within which a machine has to be off."""
+
+READER = r"""#!/bin/sh
+# Reads a part of the root again and again, past every cache; says how each round went, and from when to when.
+cd /usr/lib/x86_64-linux-gnu
+find . -maxdepth 1 -type f | sort | xargs md5sum >/run/sums
+while :; do
+	read -r since _ </proc/uptime
+	echo 3 >/proc/sys/vm/drop_caches
+	bad=$(md5sum -c --quiet /run/sums 2>&1 | head -n 3 | tr '\n' ' ')
+	read -r till _ </proc/uptime
+	echo "round: ${bad:-right} $since $till round" >/dev/ttyS0
+done
+"""
+
+WRITER = r"""#!/bin/sh
+# Writes a file again and again, has it on disk, reads it past every cache, and compares.
+mkdir -p /var/lib/written
+cd /var/lib/written
+number=0
+while :; do
+	number=$((number + 1))
+	bad=
+	read -r since _ </proc/uptime
+	head -c 300000 /dev/urandom >$((number % 8)) && sync || bad="not written"
+	sum=$(md5sum <$((number % 8)))
+	echo 3 >/proc/sys/vm/drop_caches
+	[ "$sum" = "$(md5sum <$((number % 8)))" ] || bad="$bad another sum"
+	read -r till _ </proc/uptime
+	echo "round: ${bad:-right} $since $till round" >/dev/ttyS0
+	sleep 0.2
+done
+"""
+
+IN_BACKGROUND = "/etc/pxeboot/{} </dev/null >/dev/null 2>&1 &"
+
+
+def started(segment: Segment, folder: Path, root: str, rcfile: str, **more: Any) -> Lab:
+    """Return a farm of one machine, whose daemon runs, and which runs `rcfile` once it is up."""
+    lab = Lab(segment, folder, configuration(folder, root, rcfile, **more))
+    lab.start_daemon()
+    return lab
+
+
+def configuration(folder: Path, root: str, rcfile: str, **more: Any) -> dict[str, Any]:
+    """Return the farm of `started`; `more` goes to its pool."""
+    node = {"name": NAME, "macs": [MAC], "ip": "10.77.0.29"}
+    pool = {"name": "workers", "image": "node", "root": root, "nodes": [node], **more}
+    tags = {"all": {"kernel_parameters": ["console=ttyS0", "norandmaps"], "lts": {"RCFILE_01": rcfile}}}
+    files = {name: {"content": text, "mode": "0755"} for name, text in (("reader", READER), ("writer", WRITER))}
+    return farm(folder, [pool], clusters={}, tags=tags, node={"files": files})
+
+
+def rounds(machine: Machine, count: int, within_s: float) -> list[tuple[str, float]]:
+    """Wait for that many more rounds of the reader or writer; return how each went, and how long it took."""
+    since = len(machine.console())
+    found: list[tuple[str, float]] = []
+    deadline = time.monotonic() + within_s
+    while len(found) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(found)} of {count} rounds in {within_s} s:\n{machine.console()[-2000:]}")
+        time.sleep(0.2)
+        said = re.findall(r"round: (.*) ([0-9.]+) ([0-9.]+) round\n", machine.console()[since:].replace("\r", ""))
+        found = [(went, float(end) - float(begin)) for went, begin, end in said]
+    return found
+
+
+def check_that_it_outlives_the_server(lab: Lab, machine: Machine) -> None:
+    """The server is killed in the middle of a round: that one takes longer, and nobody sees an error."""
+    assert {went for went, _ in rounds(machine, 2, 60)} == {"right"}
+    since = len(machine.console())
+    lab.kill_daemon()
+    time.sleep(AWAY_S)
+    lab.start_daemon()
+    over_it = rounds(machine, 2, 60)
+    assert {went for went, _ in over_it} == {"right"}
+    assert max(took for _, took in over_it) > AWAY_S - 2, "nothing was read while the server was away"
+    lab.stop_daemon()
+    lab.start_daemon()
+    assert {went for went, _ in rounds(machine, 3, 60)} == {"right"}
+    said = machine.console()[since:]
+    assert said.count("connected again after") == 2
+    assert "I/O error" not in said
+
+
+def connections(segment: Segment) -> str:
+    """Return the NBD connections as the server's kernel sees them."""
+    return segment.server.run("ss", "-Htn", "sport", "=", ":10809").stdout
+
+
+def mounts(report: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what is mounted where, by a machine's own account."""
+    return {line.split()[1]: line.split() for line in report["mounts"].splitlines()}
+
+
+def test_a_uefi_machine_reads_on_when_the_server_was_killed_and_lets_go_when_it_is_switched_off(
+    segment: Segment, folder: Path
+) -> None:
+    lab = started(segment, folder, "nbd", IN_BACKGROUND.format("reader"))
+    machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
+    machine.power_on()
+    lab.wait_stage(NAME, "system", BOOT_S)
+    assert mounts(lab.report(NAME))["/run/pxeboot/lower"][0] == "/dev/nbd0"
+    assert lab.report(NAME)["failed"] == ""
+    check_that_it_outlives_the_server(lab, machine)
+    assert "ESTAB" in connections(segment)
+    machine.press_power_button()
+    assert machine.off_after_s(OFF_S) < OFF_S
+    lab.wait(lambda: "ESTAB" not in connections(segment), "the machine let go of its root", 1)
+
+
+def test_a_bios_machine_takes_its_root_into_ram_by_nbd_and_lets_go_of_it(segment: Segment, folder: Path) -> None:
+    """Over a SIGKILL of the server in the middle: what has arrived stays."""
+    lab = started(segment, folder, "nbd-to-ram", "echo device: $(ls /sys/block/nbd0/pid 2>&1) >/dev/ttyS0")
+    machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC])
+    machine.power_on()
+    lab.wait_stage(NAME, "network", BOOT_S)
+    segment.server.run("tc", "qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "60mbit", "burst", "32k",
+                       "latency", "50ms")  # fmt: skip
+    lab.wait(
+        lambda: any("%" in step["detail"] for step in lab.steps(NAME) if step["stage"] == "fetch"),
+        "the machine is in the middle of its copy", 60,
+    )  # fmt: skip
+    lab.kill_daemon()
+    console = machine.wait_for("connection lost after", 60)
+    already = int(console.split("connection lost after ")[1].split()[0])
+    assert already > 5
+    segment.server.run("tc", "qdisc", "delete", "dev", "eth1", "root")
+    lab.start_daemon()
+    lab.wait_stage(NAME, "system", BOOT_S)
+    assert "verified" in lab.stages(NAME)
+    image = open_image(IMAGES / "node")
+    told = re.search(r"left '(?:node|[0-9a-f]{64})': .* ([0-9.]+) MiB", lab.log("serve").split("ready in")[-1])
+    assert told is not None
+    assert float(told[1]) < image.size_bytes / 2**20 - already + 2, "it was copied anew, not resumed"
+    report = lab.report(NAME)
+    assert report["sha256"] == image.squashfs_sha256
+    assert mounts(report)["/run/pxeboot/lower"][0].startswith("/dev/loop")
+    assert "device: ls: cannot access" in machine.wait_for("device: ", 30)
+    assert "ESTAB" not in connections(segment)
+    assert lab.stop_daemon() < 2
+    machine.press_power_button()
+    assert machine.off_after_s(OFF_S) < OFF_S
+
+
+def test_a_machine_writes_to_its_root_and_finds_it_again_until_it_is_to_start_afresh(
+    segment: Segment, folder: Path
+) -> None:
+    """Three boots: `keep: always` twice, then `keep: boot`."""
+    seen = "cat /var/lib/boots >/dev/ttyS0; echo one more boot >>/var/lib/boots; echo seen. >/dev/ttyS0; "
+    writing = seen + IN_BACKGROUND.format("writer")
+    lab = started(segment, folder, "nbd", writing, writable={"where": "file", "keep": "always"})
+    machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC], memory_mib=512)
+    machine.power_on()
+    lab.wait_stage(NAME, "system", BOOT_S)
+    root = mounts(lab.report(NAME))["/"]
+    assert root[0] == "/dev/nbd0"
+    assert root[2] == "ext4"
+    assert root[3].startswith("rw")
+    assert lab.report(NAME)["failed"] == ""
+    assert "one more boot" not in machine.wait_for("seen.", 60)
+    check_that_it_outlives_the_server(lab, machine)
+    machine.press_power_button()
+    assert machine.off_after_s(OFF_S) < OFF_S
+    lab.wait(lambda: "ESTAB" not in connections(segment), "the machine let go of its root", 1)
+    lab.stop_daemon()
+
+    switched_off = seen + "systemctl poweroff"
+    lab = started(segment, folder, "nbd", switched_off, writable={"where": "file", "keep": "always"})
+    machine.power_on()
+    console = machine.wait_for("seen.", BOOT_S)
+    assert console.count("one more boot") == 1
+    assert "EXT4-fs (nbd0): recovery complete" not in console, "it was not unmounted"
+    assert machine.off_after_s(OFF_S) < OFF_S
+    lab.stop_daemon()
+
+    lab = started(segment, folder, "nbd", switched_off, writable={"where": "file", "keep": "boot"})
+    machine.power_on()
+    assert "one more boot" not in machine.wait_for("seen.", BOOT_S)
+    assert machine.off_after_s(OFF_S) < OFF_S
