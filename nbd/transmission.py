@@ -108,7 +108,7 @@ class Transmission:
                 if magic != expected:
                     raise wire.MalformedPacket(f"a request with the magic {magic:#x}")
                 start += size
-                # What happens most, and is right. The same as _command would have it.
+                # What happens most, and is right; a READ that is not gets its answer from _command.
                 if command == _READ and 0 < length <= _MOST and offset + length <= end and not flags & no_read_flag:
                     actions.append(Read(cookie, offset, length, flags & _DF != 0))
                     continue
@@ -157,7 +157,7 @@ class Transmission:
         return True
 
     def _command(self, request: Request) -> Action:
-        """Return what is to be done for a command without payload."""
+        """Return what is to be done for a command without payload that is not a READ, or how it is refused."""
         refusal = self._refusal(request)
         if refusal is not None:
             return self._error(request, *refusal)
@@ -169,8 +169,6 @@ class Transmission:
                 return self._ok(request)
             case _ if not length:
                 return self._ok(request)
-            case Cmd.READ:
-                return Read(cookie, offset, length, bool(flags & CmdFlag.DF))
             case Cmd.CACHE:  # which is a hint: a little of it is enough
                 return Cache(cookie, offset, min(length, _MOST))
             case Cmd.TRIM:
