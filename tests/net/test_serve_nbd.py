@@ -24,6 +24,7 @@ pytestmark = pytest.mark.net
 PROGRAMS = ("grub-mknetdir", "ip", "curl", "busybox", "nbdinfo", "nbdcopy", "/usr/bin/python3")
 
 WRITER, WRITER_IP = "52:54:00:00:00:0b", "10.77.0.11"
+RAM, RAM_IP = "52:54:00:00:00:0c", "10.77.0.12"
 SIZE = 1 << 20
 DISK = 1 << 20
 
@@ -91,6 +92,12 @@ class Farm:
                 "root": "nbd",
                 "writable": {"where": "file", "limit_mib": 2},
                 "nodes": [{"name": "w1", "macs": [WRITER], "ip": WRITER_IP}],
+            },
+            {
+                "name": "rams",
+                "image": "both",
+                "root": "nbd-to-ram",
+                "nodes": [{"name": "r1", "macs": [RAM], "ip": RAM_IP}],
             },
         ]
         images = {name: {"path": str(folder / "images" / name)} for name in ("both", "node")}
@@ -314,6 +321,18 @@ def test_a_machine_whose_image_is_gone_is_refused_and_told_of(farm: Farm) -> Non
     gone = f"the image both {farm.one.image_id[:12]}, which it booted, is not in the store any more"
     assert farm.failures("m1") == [f"NBD export 'node/m1': {gone}"]
     assert f"m1: NBD export 'node/m1': {gone}" in farm.daemon.log
+
+
+def test_a_machine_that_has_its_root_in_ram_needs_the_image_no_more(farm: Farm) -> None:
+    r1 = farm.segment.host(mac=RAM)
+    assert get_lease(r1) == RAM_IP
+    boot(r1, RAM)
+    farm.switch()
+    said = farm.image("prune")
+    assert said.stdout == f"{farm.one.image_id[:16]} stays: r1 booted it\n"
+    assert http(r1, "report/root", "--data", "the root is mounted")[0] < 300
+    assert farm.nbd()["pins"] == []
+    assert farm.image("prune").stdout == f"removed: version {farm.one.image_id[:16]}\n"
 
 
 def test_without_a_daemon_nothing_is_removed_unless_it_is_forced(farm: Farm) -> None:

@@ -1,5 +1,6 @@
 """What each machine booted, as text and on disk."""
 
+import asyncio
 import dataclasses
 import json
 import threading
@@ -109,6 +110,21 @@ def test_a_farm_that_boots_at_once_costs_a_few_writes(tmp_path: Path, monkeypatc
         future.result(10)
     assert len(written) <= 2
     assert len(written[-1].splitlines()) == 501
+
+
+def test_who_no_more_waits_for_the_disk_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(pin_store, "replace_file", lambda *_: go.wait(10))
+    store = PinStore(tmp_path / "pins")
+
+    async def leave() -> None:
+        waiting = asyncio.wrap_future(store.put(PIN))
+        waiting.cancel()
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    go.set()
+    store.put(OTHER).result(10)
 
 
 def test_what_cannot_be_kept_is_told_and_kept_with_the_next(tmp_path: Path) -> None:
