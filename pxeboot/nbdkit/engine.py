@@ -26,12 +26,16 @@ PLUGIN = Path(__file__).parent / "plugin.py"
 PROBE_S = 20.0
 STOP_S = 2.0
 """How long a child may take to end, in seconds; then it is killed."""
+LOOK_S = 2.0
+"""How often to look whether there is another certificate, in seconds."""
 LINES_A_MINUTE = 30
 """How much of what nbdkit says is logged."""
 LINE_BYTES = 500
 
 _REFUSED = b": open: error: refused: "
 """What nbdkit says of an export that our plugin did not get."""
+
+_RENEWED = "was ended for its new certificate"
 
 log = logging.getLogger("pxeboot")
 
@@ -132,7 +136,8 @@ class Engine:
                     why = f"cannot be started: {error.strerror or error}"
                 self.counts["ended"] += 1
                 wait_s = backoff.after(asyncio.get_running_loop().time() - began)
-                log.error("%s: nbdkit %s; started again in %.1f s", interface, why, wait_s)
+                level = logging.INFO if why is _RENEWED else logging.ERROR
+                log.log(level, "%s: nbdkit %s; started again in %.1f s", interface, why, wait_s)
                 await asyncio.sleep(wait_s)
         finally:
             self.children.discard(child)
@@ -145,15 +150,45 @@ class Engine:
         child.pid, child.since_s = process.pid, time.time()
         child.starts += 1
         self.counts["started"] += 1
+        renewal = asyncio.create_task(self._renewed(process))
         try:
             assert process.stderr is not None
             await self._pass_on(child.interface, process.stderr)
             status = await process.wait()
+            if renewal.done():
+                return _RENEWED
             return f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"
         finally:
+            renewal.cancel()
             child.ready = False
             await _end(process)
             child.pid = None
+
+    async def _renewed(self, process: asyncio.subprocess.Process) -> None:
+        """End a process when the files of its certificate have changed and stand still: it reads them at its start."""
+        if self._tls is None:
+            await asyncio.get_running_loop().create_future()
+        used = last = await asyncio.to_thread(self._certificates)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = await asyncio.to_thread(self._certificates)
+            if now == last and now != used and None not in now:
+                break
+            last = now
+        asyncio.get_running_loop().call_later(STOP_S, _kill, process)
+        with suppress(ProcessLookupError):
+            process.terminate()
+
+    def _certificates(self) -> list[tuple[int, int, int] | None]:
+        """Return what tells one version of the certificate's files from another; None for one that is not there."""
+        facts: list[tuple[int, int, int] | None] = []
+        for _, path in command.links(self._tls) if self._tls is not None else ():
+            try:
+                status = Path(path).stat()
+                facts.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            except OSError:
+                facts.append(None)
+        return facts
 
     async def _pass_on(self, interface: str, said: asyncio.StreamReader) -> None:
         """Log what it says, in moderation, until it says no more."""
@@ -185,6 +220,12 @@ class Engine:
             with suppress(FileNotFoundError):
                 (self._own / name).unlink()
             (self._own / name).symlink_to(Path(target).absolute())
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process that waits for its clients."""
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

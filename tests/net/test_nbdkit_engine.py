@@ -258,3 +258,24 @@ def test_tls_is_as_for_our_own_engine(tmp_path: Path, start: Start, mode: str) -
     assert secure.stdout.strip() == str(PADDED)
     plain = run("nbdinfo", "--size", server.uri(), check=False)
     assert (plain.returncode == 0) == (mode == "offered")
+
+
+@needs_nbdkit
+def test_a_new_certificate_is_used_though_a_client_stays(tmp_path: Path, start: Start) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = Authority(tmp_path / "old"), Authority(tmp_path / "new")
+    certificate, key = old.sign("server")
+    server = start({"tls": {"certificate": str(certificate), "key": str(key)}})
+    server.ready()
+    with socket.create_connection(("127.0.0.1", server.port)) as silent:
+        silent.recv(1)
+        for path, newer in zip((certificate, key), new.sign("server"), strict=True):
+            newer.replace(path)
+        server.wait(lambda state: state["counters"]["started"] == 2 and bool(state["serves"]))
+    folder = tmp_path / "client"
+    folder.mkdir()
+    (folder / "ca-cert.pem").symlink_to(new.certificate)
+    said = run("nbdinfo", "--size", server.uri("node", f"?tls-certificates={folder}"))
+    assert said.stdout.strip() == str(PADDED)
+    assert "lo: nbdkit was ended for its new certificate; started again in 0.2 s" in server.log
