@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import pxeboot
 from pxeboot.cli import COMMANDS, main
+from tests.support.fake_image import add_image
 
 RIGHT = """\
 images: {node: {path: /srv/pxeboot/images/node}}
@@ -98,6 +99,25 @@ def test_static_files_that_are_not_there_are_said_and_no_mistake(tmp_path: Path)
     folder.unlink()
     folder.mkdir()
     assert run("check", str(path))[::2] == (0, "")
+
+
+def test_a_writable_root_whose_image_has_no_disk_is_said_and_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    add_image(tmp_path / "images")
+    right = RIGHT.replace("/srv/pxeboot/images/node", "images/node")
+    path.write_text(right.replace("image: node,", "image: node, root: nbd, writable: {},"))
+    code, _, err = run("check", str(path))
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("note: machines of pool a will not boot: their roots are to be writable, and the image node")
+    add_image(tmp_path / "images", disk_bytes=4096)
+    assert run("check", str(path))[::2] == (0, "")
+
+
+def test_the_certificate_of_nbd_is_checked_at_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text(f"{RIGHT}nbd:\n  tls:\n    certificate: {tmp_path}/c.pem\n    key: {tmp_path}/k.pem\n")
+    text = f"nbd.tls.certificate: '{tmp_path}/c.pem' cannot be read: No such file or directory"
+    assert run("check", str(path)) == (1, "", f"{path}:6:1: {text}\n")
 
 
 def test_the_schema_is_printed() -> None:
