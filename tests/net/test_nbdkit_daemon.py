@@ -141,6 +141,23 @@ def test_nbdkit_that_was_killed_is_back_and_a_server_that_was_killed_can_start_a
 
 
 @needs_nbdkit
+def test_nbdkit_ends_with_the_interface_that_it_served(grub: Path, tmp_path: Path, segment: Segment) -> None:
+    prepared = prepare(tmp_path, grub)
+    daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+    (interface,) = ready(prepared)["interfaces"]
+    assert interface["name"] == "eth1"
+    segment.server.run("ip", "link", "delete", "eth1")
+    ends = time.monotonic() + 10
+    while Path(f"/proc/{interface['pid']}").exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{interface['pid']}").exists()
+    state = told(prepared)
+    assert (state["interfaces"], state["serves"]) == ([], False)
+    daemon.stop()
+    assert "Traceback" not in daemon.log
+
+
+@needs_nbdkit
 def test_while_nbdkit_does_not_start_machines_are_sent_to_us(grub: Path, tmp_path: Path, segment: Segment) -> None:
     prepared = prepare(tmp_path, grub, nbdkit={"parameters": {"nosuch": "1"}})
     daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
