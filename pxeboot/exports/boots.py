@@ -1,13 +1,16 @@
 """The boots of machines that read their roots by NBD: when one begins, and when a machine has gone."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from ipaddress import IPv4Address
+from threading import Lock
 from typing import Protocol
 
+from pxeboot.bootfiles.lookups import Lookups
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.exports.pin_store import PinStore, done
 from pxeboot.exports.pins import Pin
@@ -26,6 +29,11 @@ AT_ONCE = 200
 """Machines that are looked at before others have their turn in the event loop."""
 
 
+THREADS = 4
+"""How many disks may be dropped at once."""
+NOT_DROPPED = "%s: its disk cannot be dropped: %s"
+
+
 class Disks(Protocol):
     """The disks that machines write to (`nbd.overlay.Overlays`)."""
 
@@ -41,24 +49,44 @@ class Boots:
         self.pins = pins
         self._disks = disks
         self._clock = clock
+        self._threads = Lookups(THREADS, "boots")
+        self._boots = itertools.count()
+        self._numbers: dict[str, int] = {}
         self._fetching: dict[str, tuple[str, float]] = {}
         """What machines fetch by HTTP: image id, since when. Forgotten with this server, as their downloads are."""
 
     def begins(self, machine: Machine, image: StoredImage | None) -> Future[None]:
         """Take note that a machine is about to boot `image`, or something else (None). Ends the boot before.
 
-        The future is done when that is on disk, or raises `OSError`. Blocks where a disk is to be dropped; raises
-        `OSError` if it cannot be.
+        The future is done when that is on disk, and the machine's own disk is as a boot finds it; or it raises
+        `OSError`. Blocks nobody.
         """
-        self._disks.booting(machine.name)
+        dropped = self._drop(machine.name)
         self._fetching.pop(machine.name, None)
         if image is None or machine.pool.root == "http":
             self.pins.drop([machine.name])
+            dropped.add_done_callback(lambda _: _complain(machine.name, dropped))
             if image is not None:
                 self._fetching[machine.name] = image.image_id, self._clock()
             return done()
         pool = machine.pool
-        return self.pins.put(Pin(machine.name, pool.image, image.image_id, machine.ip, self._clock(), pool.writable))
+        pin = Pin(machine.name, pool.image, image.image_id, machine.ip, self._clock(), pool.writable)
+        return both(self.pins.put(pin), dropped)
+
+    def _drop(self, machine: str) -> Future[None]:
+        """Drop what a boot of this machine ends, unless it begins yet another before a thread comes to that."""
+        number = self._numbers[machine] = next(self._boots)
+
+        def drop() -> None:
+            if self._numbers.get(machine) == number:
+                self._disks.booting(machine)
+
+        try:
+            return self._threads.submit(drop)
+        except TimeoutError as error:  # the disk of the state folder hangs
+            failed: Future[None] = Future()
+            failed.set_exception(error)
+            return failed
 
     def in_ram(self, machine: Machine) -> None:
         """Take note that a machine has its root. One that copied it into its RAM reads it no more."""
@@ -88,16 +116,44 @@ class Boots:
                 await asyncio.sleep(0)
             gone = absence.look([pin.machine for pin in pins], there, time.monotonic())
             if gone:
-                await asyncio.to_thread(self._forget, gone)
+                await asyncio.to_thread(self._forget, [pin for pin in pins if pin.machine in gone])
 
-    def _forget(self, machines: list[str]) -> None:
-        for name in machines:
-            log.info("%s has gone: it has neither a lease nor an NBD export open", name)
+    def _forget(self, pins: list[Pin]) -> None:
+        for pin in pins:
+            if not self.pins.drop_pin(pin):
+                continue  # it has booted meanwhile
+            log.info("%s has gone: it has neither a lease nor an NBD export open", pin.machine)
             try:
-                self._disks.booting(name)
+                self._disks.booting(pin.machine)
             except OSError as error:
-                log.warning("%s: its disk cannot be dropped: %s", name, error)
-        self.pins.drop(machines)
+                log.warning(NOT_DROPPED, pin.machine, error)
+
+
+def both(one: "Future[None]", other: "Future[None]") -> "Future[None]":
+    """Return a future that is done when both are, or raises what the first of them raises."""
+    whole: Future[None] = Future()
+    whole.set_running_or_notify_cancel()
+    left = [one, other]
+    lock = Lock()
+
+    def ended(part: "Future[None]") -> None:
+        with lock:
+            left.remove(part)
+            if whole.done():
+                return
+            if (error := part.exception()) is not None:
+                whole.set_exception(error)
+            elif not left:
+                whole.set_result(None)
+
+    for part in (one, other):
+        part.add_done_callback(ended)
+    return whole
+
+
+def _complain(machine: str, dropped: "Future[None]") -> None:
+    if (error := dropped.exception()) is not None:
+        log.warning(NOT_DROPPED, machine, error)
 
 
 class Absence:

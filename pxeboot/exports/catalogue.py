@@ -93,6 +93,8 @@ class Catalogue:
         self._seldom = Seldom()
         self._images = ImageFiles(farm.images, self._seldom)
         self._threads = Lookups(THREADS, "exports")
+        # Of their own: where the machines' own disks are may hang alone, and most machines have none.
+        self._disk_threads = Lookups(THREADS, "own disks")
 
     async def open(self, asked: Asked) -> Export | Refused:
         """Open an export. Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs."""
@@ -104,7 +106,9 @@ class Catalogue:
             wanted = access.wanted(asked.name, self.farm, machine, pin)
             if isinstance(wanted, Nothing):
                 raise _NotServed(Refused.UNKNOWN, wanted.why)
-            return await handed_over(self._threads.submit(self._open, asked, wanted, machine, pin))
+            writes = isinstance(wanted, Own) and wanted.pin.writable is not None
+            threads = self._disk_threads if writes else self._threads
+            return await handed_over(threads.submit(self._open, asked, wanted, machine, pin))
         except _NotServed as error:
             self._tell(asked, machine, f"NBD export {asked.name!r}: {error}")
             return error.refused

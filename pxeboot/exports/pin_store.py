@@ -68,6 +68,15 @@ class PinStore:
             found = [name for name in machines if self._forget(name)]
             return self._changed() if found else done()
 
+    def drop_pin(self, pin: Pin) -> bool:
+        """Forget a pin; return whether it was still its machine's."""
+        with self._lock:
+            if self._pins.get(pin.machine) is not pin:
+                return False
+            self._forget(pin.machine)
+            self._changed()
+            return True
+
     def _forget(self, machine: str) -> bool:
         pin = self._pins.pop(machine, None)
         if pin is not None and self._at.get(pin.address) is pin:

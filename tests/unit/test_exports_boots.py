@@ -1,6 +1,10 @@
 """When a boot begins, and when a machine has gone."""
 
 import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from config.exports import Writable
 from config.model import Pool
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.exports import boots
-from pxeboot.exports.boots import Absence, Boots
+from pxeboot.exports.boots import Absence, Boots, both
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.image.store import StoredImage
@@ -27,8 +31,11 @@ class Disks:
     def __init__(self) -> None:
         self.booted: list[str] = []
         self.error: OSError | None = None
+        self.go = threading.Event()
+        self.go.set()
 
     def booting(self, machine: str) -> None:
+        self.go.wait(10)
         self.booted.append(machine)
         if self.error is not None:
             raise self.error
@@ -64,15 +71,68 @@ def test_a_pin_ends_when_the_machine_boots_something_else(made: Boots, disks: Di
     made.begins(machine(), IMAGE).result(10)
     made.begins(machine("http"), None if what == "local" else OTHER).result(0)
     assert made.pins.every() == []
-    assert disks.booted == ["m1", "m1"]
+    until(lambda: disks.booted == ["m1", "m1"])
     assert made.fetching("cd" * 32) == ([] if what == "local" else ["m1"])
 
 
 def test_a_disk_that_cannot_be_dropped_lets_no_boot_begin(made: Boots, disks: Disks) -> None:
     disks.error = OSError(5, "Input/output error")
     with pytest.raises(OSError, match="Input/output"):
-        made.begins(machine(), IMAGE)
-    assert made.pins.every() == []
+        made.begins(machine(), IMAGE).result(10)
+
+
+def test_a_disk_that_cannot_be_dropped_is_no_trouble_to_who_needs_none(
+    made: Boots, disks: Disks, caplog: pytest.LogCaptureFixture
+) -> None:
+    disks.error = OSError(5, "Input/output error")
+    made.begins(machine("http"), IMAGE).result(0)
+    until(lambda: "m1: its disk cannot be dropped" in caplog.text)
+
+
+def test_a_disk_that_hangs_while_it_is_dropped_holds_up_that_boot_alone(made: Boots, disks: Disks) -> None:
+    disks.go.clear()
+    waiting = made.begins(machine(), IMAGE)
+    made.begins(machine("http", "m2"), IMAGE).result(0)
+    time.sleep(0.05)
+    assert not waiting.done()
+    disks.go.set()
+    waiting.result(10)
+
+
+def test_what_a_boot_of_before_was_to_drop_is_not_dropped_under_the_next(made: Boots, disks: Disks) -> None:
+    disks.go.clear()
+    for n in range(boots.THREADS):
+        made.begins(machine("http", f"other{n}"), IMAGE)
+    made.begins(machine("http"), IMAGE)  # no thread is free for it
+    last = made.begins(machine(), IMAGE)
+    disks.go.set()
+    last.result(10)
+    until(lambda: len(disks.booted) == boots.THREADS + 1)
+    assert disks.booted.count("m1") == 1
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("order", ["one first", "other first"])
+@pytest.mark.parametrize("failing", [None, "one", "other", "both"])
+def test_two_futures_are_done_when_both_are(order: str, failing: str | None) -> None:
+    one: Future[None] = Future()
+    other: Future[None] = Future()
+    whole = both(one, other)
+    parts = [("one", one), ("other", other)]
+    for name, part in parts if order == "one first" else reversed(parts):
+        assert not whole.done() or failing is not None
+        if failing in (name, "both"):
+            part.set_exception(OSError(name))
+        else:
+            part.set_result(None)
+    assert whole.done()
+    assert (whole.exception() is None) == (failing is None)
 
 
 def test_a_root_that_is_in_ram_is_read_no_more(made: Boots) -> None:
@@ -113,6 +173,7 @@ def test_a_machine_without_lease_and_connection_is_forgotten(
     for name in ("leased", "connected", "gone"):
         made.begins(machine(name=name), IMAGE).result(10)
     holder = {M1: "leased"}
+    until(lambda: len(disks.booted) == 3)
     disks.booted.clear()
     disks.error = OSError(5, "Input/output error")
 

@@ -138,6 +138,18 @@ def test_what_cannot_be_kept_is_told_and_kept_with_the_next(tmp_path: Path) -> N
     assert PinStore(folder / "pins").every() == [PIN, OTHER]
 
 
+def test_a_pin_is_dropped_only_while_it_is_its_machines(tmp_path: Path) -> None:
+    store = PinStore(tmp_path / "pins")
+    store.put(PIN)
+    newer = dataclasses.replace(PIN, since_s=6.0)
+    store.put(newer)
+    assert not store.drop_pin(PIN)
+    assert store.get("m1") == newer
+    assert store.drop_pin(newer)
+    store.close()
+    assert PinStore(tmp_path / "pins").every() == []
+
+
 def test_to_forget_nobody_writes_nothing(tmp_path: Path) -> None:
     PinStore(tmp_path / "pins").drop(["m1"]).result(0)
     assert not (tmp_path / "pins").exists()
