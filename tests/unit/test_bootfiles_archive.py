@@ -2,13 +2,14 @@ import stat
 import string
 import subprocess
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import places
+from config.exports import Writable
 from config.ltsconf import LtsConf
 from config.model import NodeSettings, Pool, Taint
 from pxeboot.bootfiles import archive
@@ -211,6 +212,24 @@ def test_the_configuration_knows_every_file_that_we_make() -> None:
     scripts = {path for path in made if path.startswith(f"{places.RESERVED_FOLDER}/")}
     assert scripts == {f"{places.RESERVED_FOLDER}/{name}" for name in archive.SCRIPTS}
     assert made - scripts == {*places.OWN_FILES, *places.RESERVED_FILES}
+
+
+@pytest.mark.parametrize(
+    ("root_by", "writable", "expected"),
+    [
+        ("nbd", None, ("nbd", "", "1" * 64)),
+        ("nbd", Writable(), ("nbd", "1", "node/m1")),
+        ("nbd-to-ram", None, ("nbd-to-ram", "", "1" * 64)),
+        ("http", Writable(), ("http", "", "1" * 64)),
+    ],
+)
+def test_a_root_that_is_written_to_is_the_machines_own_export(
+    root_by: Literal["http", "nbd", "nbd-to-ram"], writable: Writable | None, expected: tuple[str, str, str]
+) -> None:
+    """All others are the image by its digest, which needs no memory of the server."""
+    found = cpio(pool=Pool(name="workers", image="node", root=root_by, writable=writable))["pxeboot/env"].data.decode()
+    values = dict(line.split("=", 1) for line in found.splitlines())
+    assert tuple(values[key].strip("'") for key in ("ROOT", "WRITABLE", "NBD_EXPORT")) == expected
 
 
 @pytest.mark.parametrize("path", places.OWN_FILES)
