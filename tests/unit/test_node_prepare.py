@@ -128,9 +128,9 @@ class Prepared:
         return set(os.listdir(self.system / "etc/systemd/system/multi-user.target.wants"))
 
 
-@pytest.fixture(scope="module", params=["busybox", "dash"])
-def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    initramfs = busybox_root(tmp_path_factory.mktemp("initramfs"), request.param)
+def machine_to_prepare(initramfs: Path, shell: str) -> Path:
+    """Make an initramfs with the root of an image mounted, just before `prepare`; return it."""
+    busybox_root(initramfs, shell)
     settings = NodeSettings.model_validate(SETTINGS)
     files = {path: (file.content or "").encode() for path, file in settings.files.items()}
     unpack_into(initramfs, unpack(archive.node_cpio(MACHINE, IMAGE, LTS, settings, files, node_files())))
@@ -138,9 +138,20 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     (initramfs / "run/net-eth0.conf").write_text(
         "IPV4ADDR='10.0.0.10'\nIPV4DNS0='10.0.0.1'\nIPV4DNS1='0.0.0.0'\nDNSDOMAIN='farm.example'\nDOMAINSEARCH=''\n"
     )
-    done = run_inside(initramfs, "/bin/sh", "-c", f'. /pxeboot/prepare; prepare /{ROOT}; echo "$PREPARED"')
+    return initramfs
+
+
+def prepare(initramfs: Path, writable: str = "") -> Prepared:
+    """Run `prepare`, where WRITABLE is as given."""
+    script = f'WRITABLE={writable}; . /pxeboot/prepare; prepare /{ROOT}; echo "$PREPARED"'
+    done = run_inside(initramfs, "/bin/sh", "-c", script)
     assert done.returncode == 0, done.stderr
     return Prepared(initramfs, done.stdout)
+
+
+@pytest.fixture(scope="module", params=["busybox", "dash"])
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(machine_to_prepare(tmp_path_factory.mktemp("initramfs"), request.param))
 
 
 def test_a_value_is_data_and_is_never_run(prepared: Prepared) -> None:
@@ -226,6 +237,24 @@ def test_folders_keep_their_mode_and_new_ones_get_theirs(prepared: Prepared) -> 
 
 def test_no_machine_keeps_the_ssh_keys_of_its_image(prepared: Prepared) -> None:
     assert [path.name for path in (prepared.system / "etc/ssh").iterdir()] == ["sshd_config"]
+
+
+def test_a_root_that_is_kept_is_prepared_again_and_keeps_its_keys(tmp_path: Path) -> None:
+    """Nothing is there twice, nor left of an lts.conf that said more."""
+    initramfs = machine_to_prepare(tmp_path / "initramfs", "busybox")
+    first = prepare(initramfs, writable="1")
+    hosts, modules = first.text("etc/hosts"), first.text("etc/modules-load.d/pxeboot-lts.conf")
+    assert not (first.system / "etc/ssh/ssh_host_ed25519_key").exists(), "that of the image"
+    (first.system / "etc/ssh/ssh_host_ed25519_key").write_text("its own")
+    second = prepare(initramfs, writable="1")
+    assert second.text("etc/ssh/ssh_host_ed25519_key") == "its own"
+    assert second.text("etc/hosts") == hosts
+    assert second.text("etc/modules-load.d/pxeboot-lts.conf") == modules
+    for path in (initramfs / "pxeboot/lts").iterdir():
+        path.unlink()
+    third = prepare(initramfs, writable="1")
+    assert not (third.system / "etc/modules-load.d/pxeboot-lts.conf").exists()
+    assert not (third.system / "etc/cron.d/pxeboot").exists()
 
 
 def test_names_may_hold_spaces(prepared: Prepared) -> None:
