@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from config.content import Content
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.bootfiles.tree import Tree
+from pxeboot.exports import pin_store
+from pxeboot.exports.boots import Boots
+from pxeboot.exports.pin_store import PinStore
 from pxeboot.image.store import StoredImage
 from pxeboot.intents import Boot, Intent
 from tests.support.fake_image import add_image
@@ -122,3 +126,50 @@ def test_an_image_that_is_removed_while_its_boot_is_noted_boots_nobody(farm: Far
 
     told = text(farm.content(menu(FIRST), tree=tree(farm, Removing(), root="nbd")))
     assert "is not there yet" in told
+
+
+def test_a_farm_that_boots_at_once_waits_for_a_few_writes(farm: Farmyard, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = 300
+    go, written, asked = threading.Event(), [], threading.Semaphore(0)
+
+    def slow(path: Path, data: bytes) -> None:
+        go.wait(20)
+        written.append(len(data.splitlines()) - 1)
+
+    class Counted(Boots):
+        def begins(self, machine: Machine, image: StoredImage | None) -> "Future[None]":
+            try:
+                return super().begins(machine, image)
+            finally:
+                asked.release()
+
+    class NoDisks:
+        def booting(self, machine: str) -> None:
+            """There is none."""
+
+    monkeypatch.setattr(pin_store, "replace_file", slow)
+    boots = Counted(PinStore(farm.folder / "pins"), NoDisks())
+    addresses = [IPv4Address("10.1.0.1") + n for n in range(machines)]
+    nodes = [{"name": f"n{n}", "macs": [mac_of(n)], "ip": str(ip)} for n, ip in enumerate(addresses)]
+    made = farm.serve(pools=[{"name": "all", "image": "node", "root": "nbd", "nodes": nodes}], clusters={})
+    served = Tree(made.house.farm, who=lambda _: None, server_for=lambda _: M1, node={}, begins=boots.begins)
+
+    async def boot() -> None:
+        waiting = [asyncio.create_task(served.lookup(menu(mac_of(n)), ip)) for n, ip in enumerate(addresses)]
+
+        def all_asked() -> None:
+            for _ in range(machines):
+                assert asked.acquire(timeout=20)
+
+        await asyncio.to_thread(all_asked)
+        go.set()
+        for found in await asyncio.gather(*waiting):
+            assert "vmlinuz" in text(found)
+
+    asyncio.run(boot())
+    assert len(written) <= 2
+    assert written[-1] == machines
+
+
+def mac_of(number: int) -> str:
+    return f"52:54:00:01:{number >> 8:02x}:{number & 255:02x}"
