@@ -107,7 +107,7 @@ POLICY := /usr/sbin/policy-rc.d
 	@touch $@
 
 # The node image of the demonstration and of the boot tests: Debian 12 with the small kernel.
-IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/disk.py pxeboot/image/modules.py pxeboot/image/store.py tests/support/kubeadm tests/support/customise-node
+IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/disk.py pxeboot/image/modules.py pxeboot/image/store.py pxeboot/image/tools.py tests/support/kubeadm tests/support/customise-node
 .build/node-image: $(IMAGE_SOURCES) | $(BIN)/pxeboot
 	@echo "== a node image, from Debian's packages (about a minute)"
 	@$(BIN)/pxeboot image build node --store $(IMAGES) --kernel linux-image-cloud-amd64 --level 3 --ext4 2G \
