@@ -11,7 +11,7 @@ import json
 import zlib
 from dataclasses import dataclass, replace
 from errno import EIO
-from pathlib import Path
+from pathlib import PurePath
 from struct import Struct
 from struct import error as StructError
 from typing import Literal
@@ -87,7 +87,7 @@ def record(first: int, count: int, kind: int, position: int, seed: int) -> bytes
     return RECORD.pack(first, count, kind, zlib.crc32(_PLACE.pack(first, count, kind, position), seed))
 
 
-def read(data: bytes, boot_id: str, path: Path) -> Found:
+def read(data: bytes, boot_id: str, path: PurePath) -> Found:
     """Return what a file says to who starts after the one that wrote it, in the same boot or in another.
 
     The end of the file may be torn: a record that is not whole, and all after it. Raises `Damaged` if anything before
@@ -121,7 +121,7 @@ def read(data: bytes, boot_id: str, path: Path) -> Found:
     return Found(about, states, flushed, begin, valid_to, seed)
 
 
-def _read_head(data: bytes, path: Path) -> tuple[About, str, bytearray, int, int]:
+def _read_head(data: bytes, path: PurePath) -> tuple[About, str, bytearray, int, int]:
     try:
         if not data.startswith(HEADER):
             raise ValueError("it does not begin as we begin it")
