@@ -195,9 +195,9 @@ sub keep {
 
 $SIG{$_} = 'IGNORE' for 'HUP', 'INT', 'QUIT', 'TERM', 'PIPE';
 $SIG{USR1} = sub { $let_go = 1 };
-$0 = '@pxeboot-nbd';
 eval { meet_the_kernel(); attach(); 1 } or do {
 	say_so($@ =~ s/\n//r);
 	exit 1;
 };
+$0 = '@pxeboot-nbd';  # and so our parent knows
 keep();

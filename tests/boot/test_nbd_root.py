@@ -55,6 +55,9 @@ while :; do
 done
 """
 
+RECOVERED = "EXT4-fs (nbd0): recovery complete"
+"""The kernel's word for a journal that had to be carried out."""
+
 IN_BACKGROUND = "/etc/pxeboot/{} </dev/null >/dev/null 2>&1 &"
 
 
@@ -169,10 +172,12 @@ def test_a_bios_machine_takes_its_root_into_ram_by_nbd_and_lets_go_of_it(segment
 def test_a_machine_writes_to_its_root_and_finds_it_again_until_it_is_to_start_afresh(
     segment: Segment, folder: Path
 ) -> None:
-    """Three boots: `keep: always` twice, then `keep: boot`."""
-    seen = "cat /var/lib/boots >/dev/ttyS0; echo one more boot >>/var/lib/boots; echo seen. >/dev/ttyS0; "
-    writing = seen + IN_BACKGROUND.format("writer")
-    lab = started(segment, folder, "nbd", writing, writable={"where": "file", "keep": "always"})
+    """Four boots: kept over the power button, then over the pulling of the plug; the last one has `keep: boot`."""
+    seen = (
+        "cat /var/lib/boots >/dev/ttyS0; echo one more boot >>/var/lib/boots; sync; sleep 1; echo seen. >/dev/ttyS0; "
+    )
+    always = {"where": "file", "keep": "always"}
+    lab = started(segment, folder, "nbd", seen + IN_BACKGROUND.format("writer"), writable=always)
     machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC], memory_mib=512)
     machine.power_on()
     lab.wait_stage(NAME, "system", BOOT_S)
@@ -188,16 +193,23 @@ def test_a_machine_writes_to_its_root_and_finds_it_again_until_it_is_to_start_af
     lab.wait(lambda: "ESTAB" not in connections(segment), "the machine let go of its root", 1)
     lab.stop_daemon()
 
-    switched_off = seen + "systemctl poweroff"
-    lab = started(segment, folder, "nbd", switched_off, writable={"where": "file", "keep": "always"})
+    lab = started(segment, folder, "nbd", seen, writable=always)
     machine.power_on()
     console = machine.wait_for("seen.", BOOT_S)
     assert console.count("one more boot") == 1
-    assert "EXT4-fs (nbd0): recovery complete" not in console, "it was not unmounted"
-    assert machine.off_after_s(OFF_S) < OFF_S
+    assert RECOVERED not in console, "it was not made read-only when the machine was switched off"
+    machine.power_off()
     lab.stop_daemon()
 
-    lab = started(segment, folder, "nbd", switched_off, writable={"where": "file", "keep": "boot"})
+    until_it_boots = {"where": "file", "keep": "boot"}
+    lab = started(segment, folder, "nbd", seen + "systemctl poweroff", writable=until_it_boots)
     machine.power_on()
-    assert "one more boot" not in machine.wait_for("seen.", BOOT_S)
+    console = machine.wait_for("seen.", BOOT_S)
+    assert console.count("one more boot") == 2, "what was written when the rule was `always`"
+    assert RECOVERED in console
     assert machine.off_after_s(OFF_S) < OFF_S
+
+    other = Machine(segment, folder, name="other", firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
+    other.power_on()
+    assert "one more boot" not in other.wait_for("seen.", BOOT_S)
+    assert other.off_after_s(OFF_S) < OFF_S
