@@ -157,10 +157,10 @@ ERROR, ERROR_OFFSET = (1 << 15) + 1, (1 << 15) + 2
 
 def chunks(data: bytes, headers: Headers, reads: Mapping[int, int] | None = None) -> list[Chunk]:
     """The replies that `data` consists of. `reads`, cookie → length, are the READs, for their simple replies."""
-    return [*_chunks(data, headers, reads or {})]
+    return [*_chunks(memoryview(data), headers, reads or {})]
 
 
-def _chunks(data: bytes, headers: Headers, reads: Mapping[int, int]) -> Iterator[Chunk]:
+def _chunks(data: memoryview, headers: Headers, reads: Mapping[int, int]) -> Iterator[Chunk]:
     while data:
         magic = struct.unpack_from(">I", data)[0]
         if magic == 0x67446698:
@@ -168,7 +168,9 @@ def _chunks(data: bytes, headers: Headers, reads: Mapping[int, int]) -> Iterator
             assert headers is not Headers.EXTENDED, "a simple reply where headers are extended"
             assert headers is Headers.SIMPLE or cookie not in reads, "a simple reply to a READ"
             length = 0 if error else reads.get(cookie, 0)
-            yield Chunk(cookie, SIMPLE, done=True, payload=data[16 : 16 + length], error=_error(error) if error else 0)
+            yield Chunk(
+                cookie, SIMPLE, done=True, payload=bytes(data[16 : 16 + length]), error=_error(error) if error else 0
+            )
             assert len(data) >= 16 + length, "a simple reply that ends early"
             data = data[16 + length :]
             continue
@@ -180,7 +182,7 @@ def _chunks(data: bytes, headers: Headers, reads: Mapping[int, int]) -> Iterator
             assert magic == 0x6E8A278C, f"a reply with the magic {magic:#x}"
             assert headers is Headers.EXTENDED
             size, (flags, kind, cookie, at, length) = 32, struct.unpack_from(">HHQQQ", data, 4)
-        payload = data[size : size + length]
+        payload = bytes(data[size : size + length])
         assert len(payload) == length, "a chunk that ends early"
         assert flags in {0, 1}
         yield _checked(Chunk(cookie, kind, bool(flags), payload, at=at), headers)
