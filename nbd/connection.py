@@ -12,46 +12,31 @@ of one `pump.INBOX_BYTES`. Until they are gone nothing more is read from it.
 import logging
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from socket import socket
 
-from nbd.actions import (
-    Action,
-    BlockStatus,
-    Cache,
-    Close,
-    ExportInfo,
-    Flush,
-    ListExports,
-    OpenExport,
-    Read,
-    Send,
-    StartTls,
-    Trim,
-    Write,
-    WriteZeroes,
-)
-from nbd.engine import Session
+from nbd.actions import Close, ExportInfo, ListExports, OpenExport, Read, Send, StartTls
+from nbd.engine import Phase, Session
 from nbd.exports import Export, Refused
 from nbd.lines import Line, Plain, Tls
+from nbd.output import Order, Output
 from nbd.owner import Activity, Owner
-from nbd.pieces import PIECE_BYTES, Piece, Pieces
-from nbd.pump import BATCH_BYTES, GONE, READABLE, WRITABLE, Client, Desk, Pump
+from nbd.pieces import PIECE_BYTES
+from nbd.pump import BATCH_BYTES, GONE, HUNG_UP, READABLE, WRITABLE, Client, Desk, Pump
 from nbd.steady import Reads, Steady
 from nbd.wire import Errno
-from nbd.work import CHANGED, Work
+from nbd.work import CHANGED
 
 FILL_BYTES = PIECE_BYTES + (1 << 16)
 """The most that is sent at once of anything but plain READs."""
 TURNS = 16
 """How often a client receives or sends before it is another's turn."""
 QUICK_S = 60e-6
-"""A client whose next request comes that soon after its reply is waited for that long, if nobody else wants anything:
-to be woken takes a thread about as long. In seconds."""
+"""A client whose last request came within that many seconds of our answer is asked again and again for the next one
+for as long: to sleep and be woken takes a thread about that."""
 QUICK_BYTES = 1 << 16
-"""Only after replies that are no longer: who asks for more at once has other requests under way."""
+"""Only answers that are no longer are waited after: who asks for more at once has other requests under way."""
 
 log = logging.getLogger(__name__)
 
@@ -68,35 +53,35 @@ class Connection(Client):
         self._sock = sock
         self._line: Line = Plain(sock)
         self._session = session
-        self._queue: deque[Action] = deque(session.start(time.monotonic()))
-        self._pieces: Pieces | None = None  # of the READ that is being answered
-        self._work: Work | None = None
+        self._output = Output(session.start(time.monotonic()), self._obey)
         self._steady: Steady | None = None  # only while it may be used
         self._unsent = memoryview(b"")
         self._shaking: Tls | None = None
         self._asking = False
         self._closing = False
+        self._hung_up = False
         self._gone = False
         self._warned = False
         self._chosen_at = 0.0
         self._answered_at = 0.0
         self._answered_bytes = 0
-        self._reads = 0
-        self._bytes = 0
+        self._quick = False  # whether the last request came within QUICK_S
 
     @property
     def is_haggling(self) -> bool:
         """Whether no export was chosen yet."""
-        return self._work is None
+        return self._output.work is None
 
     @property
     def activity(self) -> Activity:
         """What it does. From any thread."""
-        work = self._work
-        facts = (work.export, work.cold_reads, work.writes, work.written_bytes) if work else (None, 0, 0, 0)
-        export, cold, writes, written = facts
+        output, work = self._output, self._output.work
+        reads = output.reads, output.read_bytes
         secure, since = self._session.secure, self.since_s
-        return Activity(self.peer, self.name, export, secure, since, self._reads, self._bytes, cold, writes, written)
+        if work is None:
+            return Activity(self.peer, self.name, None, secure, since, *reads, 0, 0, 0)
+        writes = work.writes, work.written_bytes
+        return Activity(self.peer, self.name, work.export, secure, since, *reads, work.cold_reads, *writes)
 
     # Posted
 
@@ -104,6 +89,11 @@ class Connection(Client):
         """Act on silence."""
         for action in self._session.expire(time.monotonic()):
             self.end(str(action))
+
+    def make_room(self) -> None:
+        """End for the sake of others, but not if an export was chosen meanwhile."""
+        if self.is_haggling:
+            self.end("too many clients that choose no export")
 
     def finish(self) -> None:
         """Answer what was received, then close; options are told that we stop.
@@ -113,7 +103,7 @@ class Connection(Client):
         """
         self._session.stopping()
         if not self.is_haggling:
-            self._queue.append(Close(None))
+            self._output.queue.append(Close(None))
 
     def opened(self, action: OpenExport, found: Export | Refused | OSError) -> None:
         """Go on after `Owner.open`."""
@@ -126,20 +116,20 @@ class Connection(Client):
         elif not self._gone:
             why = {Refused.UNKNOWN: "no such export", Refused.POLICY: "not for this client"}
             self._owner.complain("nbd %s asked for %r: %s", self.peer, action.name, why.get(found, "not without TLS"))
-            self._queue.extend(self._session.export_refused(found))
+            self._output.queue.extend(self._session.export_refused(found))
 
     def _opened(self, action: OpenExport, export: Export) -> None:
         work = self._owner.work(self, export)
         if self._gone:
             work.close()
             return
-        info = ExportInfo(export.size_bytes, export.writable, export.description)
-        self._queue.extend(self._session.export_opened(info))
+        info = ExportInfo(export.size_bytes, export.writable, export.description, fast_zero=export.writable)
+        self._output.queue.extend(self._session.export_opened(info))
         if not action.keep:
             work.close()
             return
         work.replies = self._session.replies
-        self.name, self._work, self._chosen_at = action.name, work, time.monotonic()
+        self.name, self._output.work, self._chosen_at = action.name, work, time.monotonic()
         self._look_for_steady()
         self._owner.chosen(self, export)
 
@@ -150,7 +140,7 @@ class Connection(Client):
             self._owner.complain("nbd %s asked for our exports: %s", self.peer, names)
             self.end("the exports cannot be listed")
         elif not self._gone:
-            self._queue.extend(self._session.exports_listed(names))
+            self._output.queue.extend(self._session.exports_listed(names))
 
     def end(self, why: str) -> None:
         """Close now. The export is closed when no thread uses it any more."""
@@ -159,21 +149,22 @@ class Connection(Client):
         self._gone = True
         self._pump.forget(self)
         self._line.close()
-        self._queue.clear()
+        self._output.clear()
         self._unsent = memoryview(b"")
-        if self._work is None:
+        if self._output.work is None:
             log.debug("nbd %s left without an export: %s", self.peer, why)
         else:
-            self._work.close()
+            self._abandon()
+            self._output.work.close()
             log.info(
                 "nbd %s left %r: %d reads, %.1f MiB in %.0f s",
                 self.peer,
                 self.name,
-                self._reads,
-                self._bytes / (1 << 20),
+                self._output.reads,
+                self._output.read_bytes / (1 << 20),
                 time.monotonic() - self._chosen_at,
             )
-        self._owner.ended(self)
+        self._owner.ended(self)  # the last thing, for there the server may stop
 
     def broken(self) -> None:
         """See `Client`."""
@@ -186,6 +177,8 @@ class Connection(Client):
         self.open_mail()
         if events & GONE:
             self.end("the client is gone")
+        elif events & HUNG_UP:
+            self._hangs_up()
         if self._gone:
             return 0
         try:
@@ -193,12 +186,12 @@ class Connection(Client):
         except OSError as error:
             self.end(str(error))
             return 0
-        if self._work is not None:
-            if self._work.failed is not None:
-                self._warn(self._work.failed)
-                self._work.failed = None
-            if self._work.torn:
-                self.end("a reply that had begun cannot be finished")
+        work = self._output.work
+        if work is not None and work.failed is not None:
+            self._warn(work.failed)
+            work.failed = None
+        if work is not None and work.torn:
+            self.end("a reply that had begun cannot be finished")
         return wanted
 
     def _serve(self, desk: Desk) -> int:
@@ -212,18 +205,31 @@ class Connection(Client):
             elif self._unsent or self._line.is_blocked:
                 if not self._flush():
                     return WRITABLE
-            elif self._queue or self._pieces or (self._work is not None and self._work.answers):
+            elif not self._output.is_empty:
                 if not self._answer(desk):
-                    return 0  # until something is posted
+                    return self._only_mail()
             elif self._closing:
                 self.end("closed")
-            elif self._asking or (self._work is not None and self._work.is_full):
-                return 0
+            elif self._asking or (self._output.work is not None and self._output.work.is_full):
+                return self._only_mail()
             elif not self._receive(desk):
                 return READABLE
-        if self._unsent or self._line.is_blocked or self._queue or self._line.has_more:
-            return WRITABLE
-        return READABLE | (WRITABLE if self._pieces or (self._work and self._work.answers) else 0)
+        more = self._unsent or self._line.is_blocked or self._line.has_more or not self._output.is_empty
+        return WRITABLE if more else READABLE
+
+    def _only_mail(self) -> int:
+        """Return what to wait for when nothing is read from the client: that it hangs up, unless it has."""
+        return 0 if self._hung_up else HUNG_UP
+
+    def _hangs_up(self) -> None:
+        """The client sends no more. What it has asked for is answered; what was to change its disk is not begun."""
+        self._hung_up = True
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Begin no more writes, unless the client has said goodbye: it may send them again by another connection."""
+        if self._output.work is not None and self._session.phase is not Phase.CLOSED:
+            self._output.work.abandon()
 
     def _receive(self, desk: Desk) -> bool:
         """Take what has arrived, and answer it if it is plain; false if there is nothing."""
@@ -233,7 +239,8 @@ class Connection(Client):
             if received is None:
                 return False
         if not received:
-            self._queue.append(Close(None))
+            self._hangs_up()
+            self._output.queue.append(Close(None))
             return True
         data = desk.inbox[:received]
         if self._steady is not None:
@@ -243,26 +250,30 @@ class Connection(Client):
             if used == received:
                 return True
             data = data[used:]
-        self._queue.extend(self._session.receive(data, 0.0))
+        self._output.queue.extend(self._session.receive(data, time.monotonic()))
         self._look_for_steady()
         return True
 
     def _wait_a_moment(self, desk: Desk) -> int | None:
-        """Receive what comes at once, if that is likely; to sleep and be woken would take longer."""
-        now = time.monotonic()
-        if self._answered_bytes > QUICK_BYTES or not self._answered_bytes:
+        """Receive what comes soon after a short answer, if nobody else wants anything."""
+        if not 0 < self._answered_bytes <= QUICK_BYTES or not desk.is_alone():
             return None
-        until = self._answered_at + QUICK_S
-        while now < until and desk.is_alone():
-            received = self._line.receive(desk.inbox)
-            if received is not None:
-                return received
+        received: int | None = None
+        now, until = time.monotonic(), self._answered_at + QUICK_S
+        if self._quick:
+            while received is None and now < until and desk.is_alone():
+                received = self._line.receive(desk.inbox)
+                now = time.monotonic()
+        if received is None:
+            received = self._line.wait(desk.inbox)
             now = time.monotonic()
-        return None
+        self._quick = now < until
+        self._answered_bytes = 0
+        return received
 
     def _look_for_steady(self) -> None:
         """Take the short way, if this is between two requests."""
-        work = self._work
+        work = self._output.work
         if work is None or not self._session.at_boundary:
             self._steady = None
         elif self._steady is None:
@@ -286,7 +297,7 @@ class Connection(Client):
 
     def _answer_reads(self, batch: memoryview, reads: Reads) -> None:
         """Answer READs from memory, as many with one call as fit `batch`; queue those that have to wait."""
-        work, data = self._working(), self._session.replies.data
+        work, data = self._output.working(), self._session.replies.data
         head_size, read_warm = self._session.replies.head_size, work.export.read_warm
         filled = 0
         ends: list[int] = []
@@ -297,7 +308,7 @@ class Connection(Client):
             end = start + length
             if end > BATCH_BYTES:
                 if not self._leave(batch, taken, ends):
-                    self._queue.extend(Read(*later, False) for later in reads[number:])
+                    self._output.queue.extend(Read(*later, False) for later in reads[number:])
                     return
                 filled, start, end = 0, head_size, head_size + length
                 ends, taken = [], []
@@ -307,16 +318,16 @@ class Connection(Client):
                 ends.append(end)
                 taken.append(read)
             else:
-                self._queue.append(Read(cookie, offset, length, False))
+                self._output.queue.append(Read(cookie, offset, length, False))
         if taken:
             self._leave(batch, taken, ends)
 
     def _leave(self, batch: memoryview, taken: Reads, ends: list[int]) -> bool:
         """Send the answers of `taken`, which lie in `batch` up to `ends`; false if there is an end to it for now."""
-        if not self._working().export.intact():
+        if not self._output.working().export.intact():
             self._warn(CHANGED)
             error = self._session.replies.error
-            self._queue.extend(Send(error(cookie, Errno.EIO, "", offset)) for cookie, offset, _ in taken)
+            self._output.queue.extend(Send(error(cookie, Errno.EIO, "", offset)) for cookie, offset, _ in taken)
             return False
         filled = ends[-1]
         sent = self._line.send(batch[:filled])
@@ -327,142 +338,46 @@ class Connection(Client):
             begun = bisect_right(ends, sent)
             self._unsent = memoryview(bytes(batch[sent : ends[begun]]))
             left = begun + 1
-            self._queue.extend(Read(*later, False) for later in taken[left:])
-        self._reads += left
-        self._bytes += ends[left - 1] - left * self._session.replies.head_size
+            self._output.queue.extend(Read(*later, False) for later in taken[left:])
+        self._output.reads += left
+        self._output.read_bytes += ends[left - 1] - left * self._session.replies.head_size
         return sent == filled
 
     def _answer(self, desk: Desk) -> bool:
         """Carry out some of what is queued, and send what comes of it; false if that has to wait for something."""
-        before = len(self._queue), self._pieces
-        filled = self._fill(desk.batch[:FILL_BYTES])
-        if self._gone:
-            return True
-        if filled:
+        filled = self._output.fill(desk.batch[:FILL_BYTES])
+        if filled and not self._gone:
             self._send(desk.batch[:filled])
             self._answered_bytes = 0
-        return bool(filled) or (len(self._queue), self._pieces) != before
+        return filled is not None
 
-    def _fill(self, room: memoryview) -> int:
-        """Carry out actions in order, as far as their output fits `room`; return how much of it is filled."""
-        filled = 0
-        work = self._work
-        while not self._gone:
-            took: int | None
-            if work is not None and work.answers:
-                took = work.take(room[filled:])
-            elif self._pieces is not None:
-                took = self._put(self._pieces, room[filled:])
-            elif self._queue:
-                took = self._carry_out(self._queue[0], room[filled:], is_first=not filled)
-                if took is not None and self._queue:
-                    self._queue.popleft()
-            else:
-                break
-            if took is None:
-                break
-            filled += took
-        return filled
-
-    def _carry_out(self, action: Action, room: memoryview, is_first: bool) -> int | None:
-        """Carry out or begin an action; return how much of `room` it took, or None if it has to wait."""
-        match action:
-            case Read():
-                return self._begin(action)
-            case Send(data):
-                if len(data) > len(room):
-                    return None
-                room[: len(data)] = data
-                return len(data)
-            case Cache():
-                if not self._working().has_room(0):
-                    return None
-                self._working().cache(action)
-            case Write() | Flush() | Trim() | WriteZeroes() | BlockStatus():
-                if self._working().is_full:
-                    return None
-                self._working().order(action)
+    def _obey(self, order: Order, is_first: bool) -> bool:
+        """Carry out what the session wants of us; false if it has to wait until all before it is sent."""
+        match order:
             case OpenExport():
                 self._asking = True
-                self._owner.open(self, action, self._session.secure)
+                self._owner.open(self, order, self._session.secure)
             case ListExports():
                 self._asking = True
                 self._owner.names(self, self._session.secure)
             case StartTls():
                 if not is_first:
-                    return None
-                self._begin_tls()
+                    return False
+                # From here on all that is received is the handshake's.
+                self._line = self._shaking = Tls(self._sock, self._owner.tls_context())
             case Close(reason):
-                if self._work is not None and self._work.jobs:
-                    return None
                 if reason is not None:
                     self._owner.complain("nbd %s: dropped: %s", self.peer, reason)
                 if not self._closing:
                     self._closing = True
                     self._owner.lingers(self)
-        return 0
-
-    def _begin(self, asked: Read) -> int | None:
-        if asked.length > PIECE_BYTES and self._working().jobs:
-            return None  # its pieces must not be mixed with the replies that the threads are preparing
-        self._pieces = Pieces(asked, self._session.replies)
-        self._reads += 1
-        return 0
-
-    def _put(self, pieces: Pieces, room: memoryview) -> int | None:
-        """Put the next piece of a reply into `room`; return its size, or None if it has to wait."""
-        work, piece = self._working(), pieces.next
-        if piece is None or pieces.failed:
-            self._pieces = None
-            return 0
-        start = len(piece.head)
-        end = start + piece.length
-        size = end + len(piece.tail)
-        if size > len(room) or (work.jobs and not piece.is_first):
-            return None
-        if work.export.read_warm(room[start:end], piece.offset):
-            if not work.export.intact():
-                return self._changed(piece, pieces, room)
-            room[:start] = piece.head
-            room[end:size] = piece.tail
-        elif work.has_room(piece.length):
-            work.read(piece, pieces)
-            size = 0
-        else:
-            return None
-        self._bytes += piece.length
-        pieces.advance()
-        if pieces.next is None:
-            self._pieces = None
-        return size
-
-    def _changed(self, piece: Piece, pieces: Pieces, room: memoryview) -> int:
-        """Tell that the image is not what it was; hang up if there is no room left to say so."""
-        self._warn(CHANGED)
-        self._pieces = None
-        if not piece.may_fail:
-            self.end("a reply that had begun cannot be finished")
-            return 0
-        error = self._session.replies.error(pieces.asked.cookie, Errno.EIO, "", pieces.asked.offset)
-        room[: len(error)] = error
-        return len(error)
-
-    def _working(self) -> Work:
-        if self._work is None:
-            raise RuntimeError("the session has commands before an export was opened")
-        return self._work
+        return True
 
     def _warn(self, what: str) -> None:
         """Say once that the export is broken."""
         if not self._warned:
             self._warned = True
             self._owner.complain("nbd %s reads %r: %s", self.peer, self.name, what)
-
-    # TLS
-
-    def _begin_tls(self) -> None:
-        """From here on all that is received is the handshake's."""
-        self._line = self._shaking = Tls(self._sock, self._owner.tls_context())
 
     def _shake(self, tls: Tls) -> int | None:
         """Do a step of the handshake; return what it waits for, or None when it is over. Raises `OSError`."""
@@ -479,5 +394,5 @@ class Connection(Client):
         if wanted:
             return wanted
         self._shaking = None
-        self._queue.extend(self._session.secured())
+        self._output.queue.extend(self._session.secured())
         return None

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from typing import Protocol
 
@@ -9,6 +10,10 @@ from nbd.pump import READABLE, WRITABLE
 
 RECORD_BYTES = 1 << 14
 """The most in one record of TLS."""
+
+
+_WAIT = struct.pack("@ll", 0, 1000)
+"""A millisecond, for SO_RCVTIMEO; the kernel makes a tick or two of it."""
 
 
 class Line(Protocol):
@@ -24,6 +29,9 @@ class Line(Protocol):
 
     def receive(self, into: memoryview) -> int | None:
         """Return how much was received, 0 at the end; None if there is nothing now."""
+
+    def wait(self, into: memoryview) -> int | None:
+        """Do as `receive`, but wait a few milliseconds for something; not all lines can."""
 
     def send(self, data: memoryview) -> int:
         """Return how much of `data` was taken; 0 if none is now."""
@@ -43,9 +51,19 @@ class Plain:
     has_more = False
 
     def __init__(self, sock: socket.socket) -> None:
+        """Take over `sock`."""
         self._sock = sock
+        sock.setblocking(True)  # but for `wait`, each call says that it does not want to
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WAIT)
 
     def receive(self, into: memoryview) -> int | None:
+        """See `Line`."""
+        try:
+            return self._sock.recv_into(into, 0, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def wait(self, into: memoryview) -> int | None:
         """See `Line`."""
         try:
             return self._sock.recv_into(into)
@@ -55,7 +73,7 @@ class Plain:
     def send(self, data: memoryview) -> int:
         """See `Line`."""
         try:
-            return self._sock.send(data)
+            return self._sock.send(data, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return 0
 
@@ -74,6 +92,7 @@ class Tls:
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         """Take over `sock`, whose handshake is yet to be done. Raises `OSError`."""
+        sock.setblocking(False)
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self._begun = b""
 
@@ -97,6 +116,10 @@ class Tls:
             return WRITABLE
         return 0
 
+    def wait(self, into: memoryview) -> int | None:
+        """See `Line`; this one cannot."""
+        return None
+
     def receive(self, into: memoryview) -> int | None:
         """See `Line`."""
         received = 0
@@ -116,17 +139,17 @@ class Tls:
         while sent < len(data) and not self._begun:
             record = data[sent : sent + RECORD_BYTES]
             try:
-                self._sock.send(record)
+                sent += self._sock.send(record)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 self._begun = bytes(record)
-            sent += len(record)
+                sent += len(record)
         return sent
 
     def flush(self) -> None:
         """See `Line`."""
         with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._sock.send(self._begun)
-            self._begun = b""
+            while self._begun:
+                self._begun = self._begun[self._sock.send(self._begun) :]
 
     def close(self) -> None:
         """See `Line`; the client is told that this is the end, if it still listens."""

@@ -29,7 +29,11 @@ INBOX_BYTES = 1 << 16
 BATCH_BYTES = 1 << 20
 """The most that one system call sends."""
 
-READABLE, WRITABLE, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
+READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+HUNG_UP = select.EPOLLRDHUP
+"""The client sends no more."""
+GONE = select.EPOLLHUP | select.EPOLLERR
+"""It takes no more either; always waited for."""
 
 
 class Desk:

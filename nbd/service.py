@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class Steps:
 
     def __init__(self, most: int) -> None:
         self._free = most
-        self._waiting: deque[Connection] = deque()
+        self._waiting: dict[Connection, None] = {}  # in the order of their arrival
         self._lock = threading.Lock()
 
     def begin(self, connection: Connection) -> bool:
@@ -87,15 +87,26 @@ class Steps:
         with self._lock:
             if self._free:
                 self._free -= 1
+                self._waiting.pop(connection, None)
                 return True
-            self._waiting.append(connection)
+            self._waiting[connection] = None
             return False
 
     def end(self) -> None:
         """Give a place back."""
         with self._lock:
             self._free += 1
-            following = self._waiting.popleft() if self._waiting else None
+            following = next(iter(self._waiting), None)
+        if following is not None:
+            following.post(_nothing)
+
+    def forget(self, connection: Connection) -> None:
+        """Wait no more: it has ended. Another one is woken in its place."""
+        with self._lock:
+            if connection not in self._waiting:
+                return
+            del self._waiting[connection]
+            following = next(iter(self._waiting), None) if self._free else None
         if following is not None:
             following.post(_nothing)
 
@@ -157,7 +168,7 @@ class Service:
         if len(self._haggling) >= MAX_HANDSHAKES:
             oldest = next(iter(self._haggling))
             self._haggling.pop(oldest).cancel()
-            oldest.post(partial(oldest.end, "too many clients that choose no export"))
+            oldest.post(oldest.make_room)
         session = Session(self._tls.mode if self._tls is not None else TlsMode.NONE)
         connection = Connection(self._pump, self, sock, peer, session)
         self._connections[connection] = ended
@@ -192,6 +203,7 @@ class Service:
 
     def ended(self, connection: Connection) -> None:
         """See `nbd.owner.Owner`."""
+        self._steps.forget(connection)
         self._in_loop(self._ended, connection)
 
     def tls_context(self) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ replies, which wait here (`answers`) until the connection sends them.
 import logging
 from collections import deque
 from collections.abc import Callable
+from errno import EIO
 from functools import partial
 
 from config.disks import DiskHangs, Disks
@@ -63,6 +64,7 @@ class Work:
         self._ordering = False
         self._first_error: Errno | None = None
         self._closed = False
+        self._abandoned = False
 
     def has_room(self, length: int) -> bool:
         """Tell whether another read of so many bytes may wait for a disk."""
@@ -88,6 +90,8 @@ class Work:
 
     def order(self, action: Ordered) -> None:
         """Carry this out in a thread, after everything that came before it."""
+        if self._abandoned:
+            return
         self._waiting.append(action)
         if isinstance(action, Write):
             self._waiting_bytes += len(action.data)
@@ -108,9 +112,15 @@ class Work:
     def close(self) -> None:
         """Let go of the export, as soon as no thread uses it."""
         self._closed = True
-        self._waiting.clear()
         self.answers.clear()
+        self._next()
         self._release()
+
+    def abandon(self) -> None:
+        """The client is gone: begin nothing more of what would change the disk."""
+        self._abandoned = True
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
     # In threads
 
@@ -121,19 +131,14 @@ class Work:
         try:
             self.export.read(memoryview(reply)[start:end], piece.offset)
         except OSError as error:
-            return self._read_failed(piece, pieces, str(error) if self.export.intact() else CHANGED)
+            self.failed = str(error) if self.export.intact() else CHANGED
+            return pieces.fail(piece)
         if not self.export.intact():
-            return self._read_failed(piece, pieces, CHANGED)
+            self.failed = CHANGED
+            return pieces.fail(piece)
         reply[:start] = piece.head
         reply[end:] = piece.tail
         return reply
-
-    def _read_failed(self, piece: Piece, pieces: Pieces, why: str) -> bytes | None:
-        self.failed = why
-        pieces.failed = True
-        if not piece.may_fail:
-            return None
-        return self.replies.error(pieces.asked.cookie, Errno.EIO, "", pieces.asked.offset)
 
     def _cache(self, asked: Cache) -> bytes:
         try:
@@ -144,7 +149,9 @@ class Work:
         return self.replies.ok(asked.cookie, asked.offset)
 
     def _carry_out(self, actions: list[Ordered]) -> bytes:
-        return b"".join(map(self._carry_out_one, actions))
+        # A client that is gone may be back by another connection, and have sent again what was not answered: nothing
+        # of this one may come after that.
+        return b"".join(self._carry_out_one(action) for action in actions if not self._abandoned)
 
     def _carry_out_one(self, action: Ordered) -> bytes:
         """Return the reply, if this is what it is due for: a WRITE comes in pieces, and the first error counts."""
@@ -164,11 +171,14 @@ class Work:
                 case WriteZeroes(_, offset, length, no_hole, _, fua):
                     export.write_zeroes(offset, length, no_hole=no_hole, fua=fua)
                 case BlockStatus(_, offset, length):
-                    return replies.block_status(action, export.extents(offset, length, most_extents(action)))
+                    extents = export.extents(offset, length, most_extents(action))
+                    if not export.intact():  # where a file was cut off, it has a hole
+                        raise OSError(EIO, CHANGED)
+                    return replies.block_status(action, extents)
         except OSError as raised:
             error = error_number(raised)
             if error != Errno.ENOSPC:
-                self.failed = str(raised)
+                self.failed = raised.strerror or str(raised)
         if isinstance(action, Write):
             error = self._first_error or error
             self._first_error = None if action.last else error
@@ -197,11 +207,10 @@ class Work:
 
     def _finished(self, then: Callable[[], None], reply: _Reply) -> None:
         self.jobs -= 1
+        then()
         if self._closed:
             self._release()
-            return
-        then()
-        if reply is None:
+        elif reply is None:
             self.torn = True
         elif reply:
             self.answers.append(reply)
@@ -225,7 +234,7 @@ class Work:
         self._next()
 
     def _release(self) -> None:
-        if self.jobs:
+        if self.jobs or self._waiting:
             return
         try:
             self._disks.of(self._device, self.export.name).submit(self.export.close)

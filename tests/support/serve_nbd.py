@@ -23,6 +23,10 @@ from nbd import transport
 from nbd.exports import Asked, Export, FileExport, Refused
 
 
+SWITCH_S = 0.0005
+"""As in `pxeboot.daemon`."""
+
+
 class Folder:
     """A catalogue of the files in a folder."""
 
@@ -53,9 +57,11 @@ async def main(address: str, port: int, folder: Path) -> None:
     def report(event: Event) -> None:
         print(json.dumps({"peer": str(event.peer), "stage": event.stage, "detail": event.detail}), flush=True)
 
+    sys.setswitchinterval(SWITCH_S)
     sock = transport.open_socket(address, port)
-    print(json.dumps({"ready": sock.getsockname()[1]}), flush=True)
     server = asyncio.ensure_future(transport.serve(sock, Folder(folder), report))
+    await asyncio.sleep(0)
+    print(json.dumps({"ready": sock.getsockname()[1]}), flush=True)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.cancel)
     with suppress(asyncio.CancelledError):
         await server
