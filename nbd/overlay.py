@@ -9,6 +9,7 @@ blocks of the new one.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import EIO
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Literal
@@ -119,8 +120,8 @@ class Overlays:
 
         All connections of a machine have the same disk. `base` is closed when it is no more needed, also if this
         fails. `closed` is called once, when the export is closed. What exists stays where it is when `rules.where`
-        has changed; its limit changes. Raises `OverlayError` if the disk is damaged (until the machine boots again),
-        or in use by another process; and `OSError`.
+        has changed; its limit changes. Raises `OverlayError` if the disk is damaged, or was in the memory of a server
+        that ended (both until the machine boots again), or is in use by another process; and `OSError`.
         """
         below = FileExport(name, base)
         taken = False
@@ -169,7 +170,7 @@ class Overlays:
                 return
             try:
                 found = self._folder.look(machine)
-                if found is not None and found.about.keep != "always":
+                if found is None or found.about.keep != "always":
                     self._folder.remove(machine)
             except Damaged as error:
                 log.warning("nbd: the disk of %s is damaged and was set aside: %s", machine, error)
@@ -216,12 +217,26 @@ class Overlays:
         if opened is not None:
             file, states, flushed = opened
             return _Held(Disk(below, file, states, limit, flushed=flushed), machine, image_id, rules.keep, file)
+        if self._folder.is_lost(machine):
+            # Over what it still has in its own memory of the old disk, a new one would be a mixture of the two.
+            raise OverlayError(
+                EIO, f"what {machine} wrote was in the memory of a server that ended; it has to boot again"
+            )
         states = bytearray(about.size_bytes // BLOCK)
         if rules.where == "file":
             file = self._folder.make(about)
             return _Held(Disk(below, file, states, limit), machine, image_id, rules.keep, file)
-        memory = InMemory(self._files, machine, about.size_bytes)
+        memory = InMemory(self._files, machine, about.size_bytes, lambda: self._began(machine, rules.keep))
         return _Held(Disk(below, memory, states, limit), machine, image_id, rules.keep, None)
+
+    def _began(self, machine: str, keep: Keep) -> None:
+        """A machine writes to a disk that is in memory for the first time."""
+        if keep == "connection":
+            return
+        try:
+            self._folder.in_memory(machine)
+        except OSError as error:
+            log.warning("nbd: should this server end, nobody will know that it had a disk of %s: %s", machine, error)
 
     def _drop(self, record: _Machine, held: _Held) -> None:
         """Let a disk be its machine's no more. The machine's lock is held."""
@@ -229,10 +244,9 @@ class Overlays:
             held.disk.dropped = True
             record.held = None
             unused = not held.users
-        if held.file is not None:
-            self._folder.remove(held.machine)
         if unused:
             self._free(held)
+        self._folder.remove(held.machine)
 
     def _release(self, held: _Held) -> None:
         """Let one connection go; what is to be done after the last one may wait for a disk, so a thread does it."""

@@ -2,6 +2,7 @@
 
     MACHINE.disk   its changed blocks, a sparse file, locked by the process that serves it
     MACHINE.map    which blocks those are (`nbd.overlay_map`)
+    MACHINE.lost   its changed blocks are in a server's memory, or were until that server ended
 
 A map is made after its disk and removed before it, so a disk without a map holds nothing that anybody was told of.
 """
@@ -22,7 +23,7 @@ from nbd.overlay_store import InFile
 
 WAIT_S = 5.0
 """How long to wait for another process to let go of a disk: the one that we take over from stops within this."""
-_DISK, _MAP = ".disk", ".map"
+_DISK, _MAP, _LOST = ".disk", ".map", ".lost"
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +95,22 @@ class Folder:
 
     def remove(self, machine: str) -> None:
         """Remove a machine's disk, durably: whoever has it open keeps it."""
-        disk, blocks = self._file(machine, _DISK), self._file(machine, _MAP)
         names = self._files.names(self._path)
-        if disk.name in names or blocks.name in names:
-            self._files.unlink(blocks)
+        if any(self._file(machine, kind).name in names for kind in (_DISK, _MAP, _LOST)):
+            self._files.unlink(self._file(machine, _LOST))
+            self._files.unlink(self._file(machine, _MAP))
             self._files.sync_folder(self._path)
-            self._files.unlink(disk)
+            self._files.unlink(self._file(machine, _DISK))
+
+    def in_memory(self, machine: str) -> None:
+        """Remember, durably, that a machine has begun to write to a disk that is in memory."""
+        self._files.folder(self._path)
+        self._files.close(self._files.open(self._file(machine, _LOST)))
+        self._files.sync_folder(self._path)
+
+    def is_lost(self, machine: str) -> bool:
+        """Return whether what a machine wrote was in the memory of a server that is no more."""
+        return self._files.length(self._file(machine, _LOST)) is not None
 
     def set_aside(self, machine: str) -> None:
         """Rename a damaged disk, for who wants to know what it was, in place of an earlier one."""

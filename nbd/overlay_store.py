@@ -14,8 +14,10 @@ from nbd.overlay_map import Map, Mark
 class InMemory:
     """A file in memory (memfd): nothing of it survives this process, and no flush has anything to do."""
 
-    def __init__(self, files: Files, name: str, size_bytes: int) -> None:
+    def __init__(self, files: Files, name: str, size_bytes: int, began: Callable[[], None]) -> None:
+        """`began` is called once, before anything counts as changed."""
         self._files = files
+        self._began: Callable[[], None] | None = began
         self._fd = files.memory(name)
         files.truncate(self._fd, size_bytes)
 
@@ -37,7 +39,10 @@ class InMemory:
         return self._files.punch(self._fd, offset, length)
 
     def note(self, first: int, count: int, state: int) -> None:
-        """Nobody will ask for it later."""
+        """Tell when it is the first time; nobody will ask for more later."""
+        if self._began is not None:
+            self._began()
+            self._began = None
 
     @property
     def overdue(self) -> bool:
