@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from nbd.overlay_files import Files
+
+T = TypeVar("T")
 
 PAGE = 4096
 SECTOR = 512
@@ -71,13 +74,18 @@ class _File:
         if random is not None:
             found.parts = dict(self.synced)
             for at, versions in self.since.items():
-                found.parts[at] = random.choice([self.synced.get(at, bytes(self.unit)), *versions])
-            found.size = random.choice([self.synced_size, *self.sizes])
+                found.parts[at] = _any(random, self.synced.get(at, bytes(self.unit)), versions)
+            found.size = _any(random, self.synced_size, self.sizes)
             found.sync()
         else:
             found.synced, found.synced_size = self.synced, self.synced_size
             found.since, found.sizes = self.since, self.sizes
         return found
+
+
+def _any(random: Random, first: T, others: list[T]) -> T:
+    """Return what is oldest, newest, or in between."""
+    return random.choice([first, others[-1], random.choice(others)]) if others else first
 
 
 class PowerCut(Files):

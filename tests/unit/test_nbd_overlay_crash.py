@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.content import OpenFile
+from config.exports import Writable
 from nbd import overlay_map
 from nbd.exports import FileExport
+from nbd.overlay import DiskExport, Overlays
 from nbd.overlay_disk import BLOCK, Disk
 from nbd.overlay_folder import Folder
 from nbd.overlay_format import About
@@ -231,3 +234,34 @@ def test_where_no_holes_can_be_made_zeros_are_written_and_trim_leaves_what_is_th
         disk.write_zeroes(BLOCK, 6 * BLOCK, no_hole=False, fua=False)
         assert [block_of(disk, number) == bytes(BLOCK) for number in range(8)] == [False, *[True] * 6, False]
         assert disk.changed_bytes == 3 * BLOCK
+
+
+def test_a_flush_after_a_restart_covers_what_was_answered_before() -> None:
+    """What the killed server had not flushed is in the kernel's memory only, until somebody does."""
+    for seed in range(10):
+        files = PowerCut()
+        with attached(files) as export:
+            export.write(memoryview(b"x" * BLOCK), 0, fua=False)
+        files = files.killed()
+        with attached(files) as export:
+            export.flush()
+        with attached(files.after(random.Random(seed))) as export:
+            into = bytearray(BLOCK)
+            export.read(memoryview(into), 0)
+            assert into == b"x" * BLOCK
+
+
+@contextmanager
+def attached(files: PowerCut) -> Iterator[DiskExport]:
+    """Open the machine's disk as the catalogue does."""
+    fd = os.memfd_create("base")
+    os.write(fd, CONTENT)
+    base = OpenFile("base", fd, SIZE, "x", None)
+    export = Overlays(Path("/overlays"), files).attach("m", "image", base, Writable(where="file"), "node/m")
+    try:
+        yield export
+    finally:
+        export.close()
+        for thread in threading.enumerate():
+            if thread.name == "nbd overlay":
+                thread.join(10)
