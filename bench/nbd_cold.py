@@ -34,9 +34,8 @@ from bench.storm_lab import stop_at_sigterm
 from bench.storm_report import Delays
 from tests.support.segment import CommandFailed, Segment
 
-READS_PER_S = 2000
-"""Of the slow disk: less than a small cloud volume does."""
-TIMES = 1.0
+READS_PER_S = 1000
+"""Of the slow disk: a third of what a small cloud volume does."""
 MOST_CACHED = 0.02
 """How much of the file may be in memory before a measurement."""
 
@@ -46,6 +45,11 @@ class Disk(StrEnum):
 
     REAL = "real"
     SLOW = "slow"
+
+
+TIMES = {Disk.REAL: 1.0, Disk.SLOW: 0.9}
+"""How many times our 99th percentile nbd-server's is to be. The kernel lets reads of the slow disk through every
+100 ms, so that both wait for the same two or three of these, and nothing tells them apart but chance."""
 
 
 class NotMeasured(Exception):
@@ -164,8 +168,8 @@ def rows(results: Results, failed: Sequence[tuple[Disk, str]] = ()) -> list[Row]
             return Row(label, values, digits, _ratio(of, figure))
 
         judged = row(f"{disk} disk: 99 % of {JUDGED_BYTES >> 10} KiB reads, ms", lambda m: m.judged.p99_ms, 1, of=of)
-        good = False if broken else None if judged.ratio is None else judged.ratio >= TIMES
-        wanted = f">= {TIMES:g} x {FORKING.name}"
+        good = False if broken else None if judged.ratio is None else judged.ratio >= TIMES[disk]
+        wanted = f">= {TIMES[disk]:g} x {FORKING.name}"
         table += [
             Row(judged.label, judged.values, judged.digits, judged.ratio, wanted, good),
             row("   half of them, ms", lambda m: m.judged.p50_ms, 1, of=of),
@@ -227,7 +231,7 @@ def _line(number: int, disk: Disk, server: str, m: Measured) -> str:
 def main(arguments: Sequence[str] = ()) -> bool:
     """Measure and print; tell whether we are no worse."""
     parser = argparse.ArgumentParser(prog="bench.nbd_cold", description="Many machines, one cold file.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gib", type=int, default=4, help="the size of the file")
     parser.add_argument("--machines", type=int, default=60)
     parser.add_argument("--reads", type=int, default=1706, help="of each machine")
