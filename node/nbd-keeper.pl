@@ -180,12 +180,12 @@ sub keep {
 	until ($let_go) {
 		wait_for_the_end();
 		next if $let_go || alive();
-		my ($since, $said) = (time, '');
+		my ($since, $said, $tries) = (time, '', 0);
 		say_so("the connection to $host is lost; the root waits");
 		until (eval { reattach(); 1 }) {
 			say_so($@ =~ s/\n//r) if $@ ne $said;
 			$said = $@;
-			select undef, undef, undef, 0.5 + rand;
+			select undef, undef, undef, ($tries++ < 60 ? 0.5 : 4) + rand;
 			last if $let_go;
 		}
 		say_so('connected again after ' . (time - $since) . ' s') unless $let_go;
