@@ -265,3 +265,21 @@ def attached(files: PowerCut) -> Iterator[DiskExport]:
         for thread in threading.enumerate():
             if thread.name == "nbd overlay":
                 thread.join(10)
+
+
+def test_who_starts_after_one_that_was_killed_in_a_flush_can_promise_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map may have a new name that no power cut would leave it."""
+    monkeypatch.setattr(overlay_map, "FLUSH_RECORDS", 1000)
+    for operation in range(1, 9):
+        for seed in range(8):
+            files = PowerCut()
+            with opened(files) as disk:
+                many_records(disk)
+                files.kill_at = files.operations + operation
+                with suppress(Killed):
+                    disk.flush()
+            files = files.killed()
+            with opened(files) as disk:
+                disk.write(memoryview(b"z" * BLOCK), 3 * BLOCK, fua=True)
+            with opened(files.after(random.Random(seed))) as disk:
+                assert block_of(disk, 3) == b"z" * BLOCK
