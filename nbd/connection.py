@@ -312,13 +312,13 @@ class Connection(Client):
                     return
                 filled, start, end = 0, head_size, head_size + length
                 ends, taken = [], []
-            if read_warm(batch[start:end], offset):
+            if not work.is_slow and read_warm(batch[start:end], offset):
                 batch[filled:start] = data(cookie, offset, length)
                 filled = end
                 ends.append(end)
                 taken.append(read)
             else:
-                self._output.queue.append(Read(cookie, offset, length, False))
+                self._output.read_cold(Read(cookie, offset, length, False))
         if taken:
             self._leave(batch, taken, ends)
 

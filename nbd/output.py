@@ -79,6 +79,17 @@ class Output:
             filled, idle = filled + took, False
         return None if idle else filled
 
+    def read_cold(self, asked: Read) -> None:
+        """Do a short READ that has to wait for the disk, or queue it if too many wait."""
+        work = self.working()
+        if self.queue or self._pieces or not work.has_room(asked.length):
+            self.queue.append(asked)
+            return
+        pieces = Pieces(asked, work.replies)
+        work.read(pieces.piece(), pieces)
+        self.reads += 1
+        self.read_bytes += asked.length
+
     def _carry_out(self, action: Action, room: memoryview, is_first: bool) -> int | None:
         """Carry out or begin an action; return how much of `room` it took, or None if it has to wait."""
         match action:
@@ -126,7 +137,7 @@ class Output:
             return None
         if pieces.broken:
             room[start:end] = bytes(piece.length)
-        elif work.export.read_warm(room[start:end], piece.offset):
+        elif not work.is_slow and work.export.read_warm(room[start:end], piece.offset):
             if not work.export.intact():
                 return self._changed(work, piece, pieces, room)
         elif work.has_room(piece.length):

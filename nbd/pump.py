@@ -49,6 +49,12 @@ class Desk:
         return self._pump.busy <= 1
 
 
+class _Own(threading.local):
+    """The desk of a thread that is none of the pump's."""
+
+    desk: Desk | None = None
+
+
 class Client(ABC):
     """A connection, as the threads see it."""
 
@@ -65,6 +71,11 @@ class Client(ABC):
         """Have `item` called by the thread that runs this next, also after the end. From any thread."""
         self._mail.append(item)
         self._pump.wake(self)
+
+    def go_on(self, item: Callable[[], None]) -> None:
+        """Do as `post`, and run it in this thread, which is none of the pump's, if no other one does."""
+        self._mail.append(item)
+        self._pump.run_here(self)
 
     def open_mail(self) -> None:
         """Call what was posted; for `run`."""
@@ -97,6 +108,7 @@ class Pump:
         self._ready: deque[Client] = deque()
         self._threads: list[threading.Thread] = []
         self._closing = False
+        self._own = _Own()
         self.busy = 0
         """How many threads run a client."""
 
@@ -130,6 +142,18 @@ class Pump:
             client._running = True
             self._ready.append(client)
         os.eventfd_write(self._bell, 1)
+
+    def run_here(self, client: Client) -> None:
+        """Run a client in this thread, or have it run once more if it is running."""
+        with self._lock:
+            if client._running:
+                client._again = True
+                return
+            client._running = True
+            self.busy += 1
+        if self._own.desk is None:
+            self._own.desk = Desk(self)
+        self._run(self._own.desk, client, 0)
 
     def close(self) -> None:
         """End the threads; clients are not run any more. Waits for what they are doing now, which is not long."""
@@ -186,6 +210,6 @@ class Pump:
                     continue
                 client._running = False
                 self.busy -= 1
-                if client.fd is not None:
+                if client.fd is not None and not self._closing:
                     self._epoll.modify(client.fd, wanted | select.EPOLLONESHOT)
             return

@@ -30,8 +30,8 @@ MAX_PER_PEER = 512
 """Clients at once from one address."""
 MAX_HANDSHAKES = 128
 """Clients that have not yet chosen an export. The one that has waited longest makes room for the next."""
-DISK_THREADS = 16
-"""How many commands may wait for one disk at once."""
+DISK_THREADS = 64
+"""How many commands may wait for one disk at once, at most one read of each connection."""
 DISK_WAITING = 1 << 16
 """How many more wait for their turn. Who comes then is dropped."""
 LINGER_S = 5.0
@@ -191,7 +191,7 @@ class Service:
 
     def work(self, connection: Connection, export: Export) -> Work:
         """See `nbd.owner.Owner`."""
-        return Work(export, self._disks, export.device, connection.post)
+        return Work(export, self._disks, export.device, connection.post, connection.go_on)
 
     def chosen(self, connection: Connection, export: Export) -> None:
         """See `nbd.owner.Owner`."""

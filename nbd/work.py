@@ -1,11 +1,14 @@
 """What one connection has threads do with its export, because a disk may have to be waited for.
 
-Reads go side by side. What changes the disk, and what asks about it, goes in the order in which it came
-(`Work.order`): FLUSH then comes after every command of this connection that was before it. A thread answers with whole
-replies, which wait here (`answers`) until the connection sends them.
+Reads that have to wait are done in their order by one thread for each connection, which then goes on with the
+connection itself: nothing is handed over on the way from the disk to the client. What changes the disk, and what asks
+about it, goes in the order in which it came (`Work.order`): FLUSH then comes after every command of this connection
+that was before it. Threads answer with whole replies, which wait in `answers` until the connection sends them.
 """
 
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from errno import EIO
@@ -27,11 +30,15 @@ MAX_ORDERED_BYTES = 1 << 20
 ORDERED = 256
 """How many other commands may wait for that."""
 
+SLOW_S = 200e-6
+"""A read that took longer has waited for the disk, in seconds."""
+
 CHANGED = "the image was changed in place"
 
 log = logging.getLogger(__name__)
 
 Ordered = Write | Flush | Trim | WriteZeroes | BlockStatus
+Post = Callable[[Callable[[], None]], None]
 _Reply = bytes | bytearray | None
 """None: there can be none, and the client is to be dropped."""
 
@@ -39,8 +46,8 @@ _Reply = bytes | bytearray | None
 class Work:
     """The work on one open export, for one connection. All but what says so is called by whoever runs that."""
 
-    def __init__(self, export: Export, disks: Disks, device: int, post: Callable[[Callable[[], None]], None]) -> None:
-        """`post` has something called by whoever runs the connection, from any thread."""
+    def __init__(self, export: Export, disks: Disks, device: int, post: Post, go_on: Post) -> None:
+        """`post` has something called by whoever runs the connection, from any thread; `go_on` also runs it."""
         self.export = export
         self.replies: Replies = SIMPLE
         self.answers: deque[bytes | bytearray] = deque()
@@ -57,6 +64,11 @@ class Work:
         self._disks = disks
         self._device = device
         self._post = post
+        self._go_on = go_on
+        self._cold: deque[tuple[Piece, Pieces]] = deque()
+        self._cold_lock = threading.Lock()  # of `_cold` and `_draining`
+        self._draining = False
+        self._slow = False
         self._reading = 0
         self._reading_bytes = 0
         self._waiting: list[Ordered] = []
@@ -79,9 +91,24 @@ class Work:
     def read(self, piece: Piece, pieces: Pieces) -> None:
         """Read a piece in a thread; its reply is with its head and tail, or is an error."""
         self.cold_reads += 1
+        self.jobs += 1
         self._reading += 1
         self._reading_bytes += piece.length
-        self._begin(partial(self._read, piece, pieces), partial(self._was_read, piece.length))
+        with self._cold_lock:
+            self._cold.append((piece, pieces))
+            if self._draining:
+                return
+            self._draining = True
+        try:
+            self._disks.of(self._device, self.export.name).submit(self._drain)
+        except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
+            self.failed = str(error)
+            self.torn = True
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the disk is being waited for, so that what is asked now had better stand in line at once."""
+        return self._reading > 0 and self._slow
 
     def cache(self, asked: Cache) -> None:
         """Bring a range into memory, in a thread."""
@@ -123,6 +150,23 @@ class Work:
         self._waiting_bytes = 0
 
     # In threads
+
+    def _drain(self) -> None:
+        """Read what is to be read, until there is nothing left."""
+        while True:
+            with self._cold_lock:
+                if not self._cold:
+                    self._draining = False
+                    return
+                piece, pieces = self._cold.popleft()
+            reply: _Reply = None
+            began = time.monotonic()
+            try:
+                reply = None if self._closed else self._read(piece, pieces)
+            except Exception:
+                log.exception("nbd: a read of %r failed because of an error of ours", self.export.name)
+            self._slow = time.monotonic() - began > SLOW_S
+            self._go_on(partial(self._finished, partial(self._was_read, piece.length), reply))
 
     def _read(self, piece: Piece, pieces: Pieces) -> _Reply:
         start = len(piece.head)
