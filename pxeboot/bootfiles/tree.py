@@ -50,6 +50,9 @@ MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5
 _TOPS = frozenset({"grub", "images", "intent", "lts", "lts.conf"})
 """What the names of ours begin with. A name that begins otherwise needs no look at the disk to be missing."""
 
+KEPT_S = 8.0
+"""How long a menu waits for what its machine boots to be on disk. GRUB waits longer; a disk that hangs, for ever."""
+
 Tell = Callable[[Stage, str], None]
 """Tells people what became of a machine: a stage, and a line about it."""
 
@@ -206,13 +209,16 @@ class Tree:
         return found
 
     async def _when_kept(self, menu: _Menu, machine: Machine | None, tell: Tell) -> Made:
-        """Return what a machine is told once it is on disk what it boots."""
+        """Return what a machine is told once it is on disk what it boots, or cannot be, or is not in time."""
         try:
-            await asyncio.wrap_future(menu.kept)
+            async with asyncio.timeout(KEPT_S):
+                await asyncio.wrap_future(menu.kept)
         except OSError as error:
+            why = error.strerror or str(error) or f"the disk did not answer within {KEPT_S:.0f} s"
             name = machine.name if machine is not None else "a machine"
-            log.error("%s may not boot: what it boots cannot be kept: %s", name, error)
-            tell(Stage.FAILED, f"what it boots cannot be kept: {error.strerror or error}")
+            if self._seldom(name, "not kept"):
+                log.error("%s may not boot: what it boots cannot be kept: %s", name, why)
+            tell(Stage.FAILED, f"what it boots cannot be kept: {why}")
             return menu.otherwise
         return menu.content
 

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 FILE = "pins"
 """Below the state folder."""
+HANGS_S = 8.0
+"""A disk that has not taken what it was given for so long hangs: nobody else waits for it."""
 
 
 class PinStore:
@@ -24,13 +27,17 @@ class PinStore:
     is written with the next one, all together: a farm that boots at once costs a few writes.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read what was kept at `path`. Raises `OSError`."""
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read what was kept at `path`. `clock` gives seconds. Raises `OSError`."""
         self._path = path
+        self._clock = clock
+        self._began_s = 0.0  # the write that goes on, while `_writing`
+        self._failing = False
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pins")
         self._writing = False
         self._waiting: list[Future[None]] = []
+        self._more = False  # something has changed that nobody waits for
         self.damaged = 0
         """How many lines could not be read."""
         try:
@@ -56,7 +63,10 @@ class PinStore:
             return [pin for _, pin in sorted(self._pins.items())]
 
     def put(self, pin: Pin) -> Future[None]:
-        """Keep what a machine boots from now on. The future raises `OSError` if that cannot be kept."""
+        """Keep what a machine boots from now on. The future raises `OSError` if that cannot be kept.
+
+        Of these `TimeoutError`, at once, while the disk hangs; it is written when the disk is back.
+        """
         with self._lock:
             self._forget(pin.machine)
             self._pins[pin.machine] = self._at[pin.address] = pin
@@ -86,9 +96,13 @@ class PinStore:
     def _changed(self) -> Future[None]:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # who waits for it may leave; it is settled all the same
+        if self._writing and (since_s := self._clock() - self._began_s) > HANGS_S:
+            self._more = True
+            future.set_exception(TimeoutError(f"the disk of {self._path} hangs, since {since_s:.0f} s"))
+            return future
         self._waiting.append(future)
         if not self._writing:
-            self._writing = True
+            self._writing, self._began_s = True, self._clock()
             self._thread.submit(self._write)
         return future
 
@@ -97,16 +111,21 @@ class PinStore:
         while True:
             with self._lock:
                 waiting, self._waiting = self._waiting, []
-                self._writing = bool(waiting)
+                self._writing = bool(waiting) or self._more
+                self._more, self._began_s = False, self._clock()
                 kept = list(self._pins.values())
-            if not waiting:
+            if not self._writing:
                 return
             try:
                 replace_file(self._path, pins.dump(kept).encode())
             except Exception as error:  # whatever it is, nobody waits for good
+                if not self._failing:  # who forgets a pin waits for nothing, and nobody else would say it
+                    log.error("%s cannot be written: %s", self._path, error)
+                self._failing = True
                 for future in waiting:
                     future.set_exception(error)
             else:
+                self._failing = False
                 for future in waiting:
                     future.set_result(None)
 

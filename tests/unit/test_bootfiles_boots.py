@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from config.content import Content
+from pxeboot.bootfiles import tree as tree_module
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.bootfiles.tree import Tree
 from pxeboot.exports import pin_store
@@ -98,6 +99,18 @@ def test_a_machine_whose_boot_cannot_be_kept_is_told_to_ask_again(farm: Farmyard
     assert "vmlinuz" not in told
     assert "asks again in 20 seconds" in told
     assert farm.failures() == [(M1, "what it boots cannot be kept: No space left on device")]
+
+
+def test_a_machine_does_not_wait_for_ever_for_a_disk_that_hangs(
+    farm: Farmyard, noted: Noted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tree_module, "KEPT_S", 0.01)
+    noted.kept.set_running_or_notify_cancel()
+    served = tree(farm, noted, root="nbd")
+    for _ in range(3):
+        assert "asks again in 20 seconds" in text(farm.content(menu(FIRST), tree=served))
+        assert farm.failures() == [(M1, "what it boots cannot be kept: the disk did not answer within 0 s")]
+    assert len(caplog.messages) == 1, "farms ask again and again"
 
 
 @pytest.mark.parametrize("boot", [Boot.LOCAL, Boot.REFUSE])

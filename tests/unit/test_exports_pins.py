@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.durable import replace_file
 from config.exports import Writable
 from pxeboot.exports import pin_store, pins
 from pxeboot.exports.pin_store import PinStore
@@ -136,6 +137,39 @@ def test_what_cannot_be_kept_is_told_and_kept_with_the_next(tmp_path: Path) -> N
     folder.mkdir()
     store.put(OTHER).result(10)
     assert PinStore(folder / "pins").every() == [PIN, OTHER]
+
+
+def test_nobody_waits_for_a_disk_that_hangs_and_all_is_kept_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, began, now = threading.Event(), threading.Event(), [0.0]
+
+    def hanging(path: Path, data: bytes) -> None:
+        began.set()
+        go.wait(10)
+        replace_file(path, data)
+
+    monkeypatch.setattr(pin_store, "replace_file", hanging)
+    store = PinStore(tmp_path / "pins", lambda: now[0])
+    first = store.put(PIN)
+    assert began.wait(10)
+    now[0] = pin_store.HANGS_S + 1
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match="hangs, since 9 s"):
+            store.put(OTHER).result(0)
+    assert not first.done()
+    go.set()
+    first.result(10)
+    store.close()
+    assert PinStore(tmp_path / "pins").every() == [PIN, OTHER]
+
+
+def test_a_state_folder_that_is_full_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = PinStore(tmp_path / "missing" / "pins")
+    for machine in ("m1", "m2", "m3"):
+        assert store.put(dataclasses.replace(PIN, machine=machine)).exception(10) is not None
+    assert len(caplog.messages) == 1
+    assert "cannot be written" in caplog.text
 
 
 def test_a_pin_is_dropped_only_while_it_is_its_machines(tmp_path: Path) -> None:
