@@ -114,7 +114,7 @@ def read(data: bytes, boot_id: str, path: PurePath) -> Found:
             break
         if kind == KEEP and first < len(KEEPS):
             about = replace(about, keep=KEEPS[first])
-        elif kind in (BASE, DATA, ZERO) and count and first + count <= len(states):
+        elif kind in (DATA, ZERO) and count and first + count <= len(states):
             states[first : first + count] = bytes((kind,)) * count
         else:
             raise Damaged(EIO, f"{path}: the record before {after} names blocks that the disk does not have")
@@ -139,5 +139,5 @@ def _read_head(data: bytes, path: PurePath) -> tuple[About, str, bytearray, int,
         if len(states) != blocks or states.translate(None, bytes((BASE, DATA, ZERO))):
             raise ValueError("its blocks are in no state that we know")
         return about, str(line["boot_id"]), states, end + _CRC.size, seed
-    except (ValueError, KeyError, TypeError, RecursionError, StructError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, StructError, zlib.error) as error:
         raise Damaged(EIO, f"{path}: not a map of changed blocks: {error}") from None
