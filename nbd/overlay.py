@@ -123,7 +123,11 @@ class Overlays:
         has changed; its limit changes. Raises `OverlayError` if the disk is damaged, or was in the memory of a server
         that ended (both until the machine boots again), or is in use by another process; and `OSError`.
         """
-        below = FileExport(name, base)
+        try:
+            below = FileExport(name, base)
+        except OSError:
+            base.close()
+            raise
         taken = False
         try:
             record = self._machine(machine)

@@ -106,6 +106,11 @@ class PowerCut(Files):
         self._open: dict[int, _File] = {}
         self._serial = itertools.count(1000)
 
+    @property
+    def descriptors(self) -> int:
+        """How many files are open."""
+        return len(self._open)
+
     def killed(self) -> "PowerCut":
         """Return what a process finds that starts after this one was killed."""
         return self._left(None)

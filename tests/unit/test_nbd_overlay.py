@@ -350,6 +350,23 @@ def test_its_rules_may_change_while_it_is_kept(kept: Farm) -> None:
     assert kept.overlays.machines()[0].limit_bytes == 2 << 20
 
 
+def test_its_rules_may_change_while_it_is_in_use(kept: Farm) -> None:
+    write(kept.attach("boot"), b"x" * 100)
+    kept.attach("always")
+    kept.overlays.booting("m1")
+    assert read(kept.attach("always"), 0, 100) == b"x" * 100
+    kept.attach("connection")
+    kept.restart()
+    assert read(kept.attach("boot"), 0, 100) == PADDED[:100]
+
+
+def test_an_image_that_cannot_be_looked_at_is_closed(farm: Farm) -> None:
+    fd = os.open(farm.image, os.O_RDONLY)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        farm.overlays.attach("m1", "a", OpenFile("image", fd, SIZE, "x", None), Writable(), "node/m1")
+
+
 def test_nobody_else_can_read_what_a_machine_wrote(kept: Farm) -> None:
     old = os.umask(0)
     try:

@@ -252,12 +252,12 @@ def test_a_flush_after_a_restart_covers_what_was_answered_before() -> None:
 
 
 @contextmanager
-def attached(files: PowerCut) -> Iterator[DiskExport]:
+def attached(files: PowerCut, image: str = "image") -> Iterator[DiskExport]:
     """Open the machine's disk as the catalogue does."""
     fd = os.memfd_create("base")
     os.write(fd, CONTENT)
     base = OpenFile("base", fd, SIZE, "x", None)
-    export = Overlays(Path("/overlays"), files).attach("m", "image", base, Writable(where="file"), "node/m")
+    export = Overlays(Path("/overlays"), files).attach("m", image, base, Writable(where="file"), "node/m")
     try:
         yield export
     finally:
@@ -283,3 +283,30 @@ def test_who_starts_after_one_that_was_killed_in_a_flush_can_promise_again(monke
                 disk.write(memoryview(b"z" * BLOCK), 3 * BLOCK, fua=True)
             with opened(files.after(random.Random(seed))) as disk:
                 assert block_of(disk, 3) == b"z" * BLOCK
+
+
+@pytest.mark.parametrize(
+    "operation", ["folder", "open", "truncate", "sync", "pwrite", "rename", "sync_folder", "unlink"]
+)
+@pytest.mark.parametrize("found", ["nothing", "a disk of this boot", "a disk of another boot", "another image"])
+def test_a_disk_that_cannot_be_opened_for_an_error_can_be_when_that_is_over(operation: str, found: str) -> None:
+    files = PowerCut()
+    if found != "nothing":
+        with attached(files) as export:
+            export.write(memoryview(b"x" * BLOCK), 0, fua=True)
+        files = files.after(random.Random(3)) if "another boot" in found else files.killed()
+    image = "other" if found == "another image" else "image"
+    files.failing = (operation, errno.EIO)
+    with suppress(OSError), attached(files, image):
+        pass
+    assert files.descriptors == 0
+    files.failing = None
+    with attached(files, image) as export:
+        into = bytearray(BLOCK)
+        export.read(memoryview(into), 0)
+        assert into == (b"x" * BLOCK if "boot" in found else CONTENT[:BLOCK])
+        export.write(memoryview(b"y" * BLOCK), 0, fua=True)
+    with attached(files.after(random.Random(5)), image) as export:
+        export.read(memoryview(into), 0)
+        assert into == b"y" * BLOCK
+    assert files.descriptors == 0
