@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from ipaddress import IPv4Address
 from threading import Lock
 from typing import Protocol
@@ -15,6 +16,7 @@ from pxeboot.bootfiles.machine import Machine
 from pxeboot.exports.pin_store import PinStore, done
 from pxeboot.exports.pins import Pin
 from pxeboot.image.store import StoredImage
+from pxeboot.seldom import Seldom
 
 log = logging.getLogger("pxeboot")
 
@@ -27,11 +29,8 @@ FETCHING_S = 1800.0
 """A machine that copies its root into its RAM has it after so long, or will start again."""
 AT_ONCE = 200
 """Machines that are looked at before others have their turn in the event loop."""
-
-
 THREADS = 4
 """How many disks may be dropped at once."""
-NOT_DROPPED = "%s: its disk cannot be dropped: %s"
 
 
 class Disks(Protocol):
@@ -44,14 +43,24 @@ class Disks(Protocol):
 class Boots:
     """Pins the version that a machine boots, and forgets it when the machine has gone."""
 
-    def __init__(self, pins: PinStore, disks: Disks, clock: Callable[[], float] = time.time) -> None:
-        """Keep `pins`, and tell `disks`. `clock` gives seconds since 1970."""
+    def __init__(
+        self,
+        pins: PinStore,
+        disks: Disks,
+        clock: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep `pins`, and tell `disks`. `clock` gives seconds since 1970, `now` such as nobody can set."""
         self.pins = pins
         self._disks = disks
         self._clock = clock
+        self._now = now
+        self._seldom = Seldom()
+        self._lock = Lock()  # so that a boot that begins and one that is forgotten are one after the other
         self._threads = Lookups(THREADS, "boots")
         self._boots = itertools.count()
         self._numbers: dict[str, int] = {}
+        """Of each disk that is to be dropped, the newest boot."""
         self._fetching: dict[str, tuple[str, float]] = {}
         """What machines fetch by HTTP: image id, since when. Forgotten with this server, as their downloads are."""
 
@@ -59,19 +68,27 @@ class Boots:
         """Take note that a machine is about to boot `image`, or something else (None). Ends the boot before.
 
         The future is done when that is on disk, and the machine's own disk is as a boot finds it; or it raises
-        `OSError`. Blocks nobody.
+        `OSError`. Blocks nobody. A machine without a pin has no disk that a boot would drop (`Roots.tidy`), so one
+        that boots by HTTP costs nothing here.
         """
-        dropped = self._drop(machine.name)
+        before = self.pins.get(machine.name)
+        had_disk = before is not None and before.writable is not None
         self._fetching.pop(machine.name, None)
         if image is None or machine.pool.root == "http":
-            self.pins.drop([machine.name])
-            dropped.add_done_callback(lambda _: _complain(machine.name, dropped))
+            with self._lock:
+                if had_disk:
+                    self._drop(machine.name).add_done_callback(partial(self._complain, machine.name))
+                self.pins.drop([machine.name])
             if image is not None:
-                self._fetching[machine.name] = image.image_id, self._clock()
+                self._fetching[machine.name] = image.image_id, self._now()
             return done()
         pool = machine.pool
         pin = Pin(machine.name, pool.image, image.image_id, machine.ip, self._clock(), pool.writable)
-        return both(self.pins.put(pin), dropped)
+        with self._lock:
+            kept = self.pins.put(pin)
+            if had_disk or pool.writable is not None:
+                return both(kept, self._drop(machine.name))
+            return kept
 
     def _drop(self, machine: str) -> Future[None]:
         """Drop what a boot of this machine ends, unless it begins yet another before a thread comes to that."""
@@ -80,6 +97,9 @@ class Boots:
         def drop() -> None:
             if self._numbers.get(machine) == number:
                 self._disks.booting(machine)
+                with self._lock:
+                    if self._numbers.get(machine) == number:
+                        del self._numbers[machine]
 
         try:
             return self._threads.submit(drop)
@@ -87,6 +107,10 @@ class Boots:
             failed: Future[None] = Future()
             failed.set_exception(error)
             return failed
+
+    def _complain(self, machine: str, dropped: "Future[None]") -> None:
+        if (error := dropped.exception()) is not None and self._seldom(machine):
+            log.warning("%s: its disk cannot be dropped: %s", machine, error)
 
     def in_ram(self, machine: Machine) -> None:
         """Take note that a machine has its root. One that copied it into its RAM reads it no more."""
@@ -96,7 +120,7 @@ class Boots:
 
     def fetching(self, image_id: str) -> list[str]:
         """Return the machines that are about to copy this version into their RAM by HTTP, or do so now."""
-        since_s = self._clock() - FETCHING_S
+        since_s = self._now() - FETCHING_S
         return [name for name, (one, at_s) in list(self._fetching.items()) if one == image_id and at_s > since_s]
 
     async def watch(self, who: Callable[[IPv4Address], str | None], connected: Callable[[], Iterable[str]]) -> None:
@@ -120,13 +144,12 @@ class Boots:
 
     def _forget(self, pins: list[Pin]) -> None:
         for pin in pins:
-            if not self.pins.drop_pin(pin):
-                continue  # it has booted meanwhile
+            with self._lock:
+                if not self.pins.drop_pin(pin):
+                    continue  # it has booted meanwhile
+                dropped = self._drop(pin.machine) if pin.writable is not None else done()
             log.info("%s has gone: it has neither a lease nor an NBD export open", pin.machine)
-            try:
-                self._disks.booting(pin.machine)
-            except OSError as error:
-                log.warning(NOT_DROPPED, pin.machine, error)
+            dropped.add_done_callback(partial(self._complain, pin.machine))
 
 
 def both(one: "Future[None]", other: "Future[None]") -> "Future[None]":
@@ -149,11 +172,6 @@ def both(one: "Future[None]", other: "Future[None]") -> "Future[None]":
     for part in (one, other):
         part.add_done_callback(ended)
     return whole
-
-
-def _complain(machine: str, dropped: "Future[None]") -> None:
-    if (error := dropped.exception()) is not None:
-        log.warning(NOT_DROPPED, machine, error)
 
 
 class Absence:
