@@ -55,8 +55,10 @@ class _Image(FileExport):
 
     def close(self) -> None:
         """Give the descriptor back."""
-        super().close()
-        self._closed()
+        try:
+            super().close()  # a network file system may have something to say
+        finally:
+            self._closed()
 
 
 class _NotServed(Exception):
@@ -110,17 +112,19 @@ class Catalogue:
             threads = self._disk_threads if writes else self._threads
             return await handed_over(threads.submit(self._open, asked, wanted, machine, pin))
         except _NotServed as error:
-            self._tell(asked, machine, f"NBD export {asked.name!r}: {error}")
+            self._tell(asked, machine, error.refused, f"NBD export {asked.name!r}: {error}")
             return error.refused
         except OSError as error:
-            self._tell(asked, machine, f"NBD export {asked.name!r} cannot be opened: {error.strerror or error}")
+            text = f"NBD export {asked.name!r} cannot be opened: {error.strerror or error}"
+            self._tell(asked, machine, error.errno, text)
             raise
 
-    def _tell(self, asked: Asked, machine: str | None, text: str) -> None:
+    def _tell(self, asked: Asked, machine: str | None, kind: Refused | int | None, text: str) -> None:
+        """Tell people. `kind` has few values, unlike the names that a client may make up to fill our log."""
         self.refused += 1
         if machine is not None and asked.keep:  # a machine that only looks around has not failed
             self._report(Event(asked.peer, Stage.FAILED, text))
-        if self._seldom(asked.peer, text[:200]):
+        if self._seldom(asked.peer, kind, asked.name.startswith(OF_NODE)):
             log.warning("%s: %s", machine or asked.peer, text)
 
     def _open(self, asked: Asked, wanted: Named | Version | Own, machine: str | None, pin: Pin | None) -> Export:
@@ -143,7 +147,11 @@ class Catalogue:
                 raise _NotServed(Refused.UNKNOWN, _lacks(label, rules))
             export: Export
             if rules is None or not isinstance(wanted, Own):
-                export = _Image(asked.name, file, f"{label}, {file.size_bytes / 1e6:.1f} MB, read-only", leave)
+                try:
+                    export = _Image(asked.name, file, f"{label}, {file.size_bytes / 1e6:.1f} MB, read-only", leave)
+                except OSError:
+                    file.close()
+                    raise
             else:
                 export = self._disks.attach(wanted.pin.machine, image.image_id, file, rules, asked.name, leave)
                 export.description = f"disk of {wanted.pin.machine} on {label}, {file.size_bytes / 1e6:.1f} MB"

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import shutil
 import threading
 from ipaddress import IPv4Address
@@ -14,7 +15,7 @@ from config.content import OpenFile
 from config.events import Event, Stage
 from config.exports import Writable
 from config.model import Farm
-from nbd.exports import Asked, Export, Refused
+from nbd.exports import Asked, Export, FileExport, Refused
 from nbd.overlay import Overlays
 from pxeboot.bootfiles import lookups
 from pxeboot.bootfiles.imagefiles import ImageFiles
@@ -223,6 +224,46 @@ def test_what_a_machine_did_not_get_is_in_its_timeline(shop: Shop, caplog: pytes
     shop.open("nothing", STRANGER)
     assert shop.failures() == []
     assert shop.catalogue.refused == 6
+
+
+def test_who_makes_up_names_does_not_fill_the_log(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    for n in range(20):
+        assert shop.open(f"name {n}", STRANGER) is Refused.UNKNOWN
+        assert shop.open(f"{n:064x}", STRANGER) is Refused.UNKNOWN
+        assert shop.open(f"node/{n}", STRANGER) is Refused.UNKNOWN
+    assert len(caplog.messages) == 2
+    assert shop.open("node/m1", M1) is Refused.UNKNOWN
+    assert len(caplog.messages) == 3, "nor does he hide what others are told"
+
+
+def test_who_closed_an_image_reads_it_no_more_whatever_its_disk_says(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = shop.open("node")
+    assert not isinstance(export, Refused)
+
+    def broken(file: OpenFile) -> None:
+        os.close(file.fd)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(OpenFile, "close", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        export.close()
+    assert shop.catalogue.readers.every() == []
+
+
+def test_an_image_that_cannot_be_looked_at_costs_no_descriptor(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(export: FileExport) -> tuple[int, int]:
+        raise OSError(116, "Stale file handle")
+
+    shop.content("node")  # whatever is opened once, is
+    monkeypatch.setattr(FileExport, "_look", stale)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="Stale"):
+            shop.open("node")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert shop.catalogue.readers.every() == []
 
 
 def test_a_writable_root_whose_image_has_no_disk_is_refused_in_words(shop: Shop) -> None:
