@@ -102,8 +102,12 @@ class Engine:
 
     @property
     def serves(self) -> bool:
-        """Whether every interface has an nbdkit that is ready, so that machines may be sent to them."""
-        return bool(self.children) and all(child.ready for child in self.children)
+        """Whether every interface has an nbdkit that is ready, so that machines may be sent to them.
+
+        From any thread.
+        """
+        children = tuple(self.children)  # at once: the loop adds and takes away
+        return bool(children) and all(child.ready for child in children)
 
     def has(self, image: str) -> bool:
         """Return whether machines find this image at nbdkit's port now."""
