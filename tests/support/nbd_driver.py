@@ -130,11 +130,14 @@ class Driver:
         match action:
             case Read(cookie, offset, length, whole):
                 self._inside(disk, offset, length)
+                whole = whole and replies.chunked and length > PIECE_BYTES
                 most = length if whole or not replies.chunked else PIECE_BYTES
                 for start in range(offset, offset + length, most):
                     piece = disk.content[start : min(start + most, offset + length)]
-                    done = start + most >= offset + length
+                    done = start + most >= offset + length and not whole
                     self._out += replies.data(cookie, start, len(piece), done=done, start=offset) + piece
+                if whole:  # a chunk that is sent in pieces cannot say that it is the last one
+                    self._out += replies.ok(cookie, offset)
             case BlockStatus(_, offset, length):
                 self._inside(disk, offset, length)
                 self._out += replies.block_status(action, disk.extents(offset, length))
