@@ -78,7 +78,12 @@ def _ports(farm: Farm) -> Iterator[Finding]:
 
 
 def _roots(farm: Farm) -> Iterator[Finding]:
+    tls = farm.nbd.tls
     for p, pool in enumerate(farm.pools):
+        if pool.root != "http" and tls is not None and (tls.mode == "required" or pool.image in tls.only):
+            why = "nbd.tls.only names its image" if pool.image in tls.only else "nbd.tls.mode is required"
+            text = f"the pool {pool.name!r} cannot have `root: {pool.root}`: a machine's kernel has no TLS, and {why}"
+            yield Finding(("pools", p, "root"), text)
         if pool.writable is None:
             continue
         if pool.root != "nbd":

@@ -620,3 +620,21 @@ def test_a_file_that_we_may_not_read_is_a_mistake(tmp_path: Path) -> None:
     assert result.returncode == 1
     place = f"{path}:18:26"
     assert f"{place}: the file '{tmp_path}/secret' cannot be read: Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("tls", "root", "said_of_it"),
+    [
+        ("mode: required", "nbd", "a machine's kernel has no TLS, and nbd.tls.mode is required"),
+        ("mode: offered, only: [node]", "nbd-to-ram", "and nbd.tls.only names its image"),
+        ("mode: offered", "nbd", None),
+        ("mode: required", "http", None),
+    ],
+)
+def test_machines_without_tls_are_not_given_roots_that_need_it(
+    tmp_path: Path, tls: str, root: str, said_of_it: str | None
+) -> None:
+    farm = FARM.replace("image: node", f"image: node\n    root: {root}")
+    lines = said(tmp_path, f"nbd: {{tls: {{certificate: a, key: b, {tls}}}}}\n{farm}")
+    assert len(lines) == (said_of_it is not None)
+    assert said_of_it is None or said_of_it in lines[0]
