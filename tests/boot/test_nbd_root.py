@@ -122,12 +122,15 @@ def mounts(report: Mapping[str, str]) -> dict[str, list[str]]:
 def test_a_uefi_machine_reads_on_when_the_server_was_killed_and_lets_go_when_it_is_switched_off(
     segment: Segment, folder: Path
 ) -> None:
-    lab = started(segment, folder, "nbd", IN_BACKGROUND.format("reader"))
+    about = "echo device: $(cd /sys/block/nbd0; cat ro size queue/logical_block_size). >/dev/ttyS0; "
+    lab = started(segment, folder, "nbd", about + IN_BACKGROUND.format("reader"))
     machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
     machine.power_on()
     lab.wait_stage(NAME, "system", BOOT_S)
     assert mounts(lab.report(NAME))["/run/pxeboot/lower"][0] == "/dev/nbd0"
     assert lab.report(NAME)["failed"] == ""
+    sectors = -(-open_image(IMAGES / "node").size_bytes // 4096) * 8
+    assert f"device: 1 {sectors} 512." in machine.wait_for("device: ", 60)
     check_that_it_outlives_the_server(lab, machine)
     assert "ESTAB" in connections(segment)
     machine.press_power_button()
