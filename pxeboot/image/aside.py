@@ -21,16 +21,35 @@ GONE = ".gone-"
 
 
 class Busy(Exception):
-    """Somebody else removes images from this store."""
+    """Somebody else removes images from this store, or adds one."""
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Be the only one who removes versions from `folder`. Raises `Busy` if somebody is at it, and `OSError`."""
+    """Be the only one who removes versions from `folder`, while nobody adds one.
+
+    Raises `Busy` if somebody is at it, and `OSError`.
+    """
+    with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        yield
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Have nobody remove versions from `folder`: one that was just added has no name yet. Waits for who does now.
+
+    Raises `OSError`.
+    """
+    with _lock(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _lock(folder: Path, how: int) -> Iterator[None]:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how)
         except BlockingIOError:
             raise Busy from None
         yield

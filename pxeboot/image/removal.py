@@ -35,7 +35,7 @@ def alone(store: Path) -> Iterator[None]:
             aside.recover(store / BY_DIGEST)
             yield
     except aside.Busy:
-        raise ImageError(f"another `pxeboot image` removes images from {store}; try again later") from None
+        raise ImageError(f"another `pxeboot image` adds or removes images in {store}; try again later") from None
 
 
 def names_of(store: Path) -> dict[str, list[str]]:

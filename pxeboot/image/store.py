@@ -145,21 +145,22 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
     check_name(name)
     image = seal(staged)
     final = store / BY_DIGEST / image.image_id
-    try:
-        staged.rename(final)
-        sync_folder(final.parent)
-    except OSError:  # a folder that is not empty is not replaced
-        if not final.is_dir():
-            raise
-        for path in (final, *final.rglob("*")):  # it may have been made before we saw to this
-            path.chmod(0o755 if path.is_dir() else 0o444)
-        shutil.rmtree(staged)
-    link = store / f".{name}.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(BY_DIGEST) / image.image_id)
-    link.rename(store / name)
-    sync_folder(store)
-    return open_image(store / name)
+    with aside.kept(final.parent):
+        try:
+            staged.rename(final)
+            sync_folder(final.parent)
+        except OSError:  # a folder that is not empty is not replaced
+            if not final.is_dir():
+                raise
+            for path in (final, *final.rglob("*")):  # it may have been made before we saw to this
+                path.chmod(0o755 if path.is_dir() else 0o444)
+            shutil.rmtree(staged)
+        link = store / f".{name}.{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(BY_DIGEST) / image.image_id)
+        link.rename(store / name)
+        sync_folder(store)
+        return open_image(store / name)
 
 
 def make_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Images are removed whole, and never under somebody who uses them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -161,6 +162,21 @@ def test_only_one_removes_at_a_time(tmp_path: Path, one: StoredImage) -> None:
         removal.remove(tmp_path, "node", nobody)
 
 
+def test_a_version_is_not_removed_before_it_is_given_its_name(
+    tmp_path: Path, one: StoredImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def in_between(folder: Path) -> None:
+        with pytest.raises(ImageError, match="another `pxeboot image`") as told:
+            list(removal.prune(tmp_path, 0, nobody))
+        tried.append(told)
+
+    monkeypatch.setattr(store, "sync_folder", in_between)
+    assert add_image(tmp_path, marker="two").folder.is_dir()
+    assert tried
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -207,11 +223,11 @@ def test_a_version_that_was_added_again_meanwhile_stays(tmp_path: Path, one: Sto
 
     def users(image_id: str) -> list[str]:
         if not one.folder.exists():
-            add_image(tmp_path, "again", marker="one")
+            shutil.copytree(tmp_path / "by-sha256" / f".aside-{image_id}", one.folder)
             return ["m1 reads it by NBD"]
         return []
 
     with pytest.raises(InUse):
         removal.remove(tmp_path, one.image_id, users)
-    assert store.open_image(tmp_path / "again") == one
+    assert store.open_image(one.folder) == one
     assert there(tmp_path) == []
