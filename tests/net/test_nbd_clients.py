@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -299,6 +300,18 @@ def test_the_bytes_of_nbd_client_as_it_attaches_a_root(server: Server) -> None:
         client.send(bytes.fromhex("25609513 0000 0000 1122334455667788 0000000000000400 00000400"))
         assert client.receive(16) == bytes.fromhex("67446698 00000000 1122334455667788")
         assert client.receive(1024) == (server.folder / "node").read_bytes()[1024:2048]
+
+
+def test_n_02_small_replies_are_not_held_back(server: Server) -> None:
+    """TCP_NODELAY, asked of the server's own end of a connection."""
+    with RawClient(server).go():
+        ends = [end for end in server.sockets() if end.getsockname()[1] == server.port]
+        try:
+            connected = [end for end in ends if not end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+            assert [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in connected] == [1]
+        finally:
+            for end in ends:
+                end.close()
 
 
 def test_an_oldstyle_client_is_refused_cleanly(server: Server) -> None:

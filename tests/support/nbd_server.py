@@ -1,5 +1,6 @@
 """A running NBD server for tests, and a client that says what no proper client would."""
 
+import ctypes
 import json
 import os
 import signal
@@ -9,11 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from nbd import wire
+
+_PIDFD_GETFD = 438
+"""The system call's number, the same on all machines (linux/arch/*/entry/syscalls)."""
 
 
 class Server:
@@ -78,6 +83,23 @@ class Server:
         """How many files and sockets it has open."""
         return len(os.listdir(f"/proc/{self._process.pid}/fd"))
 
+    def sockets(self) -> list[socket.socket]:
+        """Its TCP sockets, taken over by us (pidfd_getfd); to be closed."""
+        libc, found = ctypes.CDLL(None, use_errno=True), []
+        process = os.pidfd_open(self._process.pid)
+        try:
+            for fd in map(int, os.listdir(f"/proc/{self._process.pid}/fd")):
+                if os.readlink(f"/proc/{self._process.pid}/fd/{fd}").startswith("socket:"):
+                    taken = libc.syscall(_PIDFD_GETFD, process, fd, 0)
+                    assert taken >= 0, os.strerror(ctypes.get_errno())
+                    found.append(socket.socket(fileno=taken))
+        finally:
+            os.close(process)
+        for end in found:
+            if end.family != socket.AF_INET:
+                end.close()
+        return [end for end in found if end.fileno() >= 0]
+
     def peak_mib(self) -> float:
         """The most memory it has used."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -94,10 +116,17 @@ def running(folder: Path, kinds: Sequence[str | Path] | None = None) -> Iterator
         server.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where a server is that somebody else runs."""
+
+    port: int
+
+
 class RawClient:
     """A TCP connection to the server; a context manager."""
 
-    def __init__(self, server: Server, receive_buffer: int | None = None) -> None:
+    def __init__(self, server: Server | Port, receive_buffer: int | None = None) -> None:
         self.sock = socket.socket()
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
