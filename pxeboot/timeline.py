@@ -13,6 +13,7 @@ ORDER = list(Stage)
 MAX_MACHINES = 20_000
 KEPT_BOOTS = 3
 MAX_REPORT = 64 * 1024
+_HAS_ROOT = frozenset(ORDER[ORDER.index(Stage.ROOT) :]) - {Stage.FAILED}
 _ASKING = frozenset((Stage.DISCOVER, Stage.ADDRESS, Stage.FAILED))
 """What a made-up card gets to: where others give out the addresses, a DHCPREQUEST is enough for `ADDRESS`."""
 
@@ -96,7 +97,7 @@ class Timeline:
         """Take in that `stage` happened to the machine `name` at `now_s`, seconds since 1970.
 
         A DISCOVER begins a new boot once the one before went beyond getting an address. The initramfs and the
-        running system ask for the address again; that is no step.
+        running system ask for the address again, and open their root by NBD again; that is no step.
         """
         machine = self._machine(name, stage)
         boot = machine.boots[-1] if machine.boots else None
@@ -106,6 +107,8 @@ class Timeline:
             boot = Boot(now_s)
             machine.boots.append(boot)
         newest = boot.steps[-1] if boot.steps else None
+        if newest is not None and stage is Stage.FETCH and newest.stage in _HAS_ROOT:
+            return machine
         if newest is not None and newest.stage is stage:
             newest.last_s = now_s
             newest.detail = detail

@@ -44,6 +44,8 @@ def boots(*stages: Stage) -> list[list[Stage]]:
         ),
         pytest.param([S.SYSTEM, S.ADDRESS, S.ADDRESS], [[S.SYSTEM]], id="lease-renewed"),
         pytest.param([S.ADDRESS], [[S.ADDRESS]], id="address-first"),
+        pytest.param([S.FETCH, S.ROOT, S.FETCH, S.SYSTEM, S.FETCH], [[S.FETCH, S.ROOT, S.SYSTEM]], id="nbd-again"),
+        pytest.param([S.SYSTEM, S.MENU, S.FETCH], [[S.SYSTEM, S.MENU, S.FETCH]], id="boots-by-another-dhcp-server"),
     ],
 )
 def test_when_a_boot_begins(stages: list[Stage], expected: list[list[Stage]]) -> None:
