@@ -48,10 +48,11 @@ class Writable(Setting):
     The image must have been made with a file system that can be written (`--ext4`).
     """
 
-    where: Literal["memory", "file"] = "memory"
-    """memory: of this server. file: a sparse file below `server.state`."""
+    where: Literal["memory", "file"] = "file"
+    """file: a sparse file below `server.state`. memory: of this server; after its restart, a machine that had written
+    gets errors until it boots again."""
     limit_mib: Annotated[int, Field(ge=1, le=1 << 24)] = 1024
     """The most that one machine may change, in MiB; then its disk is full."""
     keep: Literal["connection", "boot", "always"] = "boot"
-    """connection: dropped when the machine lets go of it. boot: until the machine boots again. always: until its image
+    """connection: dropped when the connection breaks, for trials. boot: until the machine boots again. always: until its image
     has a new version. What is in memory does not survive the end of this server; what is in a file does."""

@@ -232,7 +232,7 @@ WRONG = [
     ),
     (
         "image: node",
-        "image: node\n    root: nbd\n    writable: {keep: always}",
+        "image: node\n    root: nbd\n    writable: {where: memory, keep: always}",
         "always}",
         "`keep: always` needs `where: file`",
     ),
@@ -349,7 +349,7 @@ WRONG = [
         ("tags:\n  gpu", f"node: {{files: {{{path}: {{content: x}}}}}}\ntags:\n  gpu", f"{path}:" if why else "", why)
         for path, why in (
             ("/etc", "'/etc' is a folder that other files lie in, such as /etc/hostname"),
-            ("/usr/lib", "is a folder that other files lie in, such as /usr/lib/pxeboot/"),
+            ("/usr/lib", "is a folder that other files lie in, such as /usr/lib/"),
             ("/usr/lib/pxeboot", "lies in /usr/lib/pxeboot, where our scripts are"),
             ("/usr/lib/pxeboot/report", "lies in /usr/lib/pxeboot"),
             ("/etc/hostname/x", "lies below /etc/hostname, which is a file that we make"),
