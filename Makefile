@@ -35,7 +35,7 @@ lint: $(BIN)/pxeboot .build/test-packages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@shellcheck -s sh node/mountroot node/prepare node/report node/rcfile node/say node/get deploy/apt-install tests/support/kubeadm tests/support/customise-node
+	@shellcheck -s sh node/mountroot node/nbd node/let-go node/prepare node/report node/rcfile node/say node/get deploy/apt-install tests/support/kubeadm tests/support/customise-node
 
 unit: $(BIN)/pxeboot .build/test-packages
 	@echo "== unit tests"
