@@ -97,19 +97,26 @@ class Disks:
         self._waiting = waiting
         self._name = name
         self._pools: dict[int, Pool] = {}
+        self._lock = threading.Lock()
 
     def of(self, device: int, file: str) -> Pool:
-        """Return the threads of the disk `device` (`st_dev`; 0: not known), where `file` is. Raises `DiskHangs`."""
-        if device not in self._pools and len(self._pools) >= _POOLS:
-            device = next(reversed(self._pools))
-        if device not in self._pools:
-            self._pools[device] = Pool(self._threads, self._name)
-        pool = self._pools[device]
+        """Return the threads of the disk `device` (`st_dev`; 0: not known), where `file` is. From any thread.
+
+        Raises `DiskHangs`.
+        """
+        with self._lock:
+            if device not in self._pools and len(self._pools) >= _POOLS:
+                device = next(reversed(self._pools))
+            if device not in self._pools:
+                self._pools[device] = Pool(self._threads, self._name)
+            pool = self._pools[device]
         if pool.waiting >= self._waiting:
             raise DiskHangs(f"{pool.waiting} reads wait for the disk of {file!r}")
         return pool
 
     def close(self) -> None:
         """End the threads that are idle, and the others when they are done. What waits is not begun."""
-        for pool in list(self._pools.values()):
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -21,6 +21,9 @@ from nbd.actions import (
 from nbd.pieces import PIECE_BYTES, Piece, Pieces
 from nbd.work import CHANGED, Work
 
+ERROR_BYTES = 64
+"""Room for an error, or for one instead of success."""
+
 Order = OpenExport | ListExports | StartTls | Close
 """What is the connection's own to do."""
 
@@ -133,7 +136,7 @@ class Output:
         start = len(piece.head)
         end = start + piece.length
         size = end + len(piece.tail)
-        if size > len(room):
+        if size + ERROR_BYTES > len(room):  # an error is longer than the end of a chunk
             return None
         if pieces.broken:
             room[start:end] = bytes(piece.length)

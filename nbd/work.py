@@ -1,9 +1,9 @@
 """What one connection has threads do with its export, because a disk may have to be waited for.
 
-Reads that have to wait are done in their order by one thread for each connection, which then goes on with the
-connection itself: nothing is handed over on the way from the disk to the client. What changes the disk, and what asks
-about it, goes in the order in which it came (`Work.order`): FLUSH then comes after every command of this connection
-that was before it. Threads answer with whole replies, which wait in `answers` until the connection sends them.
+Reads that have to wait are done in their order, by one thread for each connection if there are many, which then goes
+on with the connection itself: nothing is handed over on the way from the disk to the client. What changes the disk,
+and what asks about it, goes in the order in which it came (`Work.order`): FLUSH then comes after every command of this
+connection that was before it. Threads answer with whole replies, which wait in `answers` until they are sent.
 """
 
 import logging
@@ -30,6 +30,8 @@ MAX_ORDERED_BYTES = 1 << 20
 ORDERED = 256
 """How many other commands may wait for that."""
 
+FEW = 8
+"""While a disk has less to do than that, several reads of one connection are given to it at once."""
 SLOW_S = 200e-6
 """A read that took longer has waited for the disk, in seconds."""
 
@@ -66,8 +68,8 @@ class Work:
         self._post = post
         self._go_on = go_on
         self._cold: deque[tuple[Piece, Pieces]] = deque()
-        self._cold_lock = threading.Lock()  # of `_cold` and `_draining`
-        self._draining = False
+        self._cold_lock = threading.Lock()  # of `_cold` and `_drains`
+        self._drains = 0
         self._slow = False
         self._reading = 0
         self._reading_bytes = 0
@@ -76,6 +78,7 @@ class Work:
         self._ordering = False
         self._first_error: Errno | None = None
         self._closed = False
+        self._released = False
         self._abandoned = False
 
     def has_room(self, length: int) -> bool:
@@ -94,13 +97,15 @@ class Work:
         self.jobs += 1
         self._reading += 1
         self._reading_bytes += piece.length
-        with self._cold_lock:
-            self._cold.append((piece, pieces))
-            if self._draining:
-                return
-            self._draining = True
         try:
-            self._disks.of(self._device, self.export.name).submit(self._drain)
+            pool = self._disks.of(self._device, self.export.name)
+            with self._cold_lock:
+                self._cold.append((piece, pieces))
+                # One thread, so that every client gets its turn; more for a client that is alone with its disk.
+                if self._drains and (pool.waiting >= FEW or self._drains >= MAX_READS):
+                    return
+                self._drains += 1
+            pool.submit(self._drain)
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
             self.failed = str(error)
             self.torn = True
@@ -156,7 +161,7 @@ class Work:
         while True:
             with self._cold_lock:
                 if not self._cold:
-                    self._draining = False
+                    self._drains -= 1
                     return
                 piece, pieces = self._cold.popleft()
             reply: _Reply = None
@@ -278,8 +283,9 @@ class Work:
         self._next()
 
     def _release(self) -> None:
-        if self.jobs or self._waiting:
+        if self.jobs or self._waiting or self._released:
             return
+        self._released = True
         try:
             self._disks.of(self._device, self.export.name).submit(self.export.close)
         except (DiskHangs, RuntimeError):

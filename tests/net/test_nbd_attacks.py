@@ -1,5 +1,6 @@
 """What a hostile or broken client sends, and how little comes of it (A-40 to A-47 of reference/nbd.md)."""
 
+import os
 import random
 import socket
 import struct
@@ -173,6 +174,31 @@ def test_a47_clients_that_never_read_cost_little_and_delay_nobody(server: Server
     finally:
         for client in deaf:
             client.sock.close()
+
+
+def test_a48_a_file_of_a_million_holes_is_told_in_bounded_answers(server: Server) -> None:
+    with (server.folder / "holes").open("wb") as file:
+        file.truncate(1 << 30)
+        for offset in range(0, 1 << 28, 8192):  # 32,768 blocks with a hole behind each
+            os.pwrite(file.fileno(), b"x", offset)
+    before = server.peak_mib()
+    with RawClient(server).greet() as client:
+        assert client.option(wire.Opt.STRUCTURED_REPLY)[0].type == wire.Rep.ACK
+        query = struct.pack(">I5sII15s", 5, b"holes", 1, 15, b"base:allocation")
+        client.send(wire.OptionHeader(wire.Opt.SET_META_CONTEXT, len(query)).encode(), query)
+        context = client.receive(20)
+        client.receive(int.from_bytes(context[16:]) + 20)  # and the ACK
+        assert client.option(wire.Opt.GO, wire.InfoRequest("holes").encode())[-1].type == wire.Rep.ACK
+        started = time.monotonic()
+        for cookie in range(40):
+            client.request(wire.Cmd.BLOCK_STATUS, cookie, 0, 1 << 30)
+        for _ in range(40):
+            _, _, kind, _, length = struct.unpack(">IHHQI", client.receive(20))
+            assert kind == wire.Chunk.BLOCK_STATUS
+            assert 8 < length <= 4 + 8 * (1 << 14)
+            client.receive(length)
+        assert time.monotonic() - started < 30
+    assert server.peak_mib() - before < 30
 
 
 def test_pipelined_requests_are_all_answered(server: Server) -> None:

@@ -1,19 +1,23 @@
 """Slow, failing and odd storage: told to the client it concerns, and to nobody else (F-16, F-17)."""
 
+import json
 import os
 import random
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from nbd import wire
-from tests.support.nbd_server import RawClient, running
+from tests.support.nbd_server import Port, RawClient, running
 from tests.support.segment import lacking, requires
 
 pytestmark = pytest.mark.net
@@ -28,7 +32,7 @@ def fuse() -> None:
 
 
 @contextmanager
-def mounted(image: Path, at: Path, *filters: str) -> Iterator[None]:
+def mounted(image: Path, at: Path, *filters: str) -> Iterator[subprocess.Popen[bytes]]:
     """Show `image` at `at` through nbdkit with these filters and their parameters."""
     at.write_bytes(b"")
     names = [f"--filter={word}" for word in filters if "=" not in word]
@@ -40,10 +44,22 @@ def mounted(image: Path, at: Path, *filters: str) -> Iterator[None]:
         deadline = time.monotonic() + 10
         while at.stat().st_size != SIZE and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield
+        yield process
     finally:
         subprocess.run(["umount", "-l", str(at)], check=False)
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # reads that hang are still under way
+            kill(process)
+
+
+def kill(disk: subprocess.Popen[bytes]) -> None:
+    """Kill what `mounted` started: all reads of the file fail."""
+    children = Path(f"/proc/{disk.pid}/task/{disk.pid}/children").read_text().split()
+    disk.kill()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    disk.wait(10)
 
 
 @pytest.fixture
@@ -75,6 +91,27 @@ def test_a_slow_disk_delays_only_its_own_readers(folder: Path) -> None:
 
 
 @requires("nbdfuse", "nbdkit", "umount")
+def test_a_disk_that_hangs_holds_up_nobody_else(folder: Path) -> None:
+    slow_disk = mounted(folder / "node", folder / "slow", "delay", "delay-read=600")
+    with slow_disk as disk, running(folder) as server, ExitStack() as clients:
+        many = [clients.enter_context(RawClient(server).go("slow")) for _ in range(100)]  # more than threads
+        for hanging in many:
+            for cookie in range(4):
+                hanging.request(wire.Cmd.READ, cookie, cookie << 20, 4096)
+        os.posix_fadvise(fd := os.open(folder / "node", os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+        started = time.monotonic()
+        with RawClient(server).go() as other:  # cold and warm
+            for cookie in range(64):
+                other.request(wire.Cmd.READ, cookie, cookie << 16, 4096)
+                assert other.reply() == wire.SimpleReply(cookie)
+                other.receive(4096)
+        assert time.monotonic() - started < 5
+        kill(disk)  # the kernel ends no process whose read has reached such a disk
+        assert server.stop(within_s=5) == 0
+
+
+@requires("nbdfuse", "nbdkit", "umount")
 def test_a_read_error_is_told_and_the_connection_goes_on(folder: Path) -> None:
     broken_disk = mounted(folder / "node", folder / "broken", "error", "error-pread=EIO", "error-pread-rate=100%")
     with broken_disk, running(folder) as server, RawClient(server).go("broken") as client:
@@ -99,3 +136,32 @@ def test_a_file_system_without_nowait_serves_the_same_bytes(folder: Path, tmp_pa
                 assert copy.read_bytes() == (folder / "node").read_bytes()
     finally:
         shutil.rmtree(memory)
+
+
+def test_the_event_loop_answers_while_clients_keep_the_threads_busy(folder: Path) -> None:
+    reads = b"".join(wire.Request(wire.Cmd.READ, n, n << 12, 4096).encode() for n in range(16))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.nbd_lateness", folder], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        where = Port(json.loads(server.stdout.readline()))
+        with ExitStack() as clients:
+            busy = [clients.enter_context(RawClient(where).go()) for _ in range(6)]
+            threads = [
+                threading.Thread(target=read_until_closed, args=(client, reads), daemon=True) for client in busy
+            ]
+            for thread in threads:
+                thread.start()
+            late = json.loads(server.stdout.readline())
+            for thread in threads:
+                thread.join(10)
+    assert len(late) > 20
+    assert late[len(late) // 2] < 0.05
+
+
+def read_until_closed(client: RawClient, reads: bytes) -> None:
+    """Ask 16 blocks at once, again and again, until the server ends."""
+    with suppress(OSError, EOFError):
+        while True:
+            client.send(reads)
+            client.receive(16 * (16 + 4096))
