@@ -270,7 +270,9 @@ def steady(data: bytes) -> None:
         if item and item[0] & 128:  # anything, and otherwise mostly what is taken
             stream += message(item, driver).data
         elif len(item) > 1:
-            stream += talk.request(talk.READ, item[0], item[1] << 11, LENGTHS[item[-1] % 8])
+            length = LENGTHS[item[-1] % 8]
+            at_end = SIZE - length + item[1] % 4 - 2  # up to one byte past the end
+            stream += talk.request(talk.READ, item[0], max(at_end, 0) if item[1] & 64 else item[1] << 11, length)
         else:
             stream += item
     longest = LENGTHS[data[2] % len(LENGTHS)]
