@@ -284,7 +284,7 @@ class Tree:
                 failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
                 return made(last, grubcfg.no_disk(booting).encode())
             kept = self._begin(booting, image)
-            image = store.open_image(image.folder)  # since it was noted, nobody removes it
+            image.look_again()  # since it was noted, nobody removes it
         except store.ImageError as error:
             if self._seldom(booting.name, "no image"):
                 log.warning("%s will not boot: %s", booting.name, error)
@@ -292,6 +292,8 @@ class Tree:
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
         menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+        if kept.done() and kept.exception() is None:
+            return menu
         return _Menu(menu, kept, made(last, grubcfg.not_kept(booting).encode()))
 
     def _begin(self, machine: Machine, image: store.StoredImage | None) -> "Future[None]":

@@ -75,6 +75,11 @@ class StoredImage:
         """The size of the squashfs."""
         return (self.folder / SQUASHFS).stat().st_size
 
+    def look_again(self) -> None:
+        """Raise `ImageError` if it was removed since it was opened. Cheaper than to open it again."""
+        if not (self.folder / SUMS).is_file():
+            raise ImageError(f"{self.folder}: the image was removed just now")
+
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, in hex. Raises `OSError`."""
