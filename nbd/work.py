@@ -107,6 +107,8 @@ class Work:
                 self._drains += 1
             pool.submit(self._drain)
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
+            self.jobs -= 1
+            self._was_read(piece.length)
             self.failed = str(error)
             self.torn = True
 
