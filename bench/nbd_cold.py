@@ -76,8 +76,8 @@ class Measured:
     broken: tuple[str, ...]
 
 
-def cold_file(folder: Path, gib: int) -> Path:
-    """Return a folder with the file `EXPORT` of bytes that look random; that of an earlier run if it is there."""
+def cold_file(folder: Path, gib: int) -> None:
+    """Make the file `EXPORT` of bytes that look random in a folder; that of an earlier run will do."""
     folder.mkdir(parents=True, exist_ok=True)
     file, size = folder / EXPORT, gib << 30
     if not file.exists() or file.stat().st_size != size:
@@ -87,7 +87,6 @@ def cold_file(folder: Path, gib: int) -> Path:
                 out.write(number.to_bytes(8) + noise[8:])
             out.flush()
             os.fsync(out.fileno())
-    return folder
 
 
 def cached_bytes(file: Path) -> int:
@@ -122,8 +121,10 @@ def measure(
     """
     file = served / EXPORT
     with running(peer, served, segment.server) as pid:
-        if limit is not None:
-            limit(family(pid))
+        inside: list[int] = []
+        while limit is not None and (pids := family(pid)) != inside:  # one may just be going into the background
+            limit(pids)
+            inside = pids
         make_cold(file)
         before, cached = family_s(pid), cached_bytes(file)
         asked = [sys.executable, "-m", "bench.nbd_machines", SERVER, str(PORT), EXPORT, "--seed", str(seed)]
@@ -197,8 +198,11 @@ def compare(options: argparse.Namespace) -> list[Row]:
     peers = (PXEBOOT, FORKING)
     results: dict[tuple[Disk, str], dict[int, Measured]] = defaultdict(dict)
     failed: list[tuple[Disk, str]] = []
-    served = cold_file(FOLDER / "cold", options.gib)
     with ExitStack() as stack:
+        served = FOLDER / "cold"
+        if not options.keep:
+            stack.callback((served / EXPORT).unlink, missing_ok=True)
+        cold_file(served, options.gib)
         segment = stack.enter_context(Segment(f"{SERVER}/{LENGTH}", f"{CLIENT}/{LENGTH}"))
         limit = stack.enter_context(slow_disk(served / EXPORT, options.disk))
         disks = [disk for disk in Disk if disk in options.only and (disk is Disk.REAL or limit is not None)]
@@ -238,6 +242,7 @@ def main(arguments: Sequence[str] = ()) -> bool:
     parser.add_argument("--depth", type=int, default=4, help="reads that a machine has in flight")
     parser.add_argument("--disk", type=int, default=READS_PER_S, help="reads a second of the slow disk")
     parser.add_argument("--only", nargs="+", type=Disk, choices=list(Disk), default=list(Disk))
+    parser.add_argument("--keep", action="store_true", help="leave the file for the next run")
     options = parser.parse_args(arguments)
     print(
         f"{options.machines} machines, {options.reads} reads each, {options.depth} in flight, of one cold file of "

@@ -5,7 +5,7 @@ It is for them alone, and gone with the group. Where there is no controller for 
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def slow_disk(file: Path, reads_per_s: int) -> Iterator[Callable[[Iterable[int]]
 
         def put(pids: Iterable[int]) -> None:
             for pid in pids:
-                (group / "cgroup.procs").write_text(str(pid))
+                with suppress(ProcessLookupError):  # ended since it was listed
+                    (group / "cgroup.procs").write_text(str(pid))
 
         yield put
     finally:
