@@ -23,7 +23,7 @@ from nbd.lines import Line, Plain, Tls
 from nbd.output import Order, Output
 from nbd.owner import Activity, Owner
 from nbd.pieces import PIECE_BYTES
-from nbd.pump import BATCH_BYTES, GONE, HUNG_UP, READABLE, WRITABLE, Client, Desk, Pump
+from nbd.pump import GONE, HUNG_UP, READABLE, WRITABLE, Client, Desk, Pump
 from nbd.steady import Reads, Steady
 from nbd.wire import Errno
 from nbd.work import CHANGED
@@ -299,25 +299,27 @@ class Connection(Client):
         """Answer READs from memory, as many with one call as fit `batch`; queue those that have to wait."""
         work, data = self._output.working(), self._session.replies.data
         head_size, read_warm = self._session.replies.head_size, work.export.read_warm
-        filled = 0
+        filled, missed = 0, False
         ends: list[int] = []
         taken: Reads = []
         for number, read in enumerate(reads):
             cookie, offset, length = read
             start = filled + head_size
             end = start + length
-            if end > BATCH_BYTES:
+            if end > len(batch):
                 if not self._leave(batch, taken, ends):
                     self._output.queue.extend(Read(*later, False) for later in reads[number:])
                     return
                 filled, start, end = 0, head_size, head_size + length
                 ends, taken = [], []
-            if not work.is_slow and read_warm(batch[start:end], offset):
+            # After a miss no more is tried: it would break the kernel's readahead for what stands in line.
+            if not (missed or work.is_slow) and read_warm(batch[start:end], offset):
                 batch[filled:start] = data(cookie, offset, length)
                 filled = end
                 ends.append(end)
                 taken.append(read)
             else:
+                missed = True
                 self._output.read_cold(Read(cookie, offset, length, False))
         if taken:
             self._leave(batch, taken, ends)

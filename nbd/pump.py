@@ -28,6 +28,8 @@ INBOX_BYTES = 1 << 16
 """The most that one system call receives: 2,340 requests."""
 BATCH_BYTES = 1 << 20
 """The most that one system call sends."""
+SMALL_BATCH_BYTES = 1 << 19
+"""The same in threads that have waited for a disk, of which there may be many."""
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 HUNG_UP = select.EPOLLRDHUP
@@ -39,9 +41,9 @@ GONE = select.EPOLLHUP | select.EPOLLERR
 class Desk:
     """What a thread works with."""
 
-    def __init__(self, pump: "Pump") -> None:
+    def __init__(self, pump: "Pump", batch_bytes: int) -> None:
         self.inbox = memoryview(bytearray(INBOX_BYTES))
-        self.batch = memoryview(bytearray(BATCH_BYTES))
+        self.batch = memoryview(bytearray(batch_bytes))
         self._pump = pump
 
     def is_alone(self) -> bool:
@@ -152,7 +154,7 @@ class Pump:
             client._running = True
             self.busy += 1
         if self._own.desk is None:
-            self._own.desk = Desk(self)
+            self._own.desk = Desk(self, SMALL_BATCH_BYTES)
         self._run(self._own.desk, client, 0)
 
     def close(self) -> None:
@@ -166,7 +168,7 @@ class Pump:
             os.close(self._bell)
 
     def _work(self) -> None:
-        desk = Desk(self)
+        desk = Desk(self, BATCH_BYTES)
         while not self._closing:
             for fd, events in self._epoll.poll(maxevents=1):
                 client = self._next(fd)

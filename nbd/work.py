@@ -93,24 +93,22 @@ class Work:
 
     def read(self, piece: Piece, pieces: Pieces) -> None:
         """Read a piece in a thread; its reply is with its head and tail, or is an error."""
-        self.cold_reads += 1
-        self.jobs += 1
-        self._reading += 1
-        self._reading_bytes += piece.length
         try:
             pool = self._disks.of(self._device, self.export.name)
             with self._cold_lock:
                 self._cold.append((piece, pieces))
                 # One thread, so that every client gets its turn; more for a client that is alone with its disk.
-                if self._drains and (pool.waiting >= FEW or self._drains >= MAX_READS):
-                    return
-                self._drains += 1
-            pool.submit(self._drain)
+                if not self._drains or (pool.waiting < FEW and self._drains < MAX_READS):
+                    pool.submit(self._drain)
+                    self._drains += 1
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
-            self.jobs -= 1
-            self._was_read(piece.length)
             self.failed = str(error)
             self.torn = True
+            return
+        self.cold_reads += 1
+        self.jobs += 1
+        self._reading += 1
+        self._reading_bytes += piece.length
 
     @property
     def is_slow(self) -> bool:
