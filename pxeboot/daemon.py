@@ -345,7 +345,7 @@ async def serve(
         *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
-        *images_api.routes(daemon.roots.users),
+        *images_api.routes(daemon.roots),
         *nbd_api.routes(daemon.roots, service),
         *nbdkit_api.routes(second),
         *tftp_api.routes(serving),

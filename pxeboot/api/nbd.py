@@ -1,6 +1,8 @@
-"""GET /v1/nbd: who reads what by NBD, what each machine booted, the disks that machines write to, and counters."""
+"""GET /v1/nbd: who reads what by NBD, what each machine booted, the disks that machines write to, and counters.
 
-import asyncio
+`disks_trouble` says why the disks are not known, if they are not.
+"""
+
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -22,7 +24,10 @@ def routes(roots: Roots, service: Service) -> Sequence[Route]:
             reader_json(reader, export, seen.get(id(export)) if export is not None else None)
             for reader, export in roots.catalogue.readers.every()
         ]
-        disks = await asyncio.to_thread(roots.disks.machines)
+        try:
+            disks, trouble = await roots.looked_up(roots.disks.machines), None
+        except OSError as error:  # the rest is known all the same
+            disks, trouble = [], error.strerror or str(error) or "the disk does not answer"
         return await answer(
             {
                 "connections": connections,
@@ -39,6 +44,7 @@ def routes(roots: Roots, service: Service) -> Sequence[Route]:
                     }
                     for disk in disks
                 ],
+                "disks_trouble": trouble,
                 "counters": {
                     "refused": roots.catalogue.refused,
                     "damaged_pins": roots.pins.damaged,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypeVar
 
 from config.events import Report
 from config.model import Farm
 from nbd.overlay import Overlays
+from pxeboot.bootfiles.lookups import Lookups
 from pxeboot.exports.boots import Boots
 from pxeboot.exports.catalogue import Catalogue
 from pxeboot.exports.pin_store import PinStore
@@ -22,6 +24,11 @@ OVERLAYS = "overlays"
 
 NAMED = 5
 """So many of many machines are named in a line of the log."""
+
+LOOK_S = 5.0
+"""How long a person's question waits for the disks, in seconds."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("pxeboot")
 
@@ -38,6 +45,7 @@ class Roots:
         self.boots = Boots(pins, self.disks)
         self.catalogue = Catalogue(farm, who=self.whose, pins=pins, disks=self.disks, report=report)
         self._who = who
+        self._looks = Lookups(2, "questions")
 
     def whose(self, address: IPv4Address) -> str | None:
         """Return the name of the machine that has an address now.
@@ -76,6 +84,14 @@ class Roots:
         if unlisted:
             log.warning("%s keeps disks of machines that the farm does not list: %s", self._folder,
                         ", ".join(unlisted[:NAMED]) + (", ..." if len(unlisted) > NAMED else ""))  # fmt: skip
+
+    async def looked_up(self, look: Callable[[], T]) -> T:
+        """Return what `look` finds, which may block on the state folder and the image stores.
+
+        Raises `OSError`, of these `TimeoutError` for a disk that hangs: not in the threads that everything else has.
+        """
+        async with asyncio.timeout(LOOK_S):
+            return await asyncio.wrap_future(self._looks.submit(look))
 
     def users(self, image_id: str) -> list[tuple[str, str]]:
         """Return (who, how) of everybody who uses this version. Blocks on the disk; raises `OSError`."""

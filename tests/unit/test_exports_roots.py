@@ -1,19 +1,28 @@
 """Who uses an image, and what becomes of disks that nobody will ask for again."""
 
 import asyncio
+import json
 import os
+import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from config.exports import Writable
 from config.model import Farm
 from nbd.exports import Asked, Export, Refused
+from nbd.overlay import Kept
+from nbd.transport import Activity, Service
+from pxeboot.api import images as images_api
+from pxeboot.api import nbd as nbd_api
 from pxeboot.bootfiles.imagefiles import ImageFiles
+from pxeboot.exports import roots
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.exports.roots import Roots
@@ -182,3 +191,45 @@ def test_an_image_without_a_disk_is_told_of_where_roots_are_to_be_writable(tmp_p
     os.unlink(tmp_path / "images/node")
     assert writable_without_disk(house.farm) == []
     assert writable_without_disk(House(tmp_path / "other").farm) == []
+
+
+class NoService:
+    """Nobody is connected."""
+
+    def connections(self) -> list[Activity]:
+        return []
+
+    counters: Mapping[str, int] = {}
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_who_asks_is_answered_though_the_disks_are_not(
+    house: House, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    house.pin("m1", house.one)
+    go = threading.Event()
+
+    def machines() -> list[Kept]:
+        if hangs:
+            go.wait(10)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(roots, "LOOK_S", 0.05)
+    monkeypatch.setattr(house.roots.disks, "machines", machines)
+    said = "answer" if hangs else "Input/output error"
+
+    async def ask() -> None:
+        (route,) = nbd_api.routes(house.roots, cast(Service, NoService()))
+        found = json.loads((await route.handler(make_mocked_request("GET", "/v1/nbd"))).text or "")
+        assert [pin["machine"] for pin in found["pins"]] == ["m1"]
+        assert found["disks"] == []
+        assert said in found["disks_trouble"]
+        (route,) = images_api.routes(house.roots)
+        request = make_mocked_request("GET", "/", match_info={"id": house.one.image_id})
+        response = await route.handler(request)
+        assert (response.status, said in (response.text or "")) == (503, True), "no image is removed then"
+
+    try:
+        asyncio.run(ask())
+    finally:
+        go.set()
