@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ class Reader:
 class Farm:
     """A daemon; m1 reads its root by NBD, w1 writes to it, and a stranger has only an address."""
 
-    def __init__(self, segment: Segment, folder: Path, grub: Path, **nbd: Any) -> None:
+    def __init__(
+        self, segment: Segment, folder: Path, grub: Path, names: Sequence[str] = ("both", "node"), **nbd: Any
+    ) -> None:
         self.folder = folder
         self.one = add_image(folder / "images", "both", "one", SIZE, DISK)
         pools = [
@@ -100,7 +102,7 @@ class Farm:
                 "nodes": [{"name": "r1", "macs": [RAM], "ip": RAM_IP}],
             },
         ]
-        images = {name: {"path": str(folder / "images" / name)} for name in ("both", "node")}
+        images = {name: {"path": str(folder / "images" / name)} for name in names}
         self.prepared = Prepared(folder, grub, images=images, pools=pools, nbd=nbd)
         self.segment = segment
         self.daemon = self.start()
@@ -382,10 +384,11 @@ def test_what_is_for_tls_only_is_served_with_tls_only(segment: Segment, tmp_path
     trusted = tmp_path / "trusted"
     trusted.mkdir()
     shutil.copy(authority.certificate, trusted / "ca-cert.pem")
-    tls = {"certificate": str(certificate), "key": str(key), "mode": "offered", "only": ["both"]}
-    farm = Farm(segment, tmp_path, grub, tls=tls)
-    assert listed(farm.m1) == ["node"]
+    add_image(tmp_path / "images", "secret", "two", SIZE)
+    tls = {"certificate": str(certificate), "key": str(key), "mode": "offered", "only": ["secret"]}
+    farm = Farm(segment, tmp_path, grub, ("both", "node", "secret"), tls=tls)
+    assert listed(farm.m1) == ["both", "node"]
     assert copied(farm.m1, "node") == sha256_of(farm.prepared.image)
-    assert info(farm.m1, "both") is None
-    secure = f"nbds://{SERVER}/both?tls-certificates={trusted}"
+    assert info(farm.m1, "secret") is None
+    secure = f"nbds://{SERVER}/secret?tls-certificates={trusted}"
     assert f"{SIZE}" in farm.m1.run("nbdinfo", "--size", secure).stdout
