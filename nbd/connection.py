@@ -106,16 +106,15 @@ class Connection(Client):
             self._output.queue.append(Close(None))
 
     def opened(self, action: OpenExport, found: Export | Refused | OSError) -> None:
-        """Go on after `Owner.open`."""
+        """Go on after `Owner.open`. What went wrong, the catalogue has told people: it knows whose machine this is."""
         self._asking = False
         if not isinstance(found, Refused | OSError):
             self._opened(action, found)
         elif isinstance(found, OSError):  # to be told that there is none would make a machine give up
-            self._owner.complain("nbd %s asked for %r: %s", self.peer, action.name, found)
+            log.debug("nbd %s asked for %r: %s", self.peer, action.name, found)
             self.end("its export cannot be opened")
         elif not self._gone:
-            why = {Refused.UNKNOWN: "no such export", Refused.POLICY: "not for this client"}
-            self._owner.complain("nbd %s asked for %r: %s", self.peer, action.name, why.get(found, "not without TLS"))
+            log.debug("nbd %s asked for %r: %s", self.peer, action.name, found.name)
             self._output.queue.extend(self._session.export_refused(found))
 
     def _opened(self, action: OpenExport, export: Export) -> None:

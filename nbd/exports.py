@@ -100,7 +100,7 @@ class Catalogue(Protocol):
     """Knows which exports there are, and who may have them. Never blocks the event loop."""
 
     async def open(self, asked: Asked) -> Export | Refused:
-        """Open an export."""
+        """Open an export. Tells people why somebody gets none. Raises `OSError` for a broken disk."""
 
     async def names(self, peer: IPv4Address, secure: bool) -> Sequence[str]:
         """Return the names of the exports that this client may see (NBD_OPT_LIST)."""
