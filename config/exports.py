@@ -54,5 +54,5 @@ class Writable(Setting):
     limit_mib: Annotated[int, Field(ge=1, le=1 << 24)] = 1024
     """The most that one machine may change, in MiB; then its disk is full."""
     keep: Literal["connection", "boot", "always"] = "boot"
-    """connection: dropped when the connection breaks, for trials. boot: until the machine boots again. always: until its image
-    has a new version. What is in memory does not survive the end of this server; what is in a file does."""
+    """connection: dropped when the connection breaks, for trials. boot: until the machine boots again. always: until
+    its image has a new version. What is in memory does not survive the end of this server; what is in a file does."""
