@@ -8,8 +8,9 @@ from config.exports import Nbdkit, NbdTls
 PROGRAM = "nbdkit"
 PACKAGES = "nbdkit nbdkit-plugin-python"
 """The Debian packages that it takes."""
-THREADS = 16
-"""How many requests of one connection it works on at once."""
+THREADS = 4
+"""How many requests of one connection it works on at once. Each takes a thread for as long as the client is there, and
+systemd lets a service have some 5,000 of them: with nbdkit's own 16, three hundred machines."""
 
 ADOPT = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&0 </dev/null; exec "$@"'
 """Has what is started find our listening socket, our standard input, as systemd would hand it over (sd_listen_fds(3)):

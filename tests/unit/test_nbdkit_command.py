@@ -22,7 +22,7 @@ def start(settings: Nbdkit, tls: NbdTls | None = None) -> list[str]:
 
 def test_nbdkit_is_started_to_serve_without_writing_and_to_end_with_us() -> None:
     assert start(Nbdkit()) == [
-        *("nbdkit", "--foreground", "--readonly", "--exit-with-parent", "--threads=16"),
+        *("nbdkit", "--foreground", "--readonly", "--exit-with-parent", "--threads=4"),
         *("python", "/lib/plugin.py", "socket=/run/door"),
     ]
 
