@@ -32,8 +32,15 @@ my ($BOTH_FLAGS, $IS_ERROR, $READ_ONLY) = (3, 1 << 31, 2);
 
 my ($netlink, $events, $family, $connection, $size, $sequence, $let_go) = (undef, undef, undef, undef, 0, 0, 0);
 
-sub say_so {
-	syswrite STDOUT, "<6>pxeboot: nbd$index: @_\n";
+# Say it on the console too, even of a machine that was started with "quiet": it hangs, and somebody may stand there.
+# The kernel takes no line of more than 1 KiB.
+sub cry {
+	syswrite STDOUT, "<3>pxeboot: nbd$index: " . substr("@_" =~ tr/\n/ /r =~ s/ +$//r, 0, 300) . "\n";
+}
+
+# Why a socket failed. For one whose patience has ended the system has other words: EAGAIN, EINPROGRESS.
+sub why {
+	return $! == 11 || $! == 115 ? "no answer within $PATIENCE_S s" : "$!";
 }
 
 sub attribute {
@@ -104,8 +111,8 @@ sub receive {
 	my ($socket, $count) = @_;
 	my $all = '';
 	while (length $all < $count) {
-		defined recv $socket, my $part, $count - length $all, 0 or die "no answer: $!\n";
-		length $part or die "the server hung up\n";
+		defined recv $socket, my $part, $count - length $all, 0 or die "$host: " . why() . "\n";
+		length $part or die "$host: the server hung up\n";
 		$all .= $part;
 	}
 	return $all;
@@ -117,10 +124,10 @@ sub dial {
 	patience($socket, $PATIENCE_S);
 	setsockopt $socket, 6, 1, 1;  # TCP_NODELAY
 	setsockopt $socket, 1, 9, 1;  # SO_KEEPALIVE
-	connect $socket, pack 'S n C4 x8', 2, $port, split /\./, $host or die "$host: $!\n";
+	connect $socket, pack 'S n C4 x8', 2, $port, split /\./, $host or die "$host: " . why() . "\n";
 	substr(receive($socket, 18), 8, 8) eq $OPTION_MAGIC or die "$host: no NBD server of today\n";
 	my $what = pack 'N/a* n', $export, 0;
-	send $socket, pack('N a8 N N', $BOTH_FLAGS, $OPTION_MAGIC, $GO, length $what) . $what, 0 or die "$host: $!\n";
+	send $socket, pack('N a8 N N', $BOTH_FLAGS, $OPTION_MAGIC, $GO, length $what) . $what, 0 or die "$host: " . why() . "\n";
 	my ($size, $flags) = (0, 0);
 	while (1) {
 		my ($magic, undef, $type, $length) = unpack 'Q> N N N', receive($socket, 20);
@@ -181,14 +188,14 @@ sub keep {
 		wait_for_the_end();
 		next if $let_go || alive();
 		my ($since, $said, $tries) = (time, '', 0);
-		say_so("the connection to $host is lost; the root waits");
+		cry("the connection to $host is lost; the root waits");
 		until (eval { reattach(); 1 }) {
-			say_so($@ =~ s/\n//r) if $@ ne $said;
+			cry($@) if $@ ne $said;
 			$said = $@;
 			select undef, undef, undef, ($tries++ < 60 ? 0.5 : 4) + rand;
 			last if $let_go;
 		}
-		say_so('connected again after ' . (time - $since) . ' s') unless $let_go;
+		cry('connected again after ' . (time - $since) . ' s') unless $let_go;
 	}
 	request($family, $DISCONNECT, attribute($INDEX, pack 'L', $index));
 }
@@ -196,7 +203,7 @@ sub keep {
 $SIG{$_} = 'IGNORE' for 'HUP', 'INT', 'QUIT', 'TERM', 'PIPE';
 $SIG{USR1} = sub { $let_go = 1 };
 eval { meet_the_kernel(); attach(); 1 } or do {
-	say_so($@ =~ s/\n//r);
+	cry($@);
 	exit 1;
 };
 $0 = '@pxeboot-nbd';  # and so our parent knows

@@ -1,5 +1,6 @@
 """node/nbd, by the shells that run it: the copy into RAM, the Perl that is taken along, and node/let-go at the end."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_an_export_that_is_no_file_system_is_given_up(initramfs: Initramfs) -> N
     assert initramfs.said[-1] == "gave up: NBD export sha cannot be read as ext4"
 
 
+def test_a_server_that_was_away_for_long_does_not_make_its_export_unreadable(initramfs: Initramfs) -> None:
+    """It was restarted, and its first connection broke off in the middle."""
+    initramfs.lower("usr/bin/env")
+    assert initramfs.run("take_perl squashfs", *["refuses"] * 5, "unreadable", "reads") == 0
+    assert not [line for line in initramfs.said if line.startswith("gave up")]
+
+
 MOUNTS = {
     "overlay": ("overlay / overlay rw,relatime 0 0", 138),
     "ext4-read-only": ("/dev/nbd0 / ext4 ro,relatime 0 0", 138),
@@ -198,3 +206,33 @@ def test_nbd_keeper_is_perl_that_needs_no_file_once_it_runs(initramfs: Initramfs
     assert said == f"{script} syntax OK\n"
     lines = script.read_text().splitlines()
     assert not [line for line in lines if line.split()[:1] in (["use"], ["require"]) or "system" in line.split("#")[0]]
+
+
+def keeper(tail: str) -> str:
+    """Return what nbd-keeper writes to /dev/kmsg, with `tail` in place of what it does."""
+    script = (NODE / "nbd-keeper.pl").read_text().split("\n$SIG{")[0]
+    command = ["perl", "-w", "-e", f"{script}\n{tail}", "0", "10.0.0.1", "10809", "sha"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@requires("perl")
+def test_what_the_server_says_is_one_line_on_the_console_even_if_it_is_long() -> None:
+    said = keeper('cry("refuses\\nsha: " . "x" x 60000)')
+    assert said.startswith("<3>pxeboot: nbd0: refuses sha: xxx")
+    assert said.count("\n") == 1
+    assert len(said) < 1000, "of a longer one the kernel takes nothing"
+
+
+@requires("perl")
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EAGAIN, "no answer within 5 s"),
+        (errno.EINPROGRESS, "no answer within 5 s"),
+        (errno.ECONNREFUSED, "Connection refused"),
+    ],
+)
+def test_who_reads_the_console_learns_why_there_is_no_connection(number: int, words: str) -> None:
+    assert keeper(f"$! = {number}; eval {{ die why() . qq(\\n) }}; cry($@)") == f"<3>pxeboot: nbd0: {words}\n"
