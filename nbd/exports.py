@@ -63,7 +63,8 @@ class Export(Protocol):
     file_bytes: int
     """Where that file ends; what follows up to `size_bytes` reads as zeros."""
     device: int
-    """The disk that its bytes are on (`st_dev`), so that one that hangs can be told from the others; 0: not known."""
+    """What its bytes are on, so that a disk that hangs can be told from the others: `st_dev`, or less than 0 for what
+    is served apart from the images on the same disk; 0: not known."""
 
     def intact(self) -> bool:
         """Return whether it still is what was opened; if not, every read is an I/O error. Does not block."""

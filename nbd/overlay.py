@@ -54,9 +54,17 @@ class _Held:
     keep: Keep
     file: InFile | None
     """None: in memory."""
+    device: int
+    """`nbd.exports.Export.device`. Of those in files it is the state folder's disk, and a number that no image has:
+    who only reads an image must not wait behind what others write, nor when that disk hangs."""
     users: int = 0
     base_open: bool = True
     freed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is to have it any more."""
+        return self.disk.dropped or (self.keep == "connection" and not self.users)
 
 
 @dataclass(slots=True)
@@ -78,7 +86,7 @@ class DiskExport:
         self.writable = True
         self.fd: int | None = None
         self.file_bytes = 0
-        self.device = disk.base.device
+        self.device = held.device
         self.intact = disk.intact
         self.read_warm = disk.read_warm
         self.read = disk.read
@@ -134,7 +142,7 @@ class Overlays:
             with record.lock:
                 held = record.held
                 if held is not None and (
-                    held.disk.dropped or (held.image_id, held.disk.size_bytes) != (image_id, below.size_bytes)
+                    held.is_over or (held.image_id, held.disk.size_bytes) != (image_id, below.size_bytes)
                 ):
                     self._drop(record, held)
                     held = None
@@ -220,7 +228,7 @@ class Overlays:
         opened = self._folder.open(about)
         if opened is not None:
             file, states, flushed = opened
-            return _Held(Disk(below, file, states, limit, flushed=flushed), machine, image_id, rules.keep, file)
+            return self._in_file(Disk(below, file, states, limit, flushed=flushed), about, file)
         if self._folder.is_lost(machine):
             # Over what it still has in its own memory of the old disk, a new one would be a mixture of the two.
             raise OverlayError(
@@ -229,9 +237,12 @@ class Overlays:
         states = bytearray(about.size_bytes // BLOCK)
         if rules.where == "file":
             file = self._folder.make(about)
-            return _Held(Disk(below, file, states, limit), machine, image_id, rules.keep, file)
+            return self._in_file(Disk(below, file, states, limit), about, file)
         memory = InMemory(self._files, machine, about.size_bytes, lambda: self._began(machine, rules.keep))
-        return _Held(Disk(below, memory, states, limit), machine, image_id, rules.keep, None)
+        return _Held(Disk(below, memory, states, limit), machine, image_id, rules.keep, None, below.device)
+
+    def _in_file(self, disk: Disk, about: About, file: InFile) -> _Held:
+        return _Held(disk, about.machine, about.image_id, about.keep, file, -1 - file.device)
 
     def _began(self, machine: str, keep: Keep) -> None:
         """A machine writes to a disk that is in memory for the first time."""
@@ -258,9 +269,10 @@ class Overlays:
             held.users -= 1
             if held.users:
                 return
-            if held.keep == "connection":
-                held.disk.dropped = True
-        Thread(target=self._put_away, args=(held,), name="nbd overlay", daemon=True).start()
+        try:
+            Thread(target=self._put_away, args=(held,), name="nbd overlay", daemon=True).start()
+        except RuntimeError as error:  # no more threads; it stays as it is until its machine comes back, or boots
+            log.warning("nbd: the disk of %s stays open: %s", held.machine, error)
 
     def _put_away(self, held: _Held) -> None:
         """Close what a disk without connections does not need, unless it has one again."""
@@ -270,7 +282,7 @@ class Overlays:
                 if held.users or held.freed:
                     return
             try:
-                if held.disk.dropped:
+                if held.is_over:
                     if record.held is held:
                         self._drop(record, held)
                     else:

@@ -4,7 +4,7 @@ import ctypes
 import fcntl
 import os
 from collections.abc import Callable, Sequence
-from errno import EACCES, EAGAIN, EIO, ENOSYS, EOPNOTSUPP
+from errno import EACCES, EAGAIN, EINTR, EIO, ENOSYS, EOPNOTSUPP
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Files:
                 return False
             raise
         return True
+
+    def device(self, fd: int) -> int:
+        """Return the disk that a file is on (`st_dev`). Does not block on a local disk."""
+        return os.fstat(fd).st_dev
 
     def is_at(self, fd: int, path: Path) -> bool:
         """Return whether an open file is the one of this name."""
@@ -119,12 +123,13 @@ class Files:
         function = _fallocate()
         if function is None:
             return False
-        if function(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length) == 0:
-            return True
-        number = ctypes.get_errno()
-        if number in (EOPNOTSUPP, ENOSYS):
-            return False
-        raise OSError(number, os.strerror(number))
+        while function(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length) != 0:
+            number = ctypes.get_errno()
+            if number in (EOPNOTSUPP, ENOSYS):
+                return False
+            if number != EINTR:  # a signal came, and ctypes, unlike the functions of `os`, does not try again
+                raise OSError(number, os.strerror(number))
+        return True
 
     def sync(self, fd: int) -> None:
         """Return when what was written would survive a power cut."""

@@ -116,19 +116,29 @@ class Map:
         # A disk writes sectors in any order: the COMMIT must not get there before what it covers.
         with self._lock:
             together = self._committed // _SECTOR == (self._position + RECORD.size - 1) // _SECTOR
-            if together:
-                self._append(mark.position, 0, COMMIT)
+            covered = self._commit(mark.position) if together else 0
         if not together:
             self._files.sync(self._fd)
-            self.append(mark.position, 0, COMMIT)
+            with self._lock:
+                covered = self._commit(mark.position)
         self._files.sync(self._fd)
-        self._committed = mark.position
+        self._committed = covered
 
     def close(self) -> None:
         """Give the file back."""
         if self._fd >= 0:
             self._files.close(self._fd)
         self._fd = -1
+
+    def _commit(self, position: int) -> int:
+        """Write a COMMIT; return where the first record is, or will be, that it does not cover.
+
+        That of the COMMIT itself need not be covered: what writes to changed blocks only makes no record, and its
+        flush then has nothing to do here.
+        """
+        nothing_since = self._position == position
+        self._append(position, 0, COMMIT)
+        return self._position if nothing_since else position
 
     def _append(self, first: int, count: int, kind: int) -> None:
         self._files.pwrite(self._fd, [record(first, count, kind, self._position, self._seed)], self._position)

@@ -66,6 +66,11 @@ class InFile:
         self._fd = fd
         self._map = blocks
 
+    @property
+    def device(self) -> int:
+        """The disk that it is on (`st_dev`). Raises `OSError`."""
+        return self._files.device(self._fd)
+
     def keep(self, keep: Keep) -> None:
         """Remember another rule for when it is dropped. Raises `OSError`."""
         if self._map is not None:

@@ -1,5 +1,6 @@
 """Machines' disks: what is read is what was written last, and each is kept for as long as its rules say."""
 
+import ctypes
 import errno
 import os
 import random
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from config.content import OpenFile
 from config.exports import Writable
-from nbd import overlay_folder
+from nbd import overlay_files, overlay_folder
 from nbd.overlay import Damaged, DiskExport, OverlayError, Overlays
 from nbd.overlay_disk import BLOCK
 
@@ -330,6 +331,72 @@ def test_a_machine_that_boots_leaves_its_old_connections_nothing(farm: Farm) -> 
     assert read(new) == PADDED
     old.close()
     assert read(new) == PADDED
+
+
+def test_a_disk_in_a_file_has_other_threads_than_the_images_on_the_same_disk(kept: Farm) -> None:
+    """Who only reads an image does not wait for what others write, nor for a state folder that hangs."""
+    first, base = kept.attach(), kept.base()
+    assert first.device != base.device
+    assert first.device == kept.attach().device
+    base.close()
+    kept.overlays.forget("m1")
+    kept.where = "memory"
+    assert kept.attach().device == base.device
+
+
+class Meanwhile(Writable):
+    """Rules in the middle of whose reading something happens."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "limit_mib":
+            happens.pop()()
+        return super().__getattribute__(name)
+
+
+happens: list[Callable[[], None]] = []
+
+
+def test_who_connects_while_the_last_connection_ends_has_a_disk_that_works(farm: Farm) -> None:
+    first = farm.attach(keep="connection")
+    write(first, b"x" * BLOCK)
+    happens.append(first.close)
+    rules = Meanwhile.model_validate({"where": farm.where, "keep": "connection"})
+    second = farm.overlays.attach("m1", "a", farm.base(), rules, "node/m1")
+    farm.open.append(second)
+    assert read(second, 0, BLOCK) == b"x" * BLOCK
+    farm.detach()
+    assert read(farm.attach(keep="connection")) == PADDED
+
+
+def test_a_disk_is_let_go_of_later_when_there_is_no_thread_for_it(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told: list[int] = []
+    rules = Writable.model_validate({"where": farm.where})
+    export = farm.overlays.attach("m1", "a", farm.base(), rules, "node/m1", lambda: told.append(1))
+    write(export, b"x" * BLOCK)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        export.close()
+    assert told == [1]
+    assert "stays open: can't start new thread" in caplog.text
+    assert read(farm.attach(), 0, BLOCK) == b"x" * BLOCK
+
+
+def test_a_signal_does_not_make_zeroing_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [errno.EINTR, errno.EINTR, 0]
+
+    def fallocate(*_: int) -> int:
+        number = results.pop(0)
+        ctypes.set_errno(number)
+        return -1 if number else 0
+
+    monkeypatch.setattr(overlay_files, "_fallocate", lambda: fallocate)
+    assert overlay_files.Files().punch(0, 0, BLOCK)
+    assert not results
 
 
 def test_closing_is_told_once(farm: Farm) -> None:

@@ -167,6 +167,20 @@ def test_a_power_cut_at_any_moment_of_a_flush_damages_nothing(monkeypatch: pytes
                 assert block_of(disk, 0) in (CONTENT[:BLOCK], bytes(BLOCK), *(bytes([at]) * BLOCK for at in range(40)))
 
 
+def test_a_flush_of_blocks_that_were_changed_before_asks_the_disk_once() -> None:
+    """So are most of a file system's: its journal is written again and again."""
+    files = PowerCut()
+    with opened(files) as disk:
+        disk.write(memoryview(b"x" * BLOCK), 0, fua=True)
+        before, length = files.operations, files.length(Path("/overlays/m.map"))
+        for byte in b"yz":
+            disk.write(memoryview(bytes([byte]) * BLOCK), 0, fua=True)
+        assert files.operations - before == 2 * len(["pwrite", "sync"])
+        assert files.length(Path("/overlays/m.map")) == length
+    with opened(files.after(random.Random(1))) as disk:
+        assert block_of(disk, 0) == b"z" * BLOCK
+
+
 def test_a_map_that_has_grown_long_is_written_anew() -> None:
     files = PowerCut()
     with opened(files) as disk:
