@@ -194,3 +194,31 @@ def test_a_machine_without_lease_and_connection_is_forgotten(
     asyncio.run(asyncio.wait_for(watch(), 10))
     assert [pin.machine for pin in made.pins.every()] == ["connected", "leased"]
     until(lambda: disks.booted == ["gone"])
+
+
+def test_a_machine_that_boots_while_it_is_given_up_is_not_forgotten(
+    made: Boots, disks: Disks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(boots, "LOOK_S", 0.001)
+    monkeypatch.setattr(boots, "GONE_S", 0.0)
+    caplog.set_level("INFO")
+    made.begins(machine(writable=RULES), IMAGE).result(10)
+    asked: list[int] = []
+
+    def who(_: IPv4Address) -> str | None:
+        asked.append(len(asked))
+        if len(asked) <= 5:  # it is looked for, and boots before it is forgotten
+            made.begins(machine(writable=RULES), OTHER).result(10)
+            return None
+        return "m1"
+
+    async def watch() -> None:
+        watching = asyncio.create_task(made.watch(who, lambda: []))
+        while len(asked) < 8:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+    assert [pin.image_id for pin in made.pins.every()] == [OTHER.image_id]
+    assert disks.booted == ["m1"] * 6, "once for each boot"
+    assert "has gone" not in caplog.text

@@ -130,6 +130,21 @@ def test_at_the_start_disks_of_boots_that_are_over_are_dropped(house: House, cap
     assert "does not list" not in caplog.text
 
 
+def test_at_the_start_no_disk_is_dropped_under_a_machine_that_has_it_open(house: House) -> None:
+    house.pin("m1", house.one, Writable(where="file"))
+
+    async def open_it() -> Export | Refused:
+        return await house.roots.catalogue.open(Asked("node/m1", M1))
+
+    export = asyncio.run(open_it())
+    assert not isinstance(export, Refused)
+    house.roots.pins.drop(["m1"]).result(10)
+    house.roots.tidy()
+    export.write(memoryview(b"x" * 4096), 0, fua=True)
+    assert house.disks() == ["m1"]
+    export.close()
+
+
 def test_what_is_kept_always_is_never_dropped_but_told_of(house: House, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("m1", "m2"):
         house.write(name, Writable(where="file", keep="always"))
