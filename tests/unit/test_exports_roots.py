@@ -15,13 +15,14 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from config.exports import Writable
-from config.model import Farm
+from config.model import Farm, Pool
 from nbd.exports import Asked, Export, Refused
 from nbd.overlay import Kept
 from nbd.transport import Activity, Service
 from pxeboot.api import images as images_api
 from pxeboot.api import nbd as nbd_api
 from pxeboot.bootfiles.imagefiles import ImageFiles
+from pxeboot.bootfiles.machine import Machine
 from pxeboot.exports import roots
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
@@ -29,7 +30,7 @@ from pxeboot.exports.roots import Roots
 from pxeboot.exports.writable import writable_without_disk
 from pxeboot.image import removal
 from pxeboot.image.store import StoredImage
-from tests.support.fake_image import add_image
+from tests.support.fake_image import add_image, noise
 
 M1, M2 = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 
@@ -128,6 +129,55 @@ def test_at_the_start_disks_of_boots_that_are_over_are_dropped(house: House, cap
     again.tidy()
     assert house.disks() == ["m1"]
     assert "does not list" not in caplog.text
+
+
+WHAT_STAYS = [
+    # where, keep: after another connection, after a restart of the server, after a boot, after a boot of a new version
+    ("memory", "connection", "fresh", "fresh", "fresh", "fresh"),
+    ("file", "connection", "fresh", "fresh", "fresh", "fresh"),
+    ("memory", "boot", "kept", "has to boot again", "fresh", "fresh"),
+    ("file", "boot", "kept", "kept", "fresh", "fresh"),
+    ("file", "always", "kept", "kept", "kept", "fresh"),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "keep", "event", "found"),
+    [
+        pytest.param(where, keep, event, found, id=f"{where}-{keep}-{event}")
+        for where, keep, *founds in WHAT_STAYS
+        for event, found in zip(("connection", "restart", "boot", "version"), founds, strict=True)
+    ],
+)
+def test_what_a_machine_wrote_stays_as_long_as_its_rules_say(
+    house: House, where: Any, keep: Any, event: str, found: str
+) -> None:
+    rules = Writable(where=where, keep=keep)
+    house.write("m1", rules)
+    pool = Pool(name="workers", image="node", root="nbd", writable=rules)
+    mac = "52:54:00:00:00:01"
+    m1 = Machine("m1", mac, (mac,), M1, pool, (), {}, {}, (), ())
+    if event == "restart":
+        house.roots.pins.close()
+        house.start()
+    elif event != "connection":
+        house.roots.boots.begins(m1, house.one if event == "boot" else house.two).result(10)
+
+    async def open_it() -> Export | Refused:
+        return await house.roots.catalogue.open(Asked("node/m1", M1))
+
+    if found not in ("kept", "fresh"):
+        with pytest.raises(OSError, match=found):
+            asyncio.run(open_it())
+        house.roots.boots.begins(m1, house.one).result(10)
+        found = "fresh"
+    export = asyncio.run(open_it())
+    assert not isinstance(export, Refused)
+    head = bytearray(64)
+    export.read(memoryview(head), 0)
+    export.close()
+    version = "two" if event == "version" else "one"
+    assert bytes(head) == (b"x" * 64 if found == "kept" else noise(f"root.ext4 {version}", 64))
 
 
 def test_at_the_start_no_disk_is_dropped_under_a_machine_that_has_it_open(house: House) -> None:
