@@ -49,12 +49,17 @@ class Boots:
         disks: Disks,
         clock: Callable[[], float] = time.time,
         now: Callable[[], float] = time.monotonic,
+        connected: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        """Keep `pins`, and tell `disks`. `clock` gives seconds since 1970, `now` such as nobody can set."""
+        """Keep `pins`, and tell `disks`. `clock` gives seconds since 1970, `now` such as nobody can set.
+
+        `connected` says how many exports a machine has open, for people only: one that was reset has them, too.
+        """
         self.pins = pins
         self._disks = disks
         self._clock = clock
         self._now = now
+        self._connected = connected
         self._seldom = Seldom()
         self._lock = Lock()  # so that a boot that begins and one that is forgotten are one after the other
         self._threads = Lookups(THREADS, "boots")
@@ -73,6 +78,9 @@ class Boots:
         """
         before = self.pins.get(machine.name)
         had_disk = before is not None and before.writable is not None
+        if had_disk and self._connected(machine.name) and self._seldom(machine.name, "still open"):
+            log.info("%s boots, and still has its disk open: it was reset, or what runs on it fetched its menu, "
+                     "which costs it what a boot drops", machine.name)  # fmt: skip
         self._fetching.pop(machine.name, None)
         if image is None or machine.pool.root == "http":
             with self._lock:

@@ -42,7 +42,7 @@ class Roots:
         self.pins = pins
         self._folder = farm.server.state / OVERLAYS
         self.disks = Overlays(self._folder)
-        self.boots = Boots(pins, self.disks)
+        self.boots = Boots(pins, self.disks, connected=lambda name: self.catalogue.readers.count(name))
         self.catalogue = Catalogue(farm, who=self.whose, pins=pins, disks=self.disks, report=report)
         self._who = who
         self._looks = Lookups(2, "questions")

@@ -180,6 +180,25 @@ def test_what_a_machine_wrote_stays_as_long_as_its_rules_say(
     assert bytes(head) == (b"x" * 64 if found == "kept" else noise(f"root.ext4 {version}", 64))
 
 
+def test_a_boot_of_a_machine_that_has_its_disk_open_is_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    rules = Writable()
+    pool = Pool(name="workers", image="node", root="nbd", writable=rules)
+    m1 = Machine("m1", "", (), M1, pool, (), {}, {}, (), ())
+    house.write("m1", rules)
+    house.roots.boots.begins(m1, house.one).result(10)
+    assert "still has its disk open" not in caplog.text
+
+    async def open_it() -> Export | Refused:
+        return await house.roots.catalogue.open(Asked("node/m1", M1))
+
+    export = asyncio.run(open_it())
+    house.roots.boots.begins(m1, house.one).result(10)
+    assert "m1 boots, and still has its disk open" in caplog.text
+    assert not isinstance(export, Refused)
+    export.close()
+
+
 def test_at_the_start_no_disk_is_dropped_under_a_machine_that_has_it_open(house: House) -> None:
     house.pin("m1", house.one, Writable(where="file"))
 
