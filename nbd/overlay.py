@@ -8,6 +8,7 @@ blocks of the new one.
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from errno import EIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from threading import Lock, Thread
 from typing import Literal
 
 from config.content import OpenFile
+from config.disks import Pool
 from config.exports import Writable
 from nbd.exports import FileExport
 from nbd.extents import Extent
@@ -25,6 +27,9 @@ from nbd.overlay_format import About, Damaged, Keep, OverlayError
 from nbd.overlay_store import InFile, InMemory
 
 __all__ = ["Damaged", "DiskExport", "Kept", "OverlayError", "Overlays"]
+
+_SETTLING = 16
+"""So many disks are flushed at once when the server ends: a file system does that for several with one write."""
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +202,35 @@ class Overlays:
             else:
                 self._folder.remove(machine)
 
+    def settle(self, patience_s: float) -> None:
+        """Put what machines wrote on stable storage, as this server ends. Waits no longer than `patience_s` seconds.
+
+        Their clients may go on with the next server, and that after a start of this computer: it then believes only
+        what was flushed (`nbd.overlay_map`), however orderly the end was.
+        """
+        with self._lock:
+            records = [record for record in self._machines.values() if record.held is not None]
+        threads = Pool(_SETTLING, "nbd settle")
+        settled = [threads.submit(self._settle, record) for record in records]
+        threads.shutdown(wait=False)
+        _, late = wait(settled, patience_s)
+        if late:
+            log.warning("nbd: %d machines' disks were not flushed within %.1f s", len(late), patience_s)
+
+    def _settle(self, record: _Machine) -> None:
+        with record.lock:
+            if record.held is not None:
+                self._flush(record.held)
+
+    def _flush(self, held: _Held) -> None:
+        """Flush one that stays, and so has a file. The machine's lock is held."""
+        if held.file is None or held.is_over:
+            return
+        try:
+            held.disk.flush()
+        except OSError as error:
+            log.warning("nbd: the disk of %s could not be flushed: %s", held.machine, error)
+
     def machines(self) -> list[Kept]:
         """Return what is kept, in use or not, by the names of the machines. Raises `OSError`."""
         kept: dict[str, Kept] = {}
@@ -288,6 +322,7 @@ class Overlays:
                     else:
                         self._free(held)
                 elif held.file is not None:
+                    self._flush(held)
                     record.held = None
                     self._free(held)
                 elif held.base_open:

@@ -76,7 +76,7 @@ class Disk:
         self._lock = Turns()
         self._flushing = Lock()
         self._unflushed = not flushed
-        self._broken: OSError | None = None
+        self._broken: Exception | None = None
 
     @property
     def changed_bytes(self) -> int:
@@ -209,7 +209,7 @@ class Disk:
                 self._unflushed = False
             try:
                 flush()
-            except OSError as error:
+            except Exception as error:  # whatever it is, such as want of memory: what it covers may not be there
                 self._broken = error
                 raise
 

@@ -99,8 +99,10 @@ class Folder:
         if any(self._file(machine, kind).name in names for kind in (_DISK, _MAP, _LOST)):
             self._files.unlink(self._file(machine, _LOST))
             self._files.unlink(self._file(machine, _MAP))
-            self._files.sync_folder(self._path)
-            self._files.unlink(self._file(machine, _DISK))
+            try:
+                self._files.sync_folder(self._path)
+            finally:  # the next one must not be made in a file that somebody still has open
+                self._files.unlink(self._file(machine, _DISK))
 
     def in_memory(self, machine: str) -> None:
         """Remember, durably, that a machine has begun to write to a disk that is in memory."""

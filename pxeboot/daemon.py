@@ -70,6 +70,9 @@ STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
 MENU_TAKES_S = 10.0
 """Within this time of a failure on our side, the machine has fetched the menu that tells of it."""
 
+SETTLE_S = 2.5
+"""So long the end of this server waits for what machines wrote to be on stable storage; systemd ends it after 5 s."""
+
 SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
 
@@ -366,6 +369,7 @@ async def serve(
                 task.cancel()
     finally:
         service.close()
+        await asyncio.to_thread(daemon.roots.disks.settle, SETTLE_S)
 
 
 def nbd_tls(farm: Farm, credentials: httpimage.tls.Credentials | None) -> nbd.transport.Tls | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import TypeVar
 
 from nbd.overlay_files import Files
@@ -100,6 +101,9 @@ class PowerCut(Files):
         """The number of the operation that is the last, and is not done or only half."""
         self.failing: tuple[str, int] | None = None
         """An operation that fails, and its errno."""
+        self.awake = Event()
+        """Cleared: what is to be synced hangs."""
+        self.awake.set()
         self._names: dict[str, _File] = {}
         self._history: list[dict[str, _File]] = [{}]
         """The names as they were when the folder was last synced, and after each change since."""
@@ -204,6 +208,7 @@ class PowerCut(Files):
 
     def sync(self, fd: int) -> None:
         self._do("sync")
+        self.awake.wait()
         self._open[fd].sync()
 
     def rename(self, path: Path, to: Path) -> None:
