@@ -1,22 +1,21 @@
 """One client's socket: carries out what its `Session` decides, and stops reading from whoever does not read.
 
-It is run by the threads of `nbd.pump`. Plain READs of what is in memory take the short way: `nbd.steady` finds them
-in what was received, and a batch of them leaves with one system call. What has to wait for a disk is done by other
-threads (`nbd.work`), what has to ask the catalogue by the event loop; both answer by `post`.
+It is run by the threads of `nbd.pump`. What has to wait for a disk is done by other threads (`nbd.work`), what has to
+ask the catalogue by the event loop; both answer by `post`. A client that reads without a pause gets a thread of its
+own, where its READs take the short way (`nbd.stay`).
 
-A client that does not read its replies has at most these in our memory: `FILL_BYTES` that its socket did not take,
-replies that waited for a disk (`work.MAX_READ_BYTES`) or writes that do (`work.MAX_ORDERED_BYTES`), and the requests
-of one `pump.INBOX_BYTES`. Until they are gone nothing more is read from it.
+A client that does not read its replies has at most these in our memory: `pump.FILL_BYTES` that its socket did not
+take, replies that waited for a disk (`work.MAX_READ_BYTES`) or writes that do (`work.MAX_ORDERED_BYTES`), and the
+requests of one `pump.INBOX_BYTES`. Until they are gone nothing more is read from it.
 """
 
 import logging
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from socket import socket
 
-from nbd.actions import Close, ExportInfo, ListExports, OpenExport, Read, Send, StartTls
+from nbd.actions import Action, Close, ExportInfo, ListExports, OpenExport, Read, StartTls
 from nbd.engine import Phase, Session
 from nbd.exports import Export, Refused
 from nbd.lines import Line, Plain, Tls
@@ -24,19 +23,14 @@ from nbd.output import Order, Output
 from nbd.owner import Activity, Owner
 from nbd.pieces import PIECE_BYTES
 from nbd.pump import GONE, HUNG_UP, READABLE, WRITABLE, Client, Desk, Pump
-from nbd.steady import Reads, Steady
-from nbd.wire import Errno
-from nbd.work import CHANGED
+from nbd.stay import Stay
+from nbd.steady import Steady
 
-FILL_BYTES = PIECE_BYTES + (1 << 16)
-"""The most that is sent at once of anything but plain READs."""
 TURNS = 16
 """How often a client receives or sends before it is another's turn."""
-QUICK_S = 60e-6
-"""A client whose last request came within that many seconds of our answer is asked again and again for the next one
-for as long: to sleep and be woken takes a thread about that."""
-QUICK_BYTES = 1 << 16
-"""Only answers that are no longer are waited after: who asks for more at once has other requests under way."""
+BUSY_TURNS, BUSY_S = 16, 0.25
+"""A client that sent plain READs only, so many times within so many seconds, gets a thread of its own. Each
+`PIECE_BYTES` that it asks for count as a time too."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +48,6 @@ class Connection(Client):
         self._line: Line = Plain(sock)
         self._session = session
         self._output = Output(session.start(time.monotonic()), self._obey)
-        self._steady: Steady | None = None  # only while it may be used
         self._unsent = memoryview(b"")
         self._shaking: Tls | None = None
         self._asking = False
@@ -63,9 +56,8 @@ class Connection(Client):
         self._gone = False
         self._warned = False
         self._chosen_at = 0.0
-        self._answered_at = 0.0
-        self._answered_bytes = 0
-        self._quick = False  # whether the last request came within QUICK_S
+        self._plain = 0  # how often plain READs have come, and nothing else, since
+        self._plain_since = 0.0
 
     @property
     def is_haggling(self) -> bool:
@@ -129,7 +121,6 @@ class Connection(Client):
             return
         work.replies = self._session.replies
         self.name, self._output.work, self._chosen_at = action.name, work, time.monotonic()
-        self._look_for_steady()
         self._owner.chosen(self, export)
 
     def listed(self, names: Sequence[str] | OSError) -> None:
@@ -234,50 +225,64 @@ class Connection(Client):
         """Take what has arrived, and answer it if it is plain; false if there is nothing."""
         received = self._line.receive(desk.inbox)
         if received is None:
-            received = self._wait_a_moment(desk)
-            if received is None:
-                return False
+            return False
         if not received:
             self._hangs_up()
             self._output.queue.append(Close(None))
             return True
-        data = desk.inbox[:received]
-        if self._steady is not None:
-            reads, used = self._steady.take(data)
-            if reads:
-                self._answer_reads(desk.batch, reads)
-            if used == received:
-                return True
-            data = data[used:]
-        self._output.queue.extend(self._session.receive(data, time.monotonic()))
-        self._look_for_steady()
+        actions = self._session.receive(desk.inbox[:received], time.monotonic())
+        self._count_plain(actions)
+        self._output.queue.extend(actions)
         return True
 
-    def _wait_a_moment(self, desk: Desk) -> int | None:
-        """Receive what comes soon after a short answer, if nobody else wants anything."""
-        if not 0 < self._answered_bytes <= QUICK_BYTES or not desk.is_alone():
-            return None
-        received: int | None = None
-        now, until = time.monotonic(), self._answered_at + QUICK_S
-        if self._quick:
-            while received is None and now < until and desk.is_alone():
-                received = self._line.receive(desk.inbox)
-                now = time.monotonic()
-        if received is None:
-            received = self._line.wait(desk.inbox)
-            now = time.monotonic()
-        self._quick = now < until
-        self._answered_bytes = 0
-        return received
+    def _count_plain(self, actions: Sequence[Action]) -> None:
+        now, asked = time.monotonic(), 0
+        for action in actions:
+            if not isinstance(action, Read):
+                self._plain = 0
+                return
+            asked += action.length
+        if not self._plain or now - self._plain_since > BUSY_S:
+            self._plain, self._plain_since = 0, now
+        self._plain += 1 + asked // PIECE_BYTES
 
-    def _look_for_steady(self) -> None:
-        """Take the short way, if this is between two requests."""
+    @property
+    def may_stay(self) -> bool:
+        """See `Client`."""
+        if self._plain < BUSY_TURNS or not self._session.at_boundary or not isinstance(self._line, Plain):
+            return False
         work = self._output.work
-        if work is None or not self._session.at_boundary:
-            self._steady = None
-        elif self._steady is None:
-            steady = Steady(work.export.size_bytes, self._session.replies, PIECE_BYTES)
-            self._steady = steady if steady.usable else None
+        idle = work is not None and not work.jobs and self._output.has_only_short_reads
+        return idle and not (self._hung_up or self._closing or self._gone)
+
+    def stay(self, desk: Desk) -> None:
+        """See `Client`."""
+        line, output = self._line, self._output
+        steady = Steady(output.working().export.size_bytes, self._session.replies, PIECE_BYTES)
+        self._plain = 0
+        if not isinstance(line, Plain):
+            return
+
+        def count(reads: int, read_bytes: int) -> None:
+            output.reads += reads
+            output.read_bytes += read_bytes
+
+        try:
+            self._unsent = self._unsent[line.send_all(self._unsent) :]
+            if self._unsent:
+                return
+            stay = Stay(line, steady, output.working(), count)
+            rest = stay.serve(desk, output.take_short_reads(), lambda: self.is_called)
+        except OSError as error:
+            self.end(str(error))
+            return
+        self._unsent = memoryview(rest.unsent)
+        output.queue.extend(Read(*read, False) for read in rest.reads)
+        if rest.data:
+            output.queue.extend(self._session.receive(rest.data, time.monotonic()))
+        if rest.has_ended:
+            self._hangs_up()
+            output.queue.append(Close(None))
 
     # Sending
 
@@ -294,62 +299,11 @@ class Connection(Client):
         if rest:
             self._unsent = memoryview(bytes(rest))
 
-    def _answer_reads(self, batch: memoryview, reads: Reads) -> None:
-        """Answer READs from memory, as many with one call as fit `batch`; queue those that have to wait."""
-        work, data = self._output.working(), self._session.replies.data
-        head_size, read_warm = self._session.replies.head_size, work.export.read_warm
-        filled, missed = 0, False
-        ends: list[int] = []
-        taken: Reads = []
-        for number, read in enumerate(reads):
-            cookie, offset, length = read
-            start = filled + head_size
-            end = start + length
-            if end > len(batch):
-                if not self._leave(batch, taken, ends):
-                    self._output.queue.extend(Read(*later, False) for later in reads[number:])
-                    return
-                filled, start, end = 0, head_size, head_size + length
-                ends, taken = [], []
-            # After a miss no more is tried: it would break the kernel's readahead for what stands in line.
-            if not (missed or work.is_slow) and read_warm(batch[start:end], offset):
-                batch[filled:start] = data(cookie, offset, length)
-                filled = end
-                ends.append(end)
-                taken.append(read)
-            else:
-                missed = True
-                self._output.read_cold(Read(cookie, offset, length, False))
-        if taken:
-            self._leave(batch, taken, ends)
-
-    def _leave(self, batch: memoryview, taken: Reads, ends: list[int]) -> bool:
-        """Send the answers of `taken`, which lie in `batch` up to `ends`; false if there is an end to it for now."""
-        if not self._output.working().export.intact():
-            self._warn(CHANGED)
-            error = self._session.replies.error
-            self._output.queue.extend(Send(error(cookie, Errno.EIO, "", offset)) for cookie, offset, _ in taken)
-            return False
-        filled = ends[-1]
-        sent = self._line.send(batch[:filled])
-        self._answered_at, self._answered_bytes = time.monotonic(), filled
-        left = len(taken)
-        if sent < filled:
-            # Only what was begun is kept; the others are read again once it has gone.
-            begun = bisect_right(ends, sent)
-            self._unsent = memoryview(bytes(batch[sent : ends[begun]]))
-            left = begun + 1
-            self._output.queue.extend(Read(*later, False) for later in taken[left:])
-        self._output.reads += left
-        self._output.read_bytes += ends[left - 1] - left * self._session.replies.head_size
-        return sent == filled
-
     def _answer(self, desk: Desk) -> bool:
         """Carry out some of what is queued, and send what comes of it; false if that has to wait for something."""
-        filled = self._output.fill(desk.batch[:FILL_BYTES])
+        filled = self._output.fill(desk.batch)
         if filled and not self._gone:
             self._send(desk.batch[:filled])
-            self._answered_bytes = 0
         return filled is not None
 
     def _obey(self, order: Order, is_first: bool) -> bool:

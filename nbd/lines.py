@@ -1,4 +1,4 @@
-"""How bytes get to a client and back: plainly, or through TLS. Neither ever waits for it."""
+"""How bytes get to a client and back: plainly, or through TLS. Nothing of `Line` ever waits for it."""
 
 import socket
 import ssl
@@ -10,10 +10,10 @@ from nbd.pump import READABLE, WRITABLE
 
 RECORD_BYTES = 1 << 14
 """The most in one record of TLS."""
+PATIENCE_S = 0.2
+"""How long those methods wait that do, in seconds."""
 
-
-_WAIT = struct.pack("@ll", 0, 1000)
-"""A millisecond, for SO_RCVTIMEO; the kernel makes a tick or two of it."""
+_TIMEOUT = struct.pack("@ll", 0, int(PATIENCE_S * 1e6))
 
 
 class Line(Protocol):
@@ -29,9 +29,6 @@ class Line(Protocol):
 
     def receive(self, into: memoryview) -> int | None:
         """Return how much was received, 0 at the end; None if there is nothing now."""
-
-    def wait(self, into: memoryview) -> int | None:
-        """Do as `receive`, but wait a few milliseconds for something; not all lines can."""
 
     def send(self, data: memoryview) -> int:
         """Return how much of `data` was taken; 0 if none is now."""
@@ -53,8 +50,9 @@ class Plain:
     def __init__(self, sock: socket.socket) -> None:
         """Take over `sock`."""
         self._sock = sock
-        sock.setblocking(True)  # but for `wait`, each call says that it does not want to
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WAIT)
+        sock.setblocking(True)  # but each call that is not to wait says so
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
 
     def receive(self, into: memoryview) -> int | None:
         """See `Line`."""
@@ -63,12 +61,20 @@ class Plain:
         except (BlockingIOError, InterruptedError):
             return None
 
-    def wait(self, into: memoryview) -> int | None:
-        """See `Line`."""
+    def await_data(self, into: memoryview) -> int | None:
+        """Do as `receive`, after waiting for `PATIENCE_S` at most."""
         try:
             return self._sock.recv_into(into)
         except (BlockingIOError, InterruptedError):
             return None
+
+    def send_all(self, data: memoryview) -> int:
+        """Do as `send`, but all of it, unless the client takes nothing for `PATIENCE_S`."""
+        sent = 0
+        with suppress(BlockingIOError, InterruptedError):
+            while sent < len(data):
+                sent += self._sock.send(data[sent:])
+        return sent
 
     def send(self, data: memoryview) -> int:
         """See `Line`."""
@@ -115,10 +121,6 @@ class Tls:
         except ssl.SSLWantWriteError:
             return WRITABLE
         return 0
-
-    def wait(self, into: memoryview) -> int | None:
-        """See `Line`; this one cannot."""
-        return None
 
     def receive(self, into: memoryview) -> int | None:
         """See `Line`."""

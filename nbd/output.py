@@ -19,6 +19,7 @@ from nbd.actions import (
     WriteZeroes,
 )
 from nbd.pieces import PIECE_BYTES, Piece, Pieces
+from nbd.steady import Reads
 from nbd.work import CHANGED, Work
 
 ERROR_BYTES = 64
@@ -47,6 +48,19 @@ class Output:
     def is_empty(self) -> bool:
         """Whether there is nothing left to do."""
         return not (self.queue or self._pieces or (self.work is not None and self.work.answers))
+
+    @property
+    def has_only_short_reads(self) -> bool:
+        """Whether there is nothing to do but READs of one piece each, none of them begun."""
+        if self._pieces is not None or (self.work is not None and self.work.answers):
+            return False
+        return all(isinstance(action, Read) and action.length <= PIECE_BYTES for action in self.queue)
+
+    def take_short_reads(self) -> Reads:
+        """Return those, as somebody else's to answer."""
+        reads = [(action.cookie, action.offset, action.length) for action in self.queue if isinstance(action, Read)]
+        self.queue.clear()
+        return reads
 
     def clear(self) -> None:
         """Forget everything."""

@@ -6,6 +6,7 @@ connection is run by one thread at a time, so that it needs no lock of its own.
 
     epoll: readable ──▶ a thread: Client.run ──▶ epoll again, waiting for what `run` returned
     post(item) ──────▶ the same, or once more by the thread that runs it already
+    reads on and on ─▶ a thread of its own for a while: Client.stay
 
 So DHCP on the event loop is as quick as ever: it never waits for these threads but for the interpreter's lock, which
 they let go of at every system call.
@@ -19,17 +20,22 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 log = logging.getLogger(__name__)
 
 THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
 """More do not serve more, and make the event loop wait longer for the interpreter's lock."""
+HOST_S = 10.0
+"""How long a thread without a client is kept, in seconds."""
 INBOX_BYTES = 1 << 16
 """The most that one system call receives: 2,340 requests."""
-BATCH_BYTES = 1 << 20
+STAYS = 64
+"""How many clients have a thread of their own at once; the others take turns."""
+FILL_BYTES = (1 << 18) + (1 << 16)
 """The most that one system call sends."""
-SMALL_BATCH_BYTES = 1 << 19
-"""The same in threads that have waited for a disk, of which there may be many."""
+BATCH_BYTES = (1 << 20) + (1 << 12)
+"""The same in a thread that a client has for itself: four pieces of `nbd.pieces`, and their heads."""
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 HUNG_UP = select.EPOLLRDHUP
@@ -47,8 +53,8 @@ class Desk:
         self._pump = pump
 
     def is_alone(self) -> bool:
-        """Tell whether no other thread has anything to do: then there is time to wait a moment for more."""
-        return self._pump.busy <= 1
+        """Tell whether no other client has a thread of its own: then nobody is kept waiting by waiting busily."""
+        return self._pump.stays <= 1
 
 
 class _Own(threading.local):
@@ -92,6 +98,23 @@ class Client(ABC):
         the socket calls `Pump.forget` first.
         """
 
+    @property
+    @abstractmethod
+    def may_stay(self) -> bool:
+        """Whether it is worth a thread of its own now."""
+
+    @abstractmethod
+    def stay(self, desk: Desk) -> None:
+        """Serve it in a thread of its own, as long as it is worth that and `is_called` is false; `run` follows.
+
+        May wait for its socket and for its disk.
+        """
+
+    @property
+    def is_called(self) -> bool:
+        """Whether it is to be run, or the threads are to end. From any thread."""
+        return self._again or self._pump.closing
+
     @abstractmethod
     def broken(self) -> None:
         """A bug of ours made `run` raise: end."""
@@ -109,10 +132,13 @@ class Pump:
         self._clients: dict[int, Client] = {}
         self._ready: deque[Client] = deque()
         self._threads: list[threading.Thread] = []
-        self._closing = False
         self._own = _Own()
-        self.busy = 0
-        """How many threads run a client."""
+        self._lent: SimpleQueue[Client] = SimpleQueue()
+        self._hosts = 0
+        self.stays = 0
+        """How many clients have a thread of their own."""
+        self.closing = False
+        """Whether the threads are to end."""
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""
@@ -152,14 +178,13 @@ class Pump:
                 client._again = True
                 return
             client._running = True
-            self.busy += 1
         if self._own.desk is None:
-            self._own.desk = Desk(self, SMALL_BATCH_BYTES)
+            self._own.desk = Desk(self, FILL_BYTES)
         self._run(self._own.desk, client, 0)
 
     def close(self) -> None:
         """End the threads; clients are not run any more. Waits for what they are doing now, which is not long."""
-        self._closing = True
+        self.closing = True
         os.eventfd_write(self._bell, 1)
         for thread in self._threads:
             thread.join(1.0)
@@ -168,8 +193,8 @@ class Pump:
             os.close(self._bell)
 
     def _work(self) -> None:
-        desk = Desk(self, BATCH_BYTES)
-        while not self._closing:
+        desk = Desk(self, FILL_BYTES)
+        while not self.closing:
             for fd, events in self._epoll.poll(maxevents=1):
                 client = self._next(fd)
                 if client is not None:
@@ -194,7 +219,6 @@ class Pump:
                     client._again = True
                     return None
                 client._running = True
-            self.busy += 1
         return client
 
     def _run(self, desk: Desk, client: Client, events: int) -> None:
@@ -210,8 +234,41 @@ class Pump:
                     client._again = False
                     events = 0
                     continue
+                if wanted & (READABLE | WRITABLE) and client.may_stay and self._lend(client):
+                    return
                 client._running = False
-                self.busy -= 1
-                if client.fd is not None and not self._closing:
+                if client.fd is not None and not self.closing:
                     self._epoll.modify(client.fd, wanted | select.EPOLLONESHOT)
             return
+
+    def _lend(self, client: Client) -> bool:
+        """Give a client, which goes on running, a thread of its own; false if there is none."""
+        if self.stays >= STAYS or self.closing or client.fd is None:
+            return False
+        self.stays += 1
+        self._epoll.modify(client.fd, select.EPOLLONESHOT)
+        self._lent.put(client)
+        if self._hosts < self.stays:
+            self._hosts += 1
+            threading.Thread(target=self._host, name="nbd-stay", daemon=True).start()
+        return True
+
+    def _host(self) -> None:
+        desk = Desk(self, BATCH_BYTES)
+        while True:
+            try:
+                client = self._lent.get(timeout=HOST_S)
+            except Empty:
+                with self._lock:
+                    if self._hosts > self.stays:
+                        self._hosts -= 1
+                        return
+                continue
+            try:
+                client.stay(desk)
+            except Exception:
+                log.exception("nbd: dropped a client because of an error of ours")
+                client.broken()
+            with self._lock:
+                self.stays -= 1
+            self._run(desk, client, 0)

@@ -13,29 +13,31 @@ from nbd.replies import EXTENDED, Replies
 Reads = list[tuple[int, int, int]]
 """Cookie, offset and length of each."""
 
-_REQUEST = Struct(">QQQI")
-_READ = wire.REQUEST_MAGIC << 32 | wire.Cmd.READ
-"""How a READ without flags begins: magic, 16 bits of flags, 16 bits of type."""
+_REQUEST, _EXTENDED_REQUEST = Struct(">QQQI"), Struct(">QQQQ")
+"""Of a READ: how it begins (magic, 16 bits of flags, 16 bits of type), cookie, offset, length."""
 
 
 class Steady:
     """The plain READs of one connection."""
 
-    __slots__ = ("_longest", "_size", "usable")
+    __slots__ = ("_begin", "_layout", "_longest", "_size")
 
     def __init__(self, size_bytes: int, replies: Replies, longest: int) -> None:
         """`longest`: what is longer than that many bytes is left to the session."""
         self._size = size_bytes
         self._longest = longest
-        self.usable = replies is not EXTENDED
-        """Whether this client's requests have the form that is known here."""
+        is_extended = replies is EXTENDED
+        self._layout = _EXTENDED_REQUEST if is_extended else _REQUEST
+        magic = wire.EXTENDED_REQUEST_MAGIC if is_extended else wire.REQUEST_MAGIC
+        self._begin = magic << 32 | wire.Cmd.READ
 
     def take(self, data: memoryview) -> tuple[Reads, int]:
         """Return the READs that `data` begins with, and how many bytes they are."""
         reads: Reads = []
-        size, longest = self._size, self._longest
-        for begin, cookie, offset, length in _REQUEST.iter_unpack(data[: len(data) // 28 * 28]):
-            if begin != _READ or not 0 < length <= longest or offset + length > size:
+        size, longest, read, layout = self._size, self._longest, self._begin, self._layout
+        whole = len(data) // layout.size * layout.size
+        for begin, cookie, offset, length in layout.iter_unpack(data[:whole]):
+            if begin != read or not 0 < length <= longest or offset + length > size:
                 break
             reads.append((cookie, offset, length))
-        return reads, len(reads) * 28
+        return reads, len(reads) * layout.size

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from errno import EIO
 from functools import partial
 
-from config.disks import DiskHangs, Disks
+from config.disks import DiskHangs, Disks, Pool
 from nbd.actions import BlockStatus, Cache, Flush, Trim, Write, WriteZeroes
 from nbd.exports import Export
 from nbd.pieces import Piece, Pieces
@@ -91,10 +91,14 @@ class Work:
         """Whether so much waits in order that no more should be read from the connection."""
         return self._waiting_bytes >= MAX_ORDERED_BYTES or len(self._waiting) >= ORDERED
 
+    def disk(self) -> Pool:
+        """Return the threads of the disk that the export is on. Raises `DiskHangs`."""
+        return self._disks.of(self._device, self.export.name)
+
     def read(self, piece: Piece, pieces: Pieces) -> None:
         """Read a piece in a thread; its reply is with its head and tail, or is an error."""
         try:
-            pool = self._disks.of(self._device, self.export.name)
+            pool = self.disk()
             with self._cold_lock:
                 self._cold.append((piece, pieces))
                 # One thread, so that every client gets its turn; more for a client that is alone with its disk.
@@ -241,7 +245,7 @@ class Work:
         """Have a thread do `work`, whose reply is sent; `then` is called before."""
         self.jobs += 1
         try:
-            self._disks.of(self._device, self.export.name).submit(self._work, work, then)
+            self.disk().submit(self._work, work, then)
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
             self.failed = str(error)
             self._finished(then, None)
@@ -287,6 +291,6 @@ class Work:
             return
         self._released = True
         try:
-            self._disks.of(self._device, self.export.name).submit(self.export.close)
+            self.disk().submit(self.export.close)
         except (DiskHangs, RuntimeError):
             self.export.close()

@@ -64,6 +64,9 @@ def test_plain_reads_are_taken_up_to_what_is_not() -> None:
         assert steady.take(memoryview(plain[0] + other.encode() + plain[1])) == ([(0, 0, 512)], 28)
 
 
-def test_longer_requests_are_not_understood() -> None:
-    assert Steady(SIZE, SIMPLE, LONGEST).usable
-    assert not Steady(SIZE, EXTENDED, LONGEST).usable
+def test_extended_requests_are_understood_where_they_were_agreed() -> None:
+    plain = wire.ExtendedRequest(wire.Cmd.READ, 1, 4096, 512).encode()
+    steady = Steady(SIZE, EXTENDED, LONGEST)
+    assert steady.take(memoryview(plain + plain[:31])) == ([(1, 4096, 512)], 32)
+    assert steady.take(memoryview(wire.Request(wire.Cmd.READ, 1, 4096, 512).encode() + bytes(4))) == ([], 0)
+    assert Steady(SIZE, SIMPLE, LONGEST).take(memoryview(plain)) == ([], 0)

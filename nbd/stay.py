@@ -1,0 +1,179 @@
+"""Serves a client that reads without a pause in a thread of its own, which may wait: for the client, and for the disk.
+
+So a batch of READs takes two system calls, and a read that is not in memory is answered by the thread that waited for
+it. There are plain READs only here; what is not, the thread leaves to `nbd.connection`, with all else that is left
+over. So it does after `lines.PATIENCE_S` without a request, or with a client that takes nothing for as long.
+"""
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from config.disks import DiskHangs
+from nbd.lines import Plain
+from nbd.pump import Desk
+from nbd.steady import Reads, Steady
+from nbd.wire import Errno
+from nbd.work import CHANGED, FEW, Work
+
+QUICK_S = 60e-6
+"""A client whose last request came within that many seconds of our answer is asked again and again for the next one
+for as long: to sleep and be woken takes a thread about that."""
+
+
+@dataclass(slots=True)
+class Rest:
+    """What is left over when a thread lets go of a client."""
+
+    unsent: bytes = b""
+    """The rest of a reply that was begun."""
+    reads: Reads | tuple[()] = ()
+    """READs without an answer."""
+    data: bytes = b""
+    """What was received after them."""
+    has_ended: bool = False
+    """The client sends no more."""
+
+
+class Stay:
+    """The time that a client has a thread of its own. Whoever owns the connection keeps away from it meanwhile."""
+
+    def __init__(self, line: Plain, steady: Steady, work: Work, count: Callable[[int, int], None]) -> None:
+        """`count` is told of READs that were answered, and how many bytes they had."""
+        self._line = line
+        self._steady = steady
+        self._work = work
+        self._count = count
+
+    def serve(self, desk: Desk, reads: Reads, is_over: Callable[[], bool]) -> Rest:
+        """Answer `reads`, and what comes then, until something else is to be done.
+
+        Raises `OSError` when the connection breaks.
+        """
+        if reads and (left := self._answer(desk.batch, reads)) is not None:
+            return left
+        inbox, take, work = desk.inbox, self._steady.take, self._work
+        is_quick = is_single = False
+        while not is_over() and work.failed is None:
+            received, is_quick = self._receive(desk, is_quick and is_single)
+            if received is None:
+                break
+            if not received:
+                return Rest(has_ended=True)
+            data = inbox[:received]
+            reads, used = take(data)
+            is_single = len(reads) == 1  # who has asked for more has other requests under way, which come together
+            rest = self._answer(desk.batch, reads) if reads else None
+            if rest is not None:
+                rest.data = bytes(data[used:])
+                return rest
+            if used < received:
+                return Rest(data=bytes(data[used:]))
+        return Rest()
+
+    def _receive(self, desk: Desk, is_quick: bool) -> tuple[int | None, bool]:
+        """Return how much has come, None for nothing, and whether it came at once."""
+        line, inbox = self._line, desk.inbox
+        until = time.monotonic() + QUICK_S
+        if is_quick and desk.is_alone():
+            while time.monotonic() < until:
+                if (received := line.receive(inbox)) is not None:
+                    return received, True
+        received = line.await_data(inbox)
+        return received, time.monotonic() < until
+
+    def _answer(self, batch: memoryview, reads: Reads) -> Rest | None:
+        """Answer READs, those from memory first, as many with one call as fit `batch`; None when all is well."""
+        replies, read_warm, most = self._work.replies, self._work.export.read_warm, len(batch)
+        data, head_size = replies.data, replies.head_size
+        filled = 0
+        ends: list[int] = []
+        taken: Reads = []
+        cold: Reads = []
+        for number, read in enumerate(reads):
+            cookie, offset, length = read
+            start = filled + head_size
+            end = start + length
+            if end > most:
+                if (rest := self._leave(batch, taken, ends)) is not None:
+                    rest.reads = [*rest.reads, *cold, *reads[number:]]
+                    return rest
+                start = head_size
+                end = start + length
+                filled, ends, taken = 0, [], []
+            if not cold and read_warm(batch[start:end], offset):
+                batch[filled:start] = data(cookie, offset, length)
+                filled = end
+                ends.append(end)
+                taken.append(read)
+            else:  # and not looked for what is in memory behind it: that would break the kernel's reading ahead
+                cold.append(read)
+        if taken and (rest := self._leave(batch, taken, ends)) is not None:
+            rest.reads = [*rest.reads, *cold]
+            return rest
+        return self._answer_cold(batch, cold) if cold else None
+
+    def _leave(self, batch: memoryview, taken: Reads, ends: list[int]) -> Rest | None:
+        """Send the answers of `taken`, which lie in `batch` up to `ends`; return what a slow client leaves of them.
+
+        Only what was begun is kept; the others are read again once it has gone.
+        """
+        if not self._work.export.intact():
+            self._work.failed = CHANGED
+            error = self._work.replies.error
+            answer = b"".join(error(cookie, Errno.EIO, "", offset) for cookie, offset, _ in taken)
+            sent = self._line.send_all(memoryview(answer))
+            return None if sent == len(answer) else Rest(answer[sent:])
+        filled = ends[-1]
+        sent = self._line.send_all(batch[:filled])
+        left = len(taken) if sent == filled else bisect_right(ends, sent) + 1
+        self._count(left, ends[left - 1] - left * self._work.replies.head_size)
+        if sent == filled:
+            return None
+        return Rest(bytes(batch[sent : ends[left - 1]]), taken[left:])
+
+    def _answer_cold(self, batch: memoryview, reads: Reads) -> Rest | None:
+        """Answer READs that wait for the disk, each as soon as it can be; None when all is well.
+
+        Where hardly anybody waits for the disk, it is given several at once.
+        """
+        work, head_size = self._work, self._work.replies.head_size
+        others = []
+        try:
+            pool = work.disk()
+            if pool.waiting < FEW:
+                others = [
+                    pool.submit(partial(self._read, bytearray(head_size + read[2]), read))
+                    for read in reads[1 : FEW + 1 - pool.waiting]
+                ]
+        except (DiskHangs, RuntimeError):
+            pass  # then one after the other; who hangs here is this client alone
+        for number, read in enumerate(reads):
+            aside = 0 < number <= len(others)
+            reply = others[number - 1].result() if aside else self._read(batch[: head_size + read[2]], read)
+            sent = self._line.send_all(memoryview(reply))
+            work.cold_reads += 1
+            self._count(1, read[2])
+            if sent < len(reply):
+                for other in others[number:]:
+                    other.cancel()
+                return Rest(bytes(reply[sent:]), reads[number + 1 :])
+        return None
+
+    def _read(self, reply: bytearray | memoryview, read: tuple[int, int, int]) -> bytes | bytearray | memoryview:
+        """Return a READ's answer, in `reply` if it is not an error."""
+        cookie, offset, length = read
+        work = self._work
+        head_size = len(reply) - length
+        try:
+            work.export.read(memoryview(reply)[head_size:], offset)
+            failed = None if work.export.intact() else CHANGED
+        except OSError as error:
+            failed = str(error) if work.export.intact() else CHANGED
+        if failed is not None:
+            work.failed = failed
+            return work.replies.error(cookie, Errno.EIO, "", offset)
+        reply[:head_size] = work.replies.data(cookie, offset, length)
+        return reply
