@@ -29,8 +29,8 @@ from nbd.steady import Steady
 TURNS = 16
 """How often a client receives or sends before it is another's turn."""
 BUSY_TURNS, BUSY_S = 16, 0.25
-"""A client that sent plain READs only, so many times within so many seconds, gets a thread of its own. Each
-`PIECE_BYTES` that it asks for count as a time too."""
+"""A client that sent READs so many times within so many seconds gets a thread of its own. Each `PIECE_BYTES` that it
+asks for count as a time too."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Connection(Client):
         self._gone = False
         self._warned = False
         self._chosen_at = 0.0
-        self._plain = 0  # how often plain READs have come, and nothing else, since
+        self._plain = 0  # how often READs have come since
         self._plain_since = 0.0
 
     @property
@@ -121,6 +121,7 @@ class Connection(Client):
             return
         work.replies = self._session.replies
         self.name, self._output.work, self._chosen_at = action.name, work, time.monotonic()
+        self._plain, self._plain_since = BUSY_TURNS, self._chosen_at  # it will read now
         self._owner.chosen(self, export)
 
     def listed(self, names: Sequence[str] | OSError) -> None:
@@ -236,15 +237,11 @@ class Connection(Client):
         return True
 
     def _count_plain(self, actions: Sequence[Action]) -> None:
-        now, asked = time.monotonic(), 0
-        for action in actions:
-            if not isinstance(action, Read):
-                self._plain = 0
-                return
-            asked += action.length
-        if not self._plain or now - self._plain_since > BUSY_S:
+        now = time.monotonic()
+        if now - self._plain_since > BUSY_S:
             self._plain, self._plain_since = 0, now
-        self._plain += 1 + asked // PIECE_BYTES
+        lengths = [action.length for action in actions if isinstance(action, Read)]
+        self._plain += bool(lengths) + sum(lengths) // PIECE_BYTES
 
     @property
     def may_stay(self) -> bool:
@@ -271,15 +268,17 @@ class Connection(Client):
             self._unsent = self._unsent[line.send_all(self._unsent) :]
             if self._unsent:
                 return
-            stay = Stay(line, steady, output.working(), count)
+            stay = Stay(line, self._session, steady, output.working(), count)
             rest = stay.serve(desk, output.take_short_reads(), lambda: self.is_called)
         except OSError as error:
             self.end(str(error))
             return
         self._unsent = memoryview(rest.unsent)
         output.queue.extend(Read(*read, False) for read in rest.reads)
-        if rest.data:
-            output.queue.extend(self._session.receive(rest.data, time.monotonic()))
+        output.queue.extend(rest.actions)
+        if rest.data or rest.actions:  # it has not paused, but asked for something else
+            self._plain, self._plain_since = BUSY_TURNS, time.monotonic()
+            output.queue.extend(self._session.receive(rest.data, self._plain_since))
         if rest.has_ended:
             self._hangs_up()
             output.queue.append(Close(None))

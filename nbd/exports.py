@@ -15,6 +15,7 @@ from typing import Protocol
 from config.content import OpenFile
 from nbd import extents
 from nbd.extents import Extent as Extent
+from nbd.mappings import Mapping, Mappings
 
 ALIGNMENT = 4096
 """Exports are padded with zeros to a multiple of this many bytes: a block device ends at a whole sector, and what a
@@ -59,7 +60,7 @@ class Export(Protocol):
     size_bytes: int
     writable: bool
     fd: int | None
-    """A file that has the same bytes at the same offsets, for sendfile up to `file_bytes`; None if there is none."""
+    """A file that has the same bytes at the same offsets, up to `file_bytes`, for who reads it himself; or None."""
     file_bytes: int
     """Where that file ends; what follows up to `size_bytes` reads as zeros."""
     device: int
@@ -71,6 +72,13 @@ class Export(Protocol):
 
     def read_warm(self, into: memoryview, offset: int) -> bool:
         """Fill `into` from `offset` if that needs no disk; never blocks. False means: use `read`."""
+
+    def window(self, offset: int, length: int) -> memoryview | None:
+        """Return a range as it lies in the page cache, to be copied from by one system call; None: use `read_warm`.
+
+        It may be gone before it is copied, if its file is cut off: a system call then fails (EFAULT), and whoever
+        touches it in another way is killed. To copy it may block on a disk.
+        """
 
     def read(self, into: memoryview, offset: int) -> None:
         """Fill `into` from `offset`."""
@@ -107,6 +115,9 @@ class Catalogue(Protocol):
         """Return the names of the exports that this client may see (NBD_OPT_LIST)."""
 
 
+PROBE_BYTES = 1 << 18
+
+
 class FileExport:
     """One client's open image. It stays what it was when the image's name moves on to another file.
 
@@ -116,6 +127,8 @@ class FileExport:
 
     __slots__ = (
         "_file",
+        "_mapping",
+        "_mappings",
         "_stamp",
         "_zero_from",
         "description",
@@ -127,7 +140,8 @@ class FileExport:
         "writable",
     )
 
-    def __init__(self, name: str, file: OpenFile, description: str = "") -> None:
+    def __init__(self, name: str, file: OpenFile, description: str = "", mappings: Mappings | None = None) -> None:
+        """Without `mappings` there are no windows."""
         self.name = name
         """As the client asked for it."""
         self.description = description
@@ -139,6 +153,8 @@ class FileExport:
         """What the client is told: the file's size, rounded up to `ALIGNMENT`."""
         self._file = file
         self._stamp = self._look()
+        self._mappings = mappings
+        self._mapping: Mapping | None = None  # once a window was asked for
         self._zero_from: int | None = None  # not looked for yet: that may block
 
     def _look(self) -> tuple[int, int]:
@@ -169,6 +185,27 @@ class FileExport:
             start = max(wanted, 0)
             into[start:] = bytes(len(into) - start)
         return True
+
+    def window(self, offset: int, length: int) -> memoryview | None:
+        """Return a range as it lies in the page cache, if it seems to be there.
+
+        Of every `PROBE_BYTES` one page is looked at: the kernel reads ahead, and drops, more than that at once.
+        """
+        last = offset + length - 1
+        if last >= self._file.size_bytes:
+            return None
+        if self._mapping is None and self._mappings is not None:
+            self._mapping = self._mappings.take(self._file.fd)
+        if self._mapping is None or last >= len(self._mapping.view):
+            return None
+        byte = bytearray(1)
+        try:
+            for at in (*range(offset, last, PROBE_BYTES), last):
+                if not os.preadv(self._file.fd, [byte], at, os.RWF_NOWAIT):
+                    return None
+        except OSError:
+            return None
+        return self._mapping.view[offset : last + 1]
 
     def read(self, into: memoryview, offset: int) -> None:
         """Fill `into` from `offset`; may block on a disk. Raises `OSError`, also when the file has become shorter."""
@@ -212,4 +249,6 @@ class FileExport:
 
     def close(self) -> None:
         """Give the descriptor back."""
+        if self._mapping is not None and self._mappings is not None:
+            self._mappings.give(self._mapping)
         self._file.close()

@@ -4,6 +4,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
+from errno import EFAULT
 from typing import Protocol
 
 from nbd.pump import READABLE, WRITABLE
@@ -74,6 +75,24 @@ class Plain:
         with suppress(BlockingIOError, InterruptedError):
             while sent < len(data):
                 sent += self._sock.send(data[sent:])
+        return sent
+
+    def send_parts(self, parts: list[bytes | memoryview]) -> int:
+        """Do as `send_all`, of several parts, and stop also where one of them cannot be read (EFAULT)."""
+        sent, left = 0, parts[:]
+        try:
+            while left:
+                done = self._sock.sendmsg(left)
+                sent += done
+                while left and done >= len(left[0]):
+                    done -= len(left.pop(0))
+                if left:
+                    left[0] = memoryview(left[0])[done:]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            if error.errno != EFAULT:
+                raise
         return sent
 
     def send(self, data: memoryview) -> int:

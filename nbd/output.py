@@ -18,7 +18,7 @@ from nbd.actions import (
     Write,
     WriteZeroes,
 )
-from nbd.pieces import PIECE_BYTES, Piece, Pieces
+from nbd.pieces import PIECE_BYTES, Piece, Pieces, is_short
 from nbd.steady import Reads
 from nbd.work import CHANGED, Work
 
@@ -54,7 +54,7 @@ class Output:
         """Whether there is nothing to do but READs of one piece each, none of them begun."""
         if self._pieces is not None or (self.work is not None and self.work.answers):
             return False
-        return all(isinstance(action, Read) and action.length <= PIECE_BYTES for action in self.queue)
+        return all(isinstance(action, Read) and is_short(action) for action in self.queue)
 
     def take_short_reads(self) -> Reads:
         """Return those, as somebody else's to answer."""

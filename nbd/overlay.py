@@ -103,6 +103,10 @@ class DiskExport:
         self.extents: Callable[[int, int, int], list[Extent]] = disk.extents
         self._closed: Callable[[], None] | None = closed
 
+    def window(self, offset: int, length: int) -> memoryview | None:
+        """Return none: its blocks lie in several places."""
+        return None
+
     def close(self) -> None:
         """Let go of it. Waits for no disk: what is to be freed is freed by a thread."""
         closed, self._closed = self._closed, None

@@ -16,6 +16,11 @@ PIECE_BYTES = 1 << 18
 """The most that is read at once."""
 
 
+def is_short(asked: Read) -> bool:
+    """Return whether it is answered in one piece."""
+    return asked.length <= PIECE_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some of a READ's data, and what stands before and behind it."""
@@ -50,7 +55,7 @@ class Pieces:
     @property
     def is_short(self) -> bool:
         """Whether it is one piece: then others may come before it."""
-        return self.asked.length <= PIECE_BYTES
+        return is_short(self.asked)
 
     @property
     def at_start(self) -> bool:

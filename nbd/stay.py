@@ -1,18 +1,22 @@
 """Serves a client that reads without a pause in a thread of its own, which may wait: for the client, and for the disk.
 
 So a batch of READs takes two system calls, and a read that is not in memory is answered by the thread that waited for
-it. There are plain READs only here; what is not, the thread leaves to `nbd.connection`, with all else that is left
+it. Only what reads is done here; what does not, the thread leaves to `nbd.connection`, with all else that is left
 over. So it does after `lines.PATIENCE_S` without a request, or with a client that takes nothing for as long.
 """
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from errno import EIO
 from functools import partial
 
 from config.disks import DiskHangs
+from nbd.actions import Action, BlockStatus, Cache, Read, Send
+from nbd.engine import Session
 from nbd.lines import Plain
+from nbd.pieces import is_short
 from nbd.pump import Desk
 from nbd.steady import Reads, Steady
 from nbd.wire import Errno
@@ -23,6 +27,15 @@ QUICK_S = 60e-6
 for as long: to sleep and be woken takes a thread about that."""
 
 
+WINDOW_BYTES = 1 << 16
+"""A READ of so many bytes or more is sent from where it lies in the page cache: one copy less."""
+TOGETHER_BYTES = 3 << 18
+"""So much of that is sent with one system call, or a little more."""
+
+
+_Read = tuple[int, int, int]
+
+
 @dataclass(slots=True)
 class Rest:
     """What is left over when a thread lets go of a client."""
@@ -31,8 +44,10 @@ class Rest:
     """The rest of a reply that was begun."""
     reads: Reads | tuple[()] = ()
     """READs without an answer."""
+    actions: Sequence[Action] = ()
+    """What the session wants after them."""
     data: bytes = b""
-    """What was received after them."""
+    """What was received after that."""
     has_ended: bool = False
     """The client sends no more."""
 
@@ -40,9 +55,12 @@ class Rest:
 class Stay:
     """The time that a client has a thread of its own. Whoever owns the connection keeps away from it meanwhile."""
 
-    def __init__(self, line: Plain, steady: Steady, work: Work, count: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, line: Plain, session: Session, steady: Steady, work: Work, count: Callable[[int, int], None]
+    ) -> None:
         """`count` is told of READs that were answered, and how many bytes they had."""
         self._line = line
+        self._session = session
         self._steady = steady
         self._work = work
         self._count = count
@@ -54,51 +72,85 @@ class Stay:
         """
         if reads and (left := self._answer(desk.batch, reads)) is not None:
             return left
-        inbox, take, work = desk.inbox, self._steady.take, self._work
+        inbox, steady, work = desk.inbox, self._steady, self._work
         is_quick = is_single = False
+        kept = 0  # of a request that has not come whole; it stands at the beginning
         while not is_over() and work.failed is None:
-            received, is_quick = self._receive(desk, is_quick and is_single)
+            received, is_quick = self._receive(inbox[kept:], is_quick and is_single and desk.is_alone())
             if received is None:
                 break
             if not received:
-                return Rest(has_ended=True)
-            data = inbox[:received]
-            reads, used = take(data)
+                return Rest(data=bytes(inbox[:kept]), has_ended=True)
+            data = inbox[: kept + received]
+            reads, used = steady.take(data)
             is_single = len(reads) == 1  # who has asked for more has other requests under way, which come together
             rest = self._answer(desk.batch, reads) if reads else None
             if rest is not None:
                 rest.data = bytes(data[used:])
                 return rest
-            if used < received:
-                return Rest(data=bytes(data[used:]))
-        return Rest()
+            kept = len(data) - used
+            if kept < steady.request_bytes:
+                inbox[:kept] = bytes(data[used:])
+                continue
+            kept = 0
+            actions = self._session.receive(bytes(data[used:]), time.monotonic())
+            if (rest := self._carry_out(desk.batch, actions)) is not None:
+                return rest
+            if not self._session.at_boundary:
+                break
+        return Rest(data=bytes(inbox[:kept]))
 
-    def _receive(self, desk: Desk, is_quick: bool) -> tuple[int | None, bool]:
-        """Return how much has come, None for nothing, and whether it came at once."""
-        line, inbox = self._line, desk.inbox
+    def _receive(self, room: memoryview, is_quick: bool) -> tuple[int | None, bool]:
+        """Return how much has come, None for nothing, and whether at once; with `is_quick` that is what we expect."""
+        line = self._line
         until = time.monotonic() + QUICK_S
-        if is_quick and desk.is_alone():
-            while time.monotonic() < until:
-                if (received := line.receive(inbox)) is not None:
-                    return received, True
-        received = line.await_data(inbox)
+        while is_quick and time.monotonic() < until:
+            if (received := line.receive(room)) is not None:
+                return received, True
+        received = line.await_data(room)
         return received, time.monotonic() < until
+
+    def _carry_out(self, batch: memoryview, actions: Sequence[Action]) -> Rest | None:
+        """Do what the session wants, READs first, as far as it is done here; None when that is all."""
+        short = {n: action for n, action in enumerate(actions) if isinstance(action, Read) and is_short(action)}
+        others = [action for n, action in enumerate(actions) if n not in short]
+        reads = [(action.cookie, action.offset, action.length) for action in short.values()]
+        if reads and (rest := self._answer(batch, reads)) is not None:
+            rest.actions = others
+            return rest
+        for number, action in enumerate(others):
+            match action:
+                case Send(data):
+                    answer = data
+                case BlockStatus() | Cache():
+                    answer = self._work.answer(action)
+                case _:
+                    return Rest(actions=others[number:])
+            sent = self._line.send_all(memoryview(answer))
+            if sent < len(answer):
+                return Rest(answer[sent:], actions=others[number + 1 :])
+        return None
 
     def _answer(self, batch: memoryview, reads: Reads) -> Rest | None:
         """Answer READs, those from memory first, as many with one call as fit `batch`; None when all is well."""
-        replies, read_warm, most = self._work.replies, self._work.export.read_warm, len(batch)
+        replies, export, most = self._work.replies, self._work.export, len(batch)
+        read_warm = export.read_warm
         data, head_size = replies.data, replies.head_size
         filled = 0
         ends: list[int] = []
         taken: Reads = []
         cold: Reads = []
+        windows: list[tuple[_Read, memoryview]] = []
         for number, read in enumerate(reads):
             cookie, offset, length = read
+            if length >= WINDOW_BYTES and (window := export.window(offset, length)) is not None:
+                windows.append((read, window))
+                continue
             start = filled + head_size
             end = start + length
             if end > most:
                 if (rest := self._leave(batch, taken, ends)) is not None:
-                    rest.reads = [*rest.reads, *cold, *reads[number:]]
+                    rest.reads = [*rest.reads, *cold, *(read for read, _ in windows), *reads[number:]]
                     return rest
                 start = head_size
                 end = start + length
@@ -111,6 +163,9 @@ class Stay:
             else:  # and not looked for what is in memory behind it: that would break the kernel's reading ahead
                 cold.append(read)
         if taken and (rest := self._leave(batch, taken, ends)) is not None:
+            rest.reads = [*rest.reads, *cold, *(read for read, _ in windows)]
+            return rest
+        if windows and (rest := self._leave_windows(batch, windows)) is not None:
             rest.reads = [*rest.reads, *cold]
             return rest
         return self._answer_cold(batch, cold) if cold else None
@@ -133,6 +188,38 @@ class Stay:
         if sent == filled:
             return None
         return Rest(bytes(batch[sent : ends[left - 1]]), taken[left:])
+
+    def _leave_windows(self, batch: memoryview, windows: Sequence[tuple[_Read, memoryview]]) -> Rest | None:
+        """Send READs with their windows; return what is left of it, if the client is slow or a window is gone."""
+        data, count = self._work.replies.data, self._count
+        done = 0
+        while done < len(windows):
+            if not self._work.export.intact():
+                break
+            parts: list[bytes | memoryview] = []
+            ends = [0]
+            for read, window in windows[done:]:
+                head = data(*read)
+                parts += head, window
+                ends.append(ends[-1] + len(head) + len(window))
+                if ends[-1] >= TOGETHER_BYTES:
+                    break
+            sent = self._line.send_parts(parts)
+            left = bisect_right(ends, sent) - 1  # so many have left whole
+            count(left, sum(read[2] for read, _ in windows[done : done + left]))
+            done += left
+            if sent < ends[-1]:
+                begun = sent - ends[left]
+                if not begun:
+                    break
+                reply = self._read(batch[: ends[left + 1] - ends[left]], windows[done][0])
+                if self._work.failed is not None:
+                    raise OSError(EIO, "a reply that had begun cannot be finished")
+                count(1, windows[done][0][2])
+                return Rest(bytes(reply[begun:]), [read for read, _ in windows[done + 1 :]])
+        else:
+            return None
+        return Rest(reads=[read for read, _ in windows[done:]])
 
     def _answer_cold(self, batch: memoryview, reads: Reads) -> Rest | None:
         """Answer READs that wait for the disk, each as soon as it can be; None when all is well.
@@ -162,7 +249,7 @@ class Stay:
                 return Rest(bytes(reply[sent:]), reads[number + 1 :])
         return None
 
-    def _read(self, reply: bytearray | memoryview, read: tuple[int, int, int]) -> bytes | bytearray | memoryview:
+    def _read(self, reply: bytearray | memoryview, read: _Read) -> bytes | bytearray | memoryview:
         """Return a READ's answer, in `reply` if it is not an error."""
         cookie, offset, length = read
         work = self._work

@@ -20,7 +20,7 @@ _REQUEST, _EXTENDED_REQUEST = Struct(">QQQI"), Struct(">QQQQ")
 class Steady:
     """The plain READs of one connection."""
 
-    __slots__ = ("_begin", "_layout", "_longest", "_size")
+    __slots__ = ("_begin", "_layout", "_longest", "_size", "request_bytes")
 
     def __init__(self, size_bytes: int, replies: Replies, longest: int) -> None:
         """`longest`: what is longer than that many bytes is left to the session."""
@@ -28,6 +28,8 @@ class Steady:
         self._longest = longest
         is_extended = replies is EXTENDED
         self._layout = _EXTENDED_REQUEST if is_extended else _REQUEST
+        self.request_bytes = self._layout.size
+        """How long a request is."""
         magic = wire.EXTENDED_REQUEST_MAGIC if is_extended else wire.REQUEST_MAGIC
         self._begin = magic << 32 | wire.Cmd.READ
 

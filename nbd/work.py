@@ -160,6 +160,10 @@ class Work:
 
     # In threads
 
+    def answer(self, asked: BlockStatus | Cache) -> bytes:
+        """Return the answer; waits for the disk. For who runs the connection and may wait, while `jobs` is 0."""
+        return self._cache(asked) if isinstance(asked, Cache) else self._carry_out_one(asked)
+
     def _drain(self) -> None:
         """Read what is to be read, until there is nothing left."""
         while True:

@@ -17,6 +17,7 @@ from config.events import Event, Report, Stage
 from config.exports import Writable
 from config.model import Farm
 from nbd.exports import Asked, Export, FileExport, Refused
+from nbd.mappings import Mappings
 from pxeboot.bootfiles.imagefiles import ImageFiles
 from pxeboot.bootfiles.lookups import Lookups, handed_over
 from pxeboot.exports import access
@@ -49,8 +50,10 @@ class _Image(FileExport):
 
     __slots__ = ("_closed",)
 
-    def __init__(self, name: str, file: OpenFile, description: str, closed: Callable[[], None]) -> None:
-        super().__init__(name, file, description)
+    def __init__(
+        self, name: str, file: OpenFile, description: str, mappings: Mappings, closed: Callable[[], None]
+    ) -> None:
+        super().__init__(name, file, description, mappings)
         self._closed = closed
 
     def close(self) -> None:
@@ -93,6 +96,7 @@ class Catalogue:
         self._report = report
         self._clock = clock
         self._seldom = Seldom()
+        self._mappings = Mappings(time.monotonic)
         self._images = ImageFiles(farm.images, self._seldom)
         self._threads = Lookups(THREADS, "exports")
         # Of their own: where the machines' own disks are may hang alone, and most machines have none.
@@ -148,7 +152,8 @@ class Catalogue:
             export: Export
             if rules is None or not isinstance(wanted, Own):
                 try:
-                    export = _Image(asked.name, file, f"{label}, {file.size_bytes / 1e6:.1f} MB, read-only", leave)
+                    about = f"{label}, {file.size_bytes / 1e6:.1f} MB, read-only"
+                    export = _Image(asked.name, file, about, self._mappings, leave)
                 except OSError:
                     file.close()
                     raise

@@ -69,6 +69,12 @@ class Memory:
         self.read(into, offset)
         return True
 
+    def window(self, offset: int, length: int) -> memoryview | None:
+        """Show what is in every other stretch of 32 KiB."""
+        if offset >> 15 & 1:
+            return None
+        return memoryview(bytes(self._disk.content[offset : offset + length]))
+
     def read(self, into: memoryview, offset: int) -> None:
         """Read."""
         into[:] = self._disk.content[offset : offset + len(into)]

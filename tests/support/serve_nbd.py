@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -21,10 +22,13 @@ from config.content import OpenFile
 from config.events import Event
 from nbd import transport
 from nbd.exports import Asked, Export, FileExport, Refused
-
+from nbd.mappings import Mappings
 
 SWITCH_S = 0.0005
 """As in `pxeboot.daemon`."""
+
+
+MAPPINGS = Mappings(time.monotonic)
 
 
 class Folder:
@@ -44,7 +48,7 @@ class Folder:
             return Refused.UNKNOWN
         status = os.fstat(fd)
         file = OpenFile(path.name, fd, status.st_size, etag="test", modified_s=None, device=status.st_dev)
-        return FileExport(asked.name, file)
+        return FileExport(asked.name, file, mappings=MAPPINGS)
 
     async def names(self, peer: IPv4Address, secure: bool) -> Sequence[str]:
         """Return the names of the files."""
