@@ -157,7 +157,7 @@ class Pump:
         with self._lock:
             if client.fd is not None and self._clients.get(client.fd) is client:
                 del self._clients[client.fd]
-                with suppress(OSError):
+                with suppress(OSError, ValueError):  # ValueError: the threads have ended
                     self._epoll.unregister(client.fd)
             client.fd = None
 
@@ -167,9 +167,11 @@ class Pump:
             if client._running:
                 client._again = True
                 return
+            if self.closing:  # and the bell may be somebody else's by now
+                return
             client._running = True
             self._ready.append(client)
-        os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._bell, 1)
 
     def run_here(self, client: Client) -> None:
         """Run a client in this thread, or have it run once more if it is running."""
@@ -184,8 +186,9 @@ class Pump:
 
     def close(self) -> None:
         """End the threads; clients are not run any more. Waits for what they are doing now, which is not long."""
-        self.closing = True
-        os.eventfd_write(self._bell, 1)
+        with self._lock:
+            self.closing = True
+            os.eventfd_write(self._bell, 1)
         for thread in self._threads:
             thread.join(1.0)
         if not any(thread.is_alive() for thread in self._threads):
