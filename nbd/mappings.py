@@ -13,7 +13,7 @@ from dataclasses import dataclass
 UNUSED = 4
 """So many mappings are kept that nobody uses."""
 UNUSED_S = 60.0
-"""How long, in seconds; looked at when somebody comes or goes. A file that was deleted meanwhile takes its space."""
+"""How long, in seconds. Until then a file that was deleted takes its space, and a disk cannot be unmounted."""
 
 _Key = tuple[int, int, int, int]
 
@@ -35,6 +35,7 @@ class Mappings:
         """`clock` gives seconds."""
         self._clock = clock
         self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
         self._mappings: dict[_Key, Mapping] = {}  # those that were used last come last
 
     def take(self, fd: int) -> Mapping | None:
@@ -60,6 +61,20 @@ class Mappings:
             mapping.users -= 1
             mapping.unused_since = self._clock()
             self._tidy()
+            if not mapping.users and self._timer is None:
+                self._look_again()
+
+    def _look_again(self) -> None:
+        self._timer = threading.Timer(UNUSED_S / 4, self._tidy_now)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _tidy_now(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._tidy()
+            if any(not mapping.users for mapping in self._mappings.values()):
+                self._look_again()
 
     def _tidy(self) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ they let go of at every system call.
 """
 
 import logging
+import mmap
 import os
 import select
 import threading
@@ -34,9 +35,6 @@ STAYS = 64
 """How many clients have a thread of their own at once; the others take turns."""
 FILL_BYTES = (1 << 18) + (1 << 16)
 """The most that one system call sends."""
-BATCH_BYTES = (1 << 20) + (1 << 12)
-"""The same in a thread that a client has for itself: four pieces of `nbd.pieces`, and their heads."""
-
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 HUNG_UP = select.EPOLLRDHUP
 """The client sends no more."""
@@ -47,9 +45,10 @@ GONE = select.EPOLLHUP | select.EPOLLERR
 class Desk:
     """What a thread works with."""
 
-    def __init__(self, pump: "Pump", batch_bytes: int) -> None:
-        self.inbox = memoryview(bytearray(INBOX_BYTES))
-        self.batch = memoryview(bytearray(batch_bytes))
+    def __init__(self, pump: "Pump") -> None:
+        # From the kernel, which gives the pages that are used.
+        self.inbox = memoryview(mmap.mmap(-1, INBOX_BYTES))
+        self.batch = memoryview(mmap.mmap(-1, FILL_BYTES))
         self._pump = pump
 
     def is_alone(self) -> bool:
@@ -181,7 +180,7 @@ class Pump:
                 return
             client._running = True
         if self._own.desk is None:
-            self._own.desk = Desk(self, FILL_BYTES)
+            self._own.desk = Desk(self)
         self._run(self._own.desk, client, 0)
 
     def close(self) -> None:
@@ -196,7 +195,7 @@ class Pump:
             os.close(self._bell)
 
     def _work(self) -> None:
-        desk = Desk(self, FILL_BYTES)
+        desk = Desk(self)
         while not self.closing:
             for fd, events in self._epoll.poll(maxevents=1):
                 client = self._next(fd)
@@ -257,7 +256,7 @@ class Pump:
         return True
 
     def _host(self) -> None:
-        desk = Desk(self, BATCH_BYTES)
+        desk = Desk(self)
         while True:
             try:
                 client = self._lent.get(timeout=HOST_S)

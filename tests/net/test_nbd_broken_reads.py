@@ -113,6 +113,9 @@ def test_n_66_a_simple_reply_that_cannot_be_finished_is_the_end_of_the_connectio
         answer = b""
         while received := client.sock.recv(1 << 20):
             answer += received
+    other = bytes.fromhex("67446698 00000000 0000000000000001")
+    if answer.startswith(other):  # answers may come in any order
+        answer = answer[16 + 512 :]
     assert answer[:16] == bytes.fromhex("67446698 00000000 0000000000000000")
     assert len(answer) <= 16 + GOOD
     with connected(server, Headers.SIMPLE) as client:

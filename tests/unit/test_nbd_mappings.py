@@ -75,3 +75,24 @@ def test_a_window_shows_what_is_in_memory_and_nothing_beyond_the_file(tmp_path: 
     assert export.window(1 << 17, 1 << 17) is None
     export.close()
     assert all(not mapping.users for mapping in ours._mappings.values())
+
+
+def test_one_that_nobody_uses_goes_when_its_time_is_over_though_nobody_comes(tmp_path: Path) -> None:
+    now = [5.0]
+    ours = Mappings(lambda: now[0])
+    file = opened(tmp_path / "image", b"x")
+    mapping = ours.take(file)
+    assert mapping is not None
+    ours.give(mapping)
+    timer = ours._timer
+    assert timer is not None, "or nobody would look"
+    timer.cancel()
+    ours._tidy_now()
+    assert ours._mappings
+    assert ours._timer is not None
+    ours._timer.cancel()
+    now[0] += mappings.UNUSED_S + 1
+    ours._tidy_now()
+    assert not ours._mappings
+    assert ours._timer is None
+    os.close(file)
