@@ -115,7 +115,7 @@ class Catalogue(Protocol):
         """Return the names of the exports that this client may see (NBD_OPT_LIST)."""
 
 
-PROBE_BYTES = 1 << 18
+PROBE_BYTES = 1 << 16
 
 
 class FileExport:

@@ -46,7 +46,9 @@ class Mappings:
             mapping = self._mappings.pop(key, None)
             if mapping is None:
                 try:
-                    view = memoryview(mmap.mmap(fd, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ))
+                    mapped = mmap.mmap(fd, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ)
+                    mapped.madvise(mmap.MADV_RANDOM)  # a page that is missing after all brings no megabytes with it
+                    view = memoryview(mapped)
                 except (OSError, ValueError):  # ValueError: there is nothing in it, or not any more
                     return None
                 mapping = Mapping(key, view)

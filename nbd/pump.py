@@ -31,7 +31,7 @@ HOST_S = 10.0
 """How long a thread without a client is kept, in seconds."""
 INBOX_BYTES = 1 << 16
 """The most that one system call receives: 2,340 requests."""
-STAYS = 64
+STAYS = 8
 """How many clients have a thread of their own at once; the others take turns."""
 FILL_BYTES = (1 << 18) + (1 << 16)
 """The most that one system call sends."""

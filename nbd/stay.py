@@ -59,6 +59,7 @@ class Stay:
         self, line: Plain, session: Session, steady: Steady, work: Work, count: Callable[[int, int], None]
     ) -> None:
         """`count` is told of READs that were answered, and how many bytes they had."""
+        self._is_alone: Callable[[], bool] = lambda: False
         self._line = line
         self._session = session
         self._steady = steady
@@ -70,6 +71,7 @@ class Stay:
 
         Raises `OSError` when the connection breaks.
         """
+        self._is_alone = desk.is_alone
         if reads and (left := self._answer(desk.batch, reads)) is not None:
             return left
         inbox, steady, work = desk.inbox, self._steady, self._work
@@ -143,7 +145,7 @@ class Stay:
         windows: list[tuple[_Read, memoryview]] = []
         for number, read in enumerate(reads):
             cookie, offset, length = read
-            if length >= WINDOW_BYTES and (window := export.window(offset, length)) is not None:
+            if not cold and length >= WINDOW_BYTES and (window := export.window(offset, length)) is not None:
                 windows.append((read, window))
                 continue
             start = filled + head_size
@@ -224,16 +226,15 @@ class Stay:
     def _answer_cold(self, batch: memoryview, reads: Reads) -> Rest | None:
         """Answer READs that wait for the disk, each as soon as it can be; None when all is well.
 
-        Where hardly anybody waits for the disk, it is given several at once.
+        A client that is alone has several of them read at once.
         """
         work, head_size = self._work, self._work.replies.head_size
         others = []
         try:
-            pool = work.disk()
-            if pool.waiting < FEW:
+            if len(reads) > 1 and self._is_alone():
+                pool = work.disk()
                 others = [
-                    pool.submit(partial(self._read, bytearray(head_size + read[2]), read))
-                    for read in reads[1 : FEW + 1 - pool.waiting]
+                    pool.submit(partial(self._read, bytearray(head_size + read[2]), read)) for read in reads[1:FEW]
                 ]
         except (DiskHangs, RuntimeError):
             pass  # then one after the other; who hangs here is this client alone
