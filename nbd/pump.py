@@ -32,7 +32,7 @@ HOST_S = 10.0
 INBOX_BYTES = 1 << 16
 """The most that one system call receives: 2,340 requests."""
 STAYS = 8
-"""How many clients have a thread of their own at once; the others take turns."""
+"""So many clients may have a thread of their own; where there are more, all take turns."""
 FILL_BYTES = (1 << 18) + (1 << 16)
 """The most that one system call sends."""
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
@@ -112,7 +112,7 @@ class Client(ABC):
     @property
     def is_called(self) -> bool:
         """Whether it is to be run, or the threads are to end. From any thread."""
-        return self._again or self._pump.closing
+        return self._again or self._pump.closing or self._pump.is_crowded
 
     @abstractmethod
     def broken(self) -> None:
@@ -138,6 +138,11 @@ class Pump:
         """How many clients have a thread of their own."""
         self.closing = False
         """Whether the threads are to end."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are more clients than may have threads of their own: then none has, which is fair."""
+        return len(self._clients) > STAYS
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""
@@ -245,7 +250,7 @@ class Pump:
 
     def _lend(self, client: Client) -> bool:
         """Give a client, which goes on running, a thread of its own; false if there is none."""
-        if self.stays >= STAYS or self.closing or client.fd is None:
+        if self.is_crowded or self.closing or client.fd is None:
             return False
         self.stays += 1
         self._epoll.modify(client.fd, select.EPOLLONESHOT)
