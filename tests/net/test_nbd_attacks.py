@@ -5,7 +5,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -108,23 +108,24 @@ def test_a43_clients_that_vanish(server: Server) -> None:
                 client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def comes_to(holds: Callable[[], bool]) -> bool:
-    """Whether it holds within 2 s."""
-    deadline = time.monotonic() + 2
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
+def settled(server: Server) -> int:
+    """How many descriptors it has, once threads have closed what they were about to."""
+    before, now = -1, server.descriptors()
+    while before != now:
+        time.sleep(0.2)
+        before, now = now, server.descriptors()
+    return now
 
 
 def test_a44_a_probe_opens_no_image(server: Server) -> None:
     with RawClient(server).greet() as client:
-        before = server.descriptors()
+        before = settled(server)
         client.option(wire.Opt.LIST)
         client.option(wire.Opt.INFO, wire.InfoRequest("node").encode())
         client.option(wire.Opt.STARTTLS)
-        assert comes_to(lambda: server.descriptors() <= before), "what INFO opened is closed by a thread"
+        assert settled(server) == before
         client.option(wire.Opt.GO, wire.InfoRequest("node").encode())
-        assert comes_to(lambda: server.descriptors() <= before + 1)
+        assert settled(server) == before + 1
 
 
 @pytest.mark.parametrize(

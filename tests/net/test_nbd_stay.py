@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import struct
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from nbd import wire
+from nbd.lines import Plain
+from nbd.mappings import Mappings
 from tests.support.nbd_server import RawClient, Server, running
 
 pytestmark = pytest.mark.net
@@ -167,3 +170,23 @@ def test_the_server_stops_though_a_client_reads_on(server: Server) -> None:
         assert server.stop(within_s=5.0) == 0
         stopped.set()
         reader.join()
+
+
+def test_what_was_cut_off_after_it_was_looked_at_ends_the_sending_and_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(CONTENT[: 1 << 20])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    fd = os.open(path, os.O_RDONLY)
+    mapping = Mappings(time.monotonic).take(fd)
+    assert mapping is not None
+    os.truncate(path, 4096)
+    line = Plain(ours)
+    assert line.send_parts([mapping.view[8192:16384]]) == 0
+    sent = line.send_parts([b"head", mapping.view[:4096], mapping.view[8192:16384]])
+    assert sent <= 4 + 4096  # the kernel may also give up all that it would have sent with what is missing
+    line.close()
+    with theirs:
+        assert theirs.recv(1 << 16) == (b"head" + CONTENT[:4096])[:sent]
+    os.close(fd)
