@@ -256,6 +256,7 @@ def test_an_image_changed_in_place_is_an_io_error(server: Server, change: str) -
             assert client.reply() == wire.SimpleReply(2, wire.Errno.EIO)
         client.request(wire.Cmd.FLUSH, 3)
         assert client.reply() == wire.SimpleReply(3)
+    assert server.logged("the image was changed in place")
     assert server.log.count("the image was changed in place") == 1
 
 

@@ -120,7 +120,7 @@ def test_a_read_error_is_told_and_the_connection_goes_on(folder: Path) -> None:
             assert client.reply() == wire.SimpleReply(1, wire.Errno.EIO)
         client.request(wire.Cmd.FLUSH, 2)
         assert client.reply() == wire.SimpleReply(2)
-        assert "reads 'broken'" in server.log
+        assert server.logged("reads 'broken'")
 
 
 @requires("nbdcopy")

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,15 @@ class Server:
     def log(self) -> str:
         """What it has logged so far."""
         return (self.folder.parent / "server.log").read_text()
+
+    def logged(self, text: str, within_s: float = 10.0) -> bool:
+        """Wait until it has logged `text`, which it may do after its client has the answer; false if it does not."""
+        deadline = time.monotonic() + within_s
+        while text not in self.log:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def uri(self, name: str = "node") -> str:
         """The URI of an export."""
