@@ -120,6 +120,7 @@ def _references(farm: Farm, names: Names) -> Iterator[Finding]:
     for at, node in nodes_of(farm):
         for t, tag in enumerate(node.tags):
             yield from unknown((*at, "tags", t), tag, tags, "tag")
+    yield from unknown(("dhcp", "shared"), farm.dhcp.shared, names.clusters, "cluster")
     yield from unknown(("nbd", "default"), farm.nbd.default, names.images, "image")
     for i, image in enumerate(farm.nbd.tls.only if farm.nbd.tls else ()):
         yield from unknown(("nbd", "tls", "only", i), image, names.images, "image")

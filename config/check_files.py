@@ -37,6 +37,7 @@ def _private(farm: Farm) -> Iterator[tuple[Place, PurePath | None, str]]:
     for name, cluster in farm.clusters.items():
         yield ("clusters", name, "lts_conf"), cluster.lts_conf, "a join command"
         yield ("clusters", name, "kubeconfig"), cluster.kubeconfig, "a cluster's credentials"
+        yield ("clusters", name, "token_file"), cluster.token_file, "the secret of a join command"
     if farm.http.tls is not None:
         yield ("http", "tls", "key"), farm.http.tls.key, "the private key"
     if farm.nbd.tls is not None:

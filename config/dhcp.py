@@ -141,3 +141,6 @@ class Dhcp(DhcpOptions):
     """Whether addresses that end in .0 and .255 are given to nobody: some old systems refuse them."""
     limits: Limits = Limits()
     """Against machines that are made up."""
+    shared: str | None = None
+    """The cluster (of `clusters`) whose API keeps the leases of pools, so that several servers share them. Left out:
+    they are this server's own."""

@@ -35,6 +35,7 @@ __all__ = ["PATHS", "ConfigErrors", "Mistake", "load"]
 PATHS: tuple[Place, ...] = (
     ("server", "state"),
     ("server", "control"),
+    ("server", "controller"),
     ("server", "files"),
     ("http", "tls", "certificate"),
     ("http", "tls", "key"),
@@ -45,6 +46,7 @@ PATHS: tuple[Place, ...] = (
     ("images", "*", "path"),
     ("clusters", "*", "kubeconfig"),
     ("clusters", "*", "lts_conf"),
+    ("clusters", "*", "token_file"),
     ("lts_conf",),
     ("node", "files", "*", "from"),
 )

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from config.clusters import Cluster, Push
 from config.delivery import Http, Tftp, Tls
 from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
 from config.exports import Nbd, Nbdkit, NbdTls, Writable
@@ -37,6 +38,7 @@ __all__ = [
     "NodeSettings",
     "Pool",
     "Prefix",
+    "Push",
     "Quirk",
     "Range",
     "Route",
@@ -72,6 +74,8 @@ class Server(Setting):
     pxeboot serves itself wins where names are equal."""
     control: Path = Path("/run/pxeboot/control.sock")
     """The unix socket on which `pxeboot status` asks."""
+    controller: Path = Path("/run/pxeboot-controller/controller.sock")
+    """The unix socket of `pxeboot controller`, where the daemon asks for the token of a boot."""
 
 
 class Image(Setting):
@@ -81,23 +85,6 @@ class Image(Setting):
     """A name in an image store, such as /srv/pxeboot/images/node; made by `pxeboot image`."""
     engine: Literal["pxeboot", "nbdkit"] = "pxeboot"
     """Which process serves it by NBD; with nbdkit, the filters of `nbd.nbdkit` apply."""
-
-
-class Cluster(Setting):
-    """A Kubernetes cluster that machines join. The controller keeps `lts_conf` holding a valid join command."""
-
-    kubeconfig: Path | None = None
-    """Credentials for the controller; left out: the service account of the pod it runs in."""
-    lts_conf: Path
-    """The lts.conf that the controller writes the join command to and every machine of this cluster reads."""
-    section: str = "Default"
-    """The section of that file that the join command is written to."""
-    join_key: Annotated[str, Field(pattern="^RCFILE_[A-Z0-9_]+$")] = "RCFILE_07_JOIN_K8S"
-    """The key that the join command is written to."""
-    token_ttl_s: Annotated[int, Field(ge=120, le=86400)] = 900
-    """How long a bootstrap token lives, in seconds; it is renewed at half of that."""
-    api_server: str | None = None
-    """HOST:PORT that machines join at; taken from the cluster-info ConfigMap unless given."""
 
 
 class Taint(Setting):

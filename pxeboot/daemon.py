@@ -64,7 +64,10 @@ TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 HAS_ROOT = frozenset((Stage.ROOT, Stage.PREPARED, Stage.SYSTEM))
 """What a machine reports once its root is there: one in RAM is whole then."""
 
-STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS}
+TOLD_BY_CLUSTER = frozenset((Stage.TOKEN, Stage.FETCHED, Stage.APPROVED, Stage.REGISTERED, Stage.READY))
+"""What we and the controller see of a join."""
+
+STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS} - TOLD_BY_CLUSTER
 """What a machine may report of itself."""
 
 MENU_TAKES_S = 10.0

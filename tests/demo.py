@@ -36,8 +36,13 @@ TITLES = {
     "root": "the root is mounted",
     "prepared": "the system is prepared from lts.conf",
     "system": "systemd is up",
+    "token": "a token is made for this boot",
+    "fetched": "it fetched its join command",
     "joining": "it joins the cluster",
+    "approved": "its certificate is approved",
+    "registered": "its Node is there",
     "joined": "it has joined",
+    "ready": "its Node is Ready",
     "failed": "it failed",
 }
 POOL = {

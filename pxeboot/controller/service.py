@@ -145,7 +145,9 @@ class Keeper:
 def keepers(farm: Farm) -> list[Keeper]:
     """Return a keeper for every cluster of the farm. Raises `Conflict`."""
     places: dict[tuple[str, str], str] = {}
-    for name, cluster in farm.clusters.items():
+    shared = {name: cluster for name, cluster in farm.clusters.items() if cluster.minted == "shared"}
+    for name, cluster in shared.items():
+        assert cluster.lts_conf is not None  # `config.clusters` sees to it
         other = places.setdefault((str(cluster.lts_conf.resolve()), cluster.section), name)
         if other != name:
             raise Conflict(
@@ -158,7 +160,8 @@ def keepers(farm: Farm) -> list[Keeper]:
             LtsFile(cluster.lts_conf, cluster.section, cluster.join_key),
             engine.Terms(ttl_s=cluster.token_ttl_s, api_server=cluster.api_server),
         )
-        for name, cluster in farm.clusters.items()
+        for name, cluster in shared.items()
+        if cluster.lts_conf is not None
     ]
 
 

@@ -1,0 +1,1 @@
+"""The Kubernetes API as the controller uses it. Nothing else imports a client of it."""
