@@ -10,9 +10,7 @@ from config.setting import Setting
 
 _NAME = "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
-HostAndPort = Annotated[
-    str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")
-]
+HostAndPort = Annotated[str, Field(pattern="^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[0-9]{1,5}$")]
 
 
 class Push(Setting):

@@ -30,6 +30,10 @@ PATTERNS = {
     "^[!-9;-~]+$": "is not a password's hash; write what `openssl passwd -6` prints",
     "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$": "is not a name of the tz database, such as Europe/Prague",
     "^[a-z0-9][a-z0-9_.-]*$": "is no word of nbdkit; write small letters, digits, -, _ and dots",
+    "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$": "is not a name of Kubernetes; write small letters, digits, hyphens and "
+    "dots, with a letter or digit at both ends",
+    "^[-._a-zA-Z0-9]+$": "is not a key of such an object; write letters, digits, hyphens, underscores and dots",
+    "^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[0-9]{1,5}$": "is not HOST:PORT, such as 10.28.0.10:6443",
     "^0?[0-7]{3}$": "is not a file mode; write three octal digits, such as 0644",
 }
 """What a value that does not match one of the model's patterns is not; a test keeps this complete."""
