@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address
+from math import isfinite
 from typing import Any
 
 from config.events import Stage
@@ -23,6 +24,7 @@ from config.model import Taint
 
 BOOT_ID = re.compile("[0-9a-f]{16}")
 SEED = re.compile("[0-9a-f]{64}")
+TOKEN_ID = re.compile("[a-z0-9]{6}")
 
 
 class NotUnderstood(ValueError):
@@ -41,6 +43,10 @@ class BootBegun:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Kubernetes labels that the configuration wants of its Node."""
     taints: tuple[Taint, ...] = ()
+    token_id: str = ""
+    """Said again: the token that this boot was given, if it was; what `JoinGiven` said."""
+    expires_s: float = 0.0
+    """Said again: when that token ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,12 @@ def boot_begun(text: str | bytes) -> BootBegun:
         taints = tuple(Taint.model_validate(taint) for taint in said.get("taints", ()))
         if not BOOT_ID.fullmatch(boot) or not all(isinstance(part, str) for pair in labels.items() for part in pair):
             raise NotUnderstood("a boot is 16 hex digits, and labels are texts")
-        return BootBegun(boot, IPv4Address(said["address"]), float(said["began_s"]), labels, taints)
+        token_id, expires_s = str(said.get("token_id", "")), float(said.get("expires_s", 0.0))
+        if not isfinite(expires_s) or (token_id and not TOKEN_ID.fullmatch(token_id)):
+            raise NotUnderstood("a token's id is six of a-z and 0-9, and its end a time")
+        return BootBegun(
+            boot, IPv4Address(said["address"]), float(said["began_s"]), labels, taints, token_id, expires_s
+        )
     except NotUnderstood:
         raise
     except (KeyError, TypeError, ValueError, AttributeError):
