@@ -13,10 +13,11 @@ from typing import Protocol
 
 from pxeboot.bootfiles.lookups import Lookups
 from pxeboot.bootfiles.machine import Machine
-from pxeboot.exports.pin_store import PinStore, done
+from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.image.store import StoredImage
 from pxeboot.seldom import Seldom
+from pxeboot.written import both, done
 
 log = logging.getLogger("pxeboot")
 
@@ -158,28 +159,6 @@ class Boots:
                 dropped = self._drop(pin.machine) if pin.writable is not None else done()
             log.info("%s has gone: it has neither a lease nor an NBD export open", pin.machine)
             dropped.add_done_callback(partial(self._complain, pin.machine))
-
-
-def both(one: "Future[None]", other: "Future[None]") -> "Future[None]":
-    """Return a future that is done when both are, or raises what the first of them raises."""
-    whole: Future[None] = Future()
-    whole.set_running_or_notify_cancel()
-    left = [one, other]
-    lock = Lock()
-
-    def ended(part: "Future[None]") -> None:
-        with lock:
-            left.remove(part)
-            if whole.done():
-                return
-            if (error := part.exception()) is not None:
-                whole.set_exception(error)
-            elif not left:
-                whole.set_result(None)
-
-    for part in (one, other):
-        part.add_done_callback(ended)
-    return whole
 
 
 class Absence:

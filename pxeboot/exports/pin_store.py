@@ -4,20 +4,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from config.durable import replace_file
 from pxeboot.exports import pins
 from pxeboot.exports.pins import Pin
+from pxeboot.written import Written, done
 
 log = logging.getLogger(__name__)
 
 FILE = "pins"
 """Below the state folder."""
-HANGS_S = 8.0
-"""A disk that has not taken what it was given for so long hangs: nobody else waits for it."""
 
 
 class PinStore:
@@ -29,15 +27,8 @@ class PinStore:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Read what was kept at `path`. `clock` gives seconds. Raises `OSError`."""
-        self._path = path
-        self._clock = clock
-        self._began_s = 0.0  # the write that goes on, while `_writing`
-        self._failing = False
         self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pins")
-        self._writing = False
-        self._waiting: list[Future[None]] = []
-        self._more = False  # something has changed that nobody waits for
+        self._file = Written(path, lambda: list(self._pins.values()), pins.dump, lock=self._lock, clock=clock)
         self.damaged = 0
         """How many lines could not be read."""
         try:
@@ -70,13 +61,13 @@ class PinStore:
         with self._lock:
             self._forget(pin.machine)
             self._pins[pin.machine] = self._at[pin.address] = pin
-            return self._changed()
+            return self._file.changed()
 
     def drop(self, machines: Iterable[str]) -> Future[None]:
         """Forget what these machines booted."""
         with self._lock:
             found = [name for name in machines if self._forget(name)]
-            return self._changed() if found else done()
+            return self._file.changed() if found else done()
 
     def drop_pin(self, pin: Pin) -> bool:
         """Forget a pin; return whether it was still its machine's."""
@@ -84,7 +75,7 @@ class PinStore:
             if self._pins.get(pin.machine) is not pin:
                 return False
             self._forget(pin.machine)
-            self._changed()
+            self._file.changed()
             return True
 
     def _forget(self, machine: str) -> bool:
@@ -93,49 +84,6 @@ class PinStore:
             del self._at[pin.address]
         return pin is not None
 
-    def _changed(self) -> Future[None]:
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # who waits for it may leave; it is settled all the same
-        if self._writing and (since_s := self._clock() - self._began_s) > HANGS_S:
-            self._more = True
-            future.set_exception(TimeoutError(f"the disk of {self._path} hangs, since {since_s:.0f} s"))
-            return future
-        self._waiting.append(future)
-        if not self._writing:
-            self._writing, self._began_s = True, self._clock()
-            self._thread.submit(self._write)
-        return future
-
-    def _write(self) -> None:
-        """Write until nothing has changed meanwhile."""
-        while True:
-            with self._lock:
-                waiting, self._waiting = self._waiting, []
-                self._writing = bool(waiting) or self._more
-                self._more, self._began_s = False, self._clock()
-                kept = list(self._pins.values())
-            if not self._writing:
-                return
-            try:
-                replace_file(self._path, pins.dump(kept).encode())
-            except Exception as error:  # whatever it is, nobody waits for good
-                if not self._failing:  # who forgets a pin waits for nothing, and nobody else would say it
-                    log.error("%s cannot be written: %s", self._path, error)
-                self._failing = True
-                for future in waiting:
-                    future.set_exception(error)
-            else:
-                self._failing = False
-                for future in waiting:
-                    future.set_result(None)
-
     def close(self) -> None:
         """Write what is left, and stop. Blocks on the disk."""
-        self._thread.shutdown()
-
-
-def done() -> Future[None]:
-    """Return the future of what needs no writing."""
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
+        self._file.close()

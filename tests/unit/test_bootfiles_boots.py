@@ -13,7 +13,6 @@ from config.content import Content
 from pxeboot.bootfiles import tree as tree_module
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.bootfiles.tree import Tree
-from pxeboot.exports import pin_store
 from pxeboot.exports.boots import Boots
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.image.store import StoredImage
@@ -145,7 +144,7 @@ def test_a_farm_that_boots_at_once_waits_for_a_few_writes(farm: Farmyard, monkey
     machines = 300
     go, written, asked = threading.Event(), [], threading.Semaphore(0)
 
-    def slow(path: Path, data: bytes) -> None:
+    def slow(path: Path, data: bytes, _: int) -> None:
         go.wait(20)
         written.append(len(data.splitlines()) - 1)
 
@@ -160,7 +159,7 @@ def test_a_farm_that_boots_at_once_waits_for_a_few_writes(farm: Farmyard, monkey
         def booting(self, machine: str) -> None:
             """There is none."""
 
-    monkeypatch.setattr(pin_store, "replace_file", slow)
+    monkeypatch.setattr("pxeboot.written.replace_file", slow)
     boots = Counted(PinStore(farm.folder / "pins"), NoDisks())
     addresses = [IPv4Address("10.1.0.1") + n for n in range(machines)]
     nodes = [{"name": f"n{n}", "macs": [mac_of(n)], "ip": str(ip)} for n, ip in enumerate(addresses)]

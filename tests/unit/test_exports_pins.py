@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from config.durable import replace_file
 from config.exports import Writable
-from pxeboot.exports import pin_store, pins
-from pxeboot.exports.pin_store import PinStore
+from pxeboot.exports import pins
+from pxeboot.exports.pin_store import FILE, PinStore
 from pxeboot.exports.pins import Pin
+from pxeboot.written import HANGS_S
 
 PIN = Pin("m1", "node", "ab" * 32, IPv4Address("10.0.0.1"), 5.5)
 OTHER = dataclasses.replace(PIN, machine="m2", writable=Writable(where="file", limit_mib=7, keep="always"))
@@ -68,7 +69,7 @@ def test_any_text_is_read(text: str) -> None:
 
 
 def test_what_is_kept_is_there_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / pin_store.FILE
+    path = tmp_path / FILE
     store = PinStore(path)
     assert store.every() == []
     store.put(OTHER).result(10)
@@ -98,11 +99,11 @@ def test_a_pin_counts_before_it_is_on_disk_and_a_later_one_of_the_same_machine_r
 def test_a_farm_that_boots_at_once_costs_a_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go, written = threading.Event(), []
 
-    def slow(path: Path, data: bytes) -> None:
+    def slow(path: Path, data: bytes, _: int) -> None:
         go.wait(10)
         written.append(data)
 
-    monkeypatch.setattr(pin_store, "replace_file", slow)
+    monkeypatch.setattr("pxeboot.written.replace_file", slow)
     store = PinStore(tmp_path / "pins")
     futures = [store.put(dataclasses.replace(PIN, machine=f"m{n}")) for n in range(500)]
     assert not any(future.done() for future in futures)
@@ -115,7 +116,7 @@ def test_a_farm_that_boots_at_once_costs_a_few_writes(tmp_path: Path, monkeypatc
 
 def test_who_no_more_waits_for_the_disk_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    monkeypatch.setattr(pin_store, "replace_file", lambda *_: go.wait(10))
+    monkeypatch.setattr("pxeboot.written.replace_file", lambda *_: go.wait(10))
     store = PinStore(tmp_path / "pins")
 
     async def leave() -> None:
@@ -144,16 +145,16 @@ def test_nobody_waits_for_a_disk_that_hangs_and_all_is_kept_when_it_is_back(
 ) -> None:
     go, began, now = threading.Event(), threading.Event(), [0.0]
 
-    def hanging(path: Path, data: bytes) -> None:
+    def hanging(path: Path, data: bytes, mode: int) -> None:
         began.set()
         go.wait(10)
-        replace_file(path, data)
+        replace_file(path, data, mode)
 
-    monkeypatch.setattr(pin_store, "replace_file", hanging)
+    monkeypatch.setattr("pxeboot.written.replace_file", hanging)
     store = PinStore(tmp_path / "pins", lambda: now[0])
     first = store.put(PIN)
     assert began.wait(10)
-    now[0] = pin_store.HANGS_S + 1
+    now[0] = HANGS_S + 1
     for _ in range(3):
         with pytest.raises(TimeoutError, match="hangs, since 9 s"):
             store.put(OTHER).result(0)
