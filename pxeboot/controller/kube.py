@@ -29,11 +29,11 @@ from pxeboot.controller.token import (
     IssuedToken,
     NotAToken,
     Token,
-    hide_tokens,
     read_secret,
     secret_data,
     secret_name,
 )
+from pxeboot.kube.errors import Unavailable
 
 log = logging.getLogger("controller")
 
@@ -42,15 +42,6 @@ T = TypeVar("T")
 NAMESPACE = "kube-system"
 REQUEST_S = 5.0
 """How long one request may take, from connecting to the last byte."""
-
-
-class Unavailable(Exception):
-    """A request was not answered as it should be. `status` is the HTTP status, `retry_after_s` what it asked for."""
-
-    def __init__(self, reason: str, status: int | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(hide_tokens(reason))
-        self.status = status
-        self.retry_after_s = retry_after_s
 
 
 class KubeApi:
