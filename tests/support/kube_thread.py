@@ -48,15 +48,13 @@ class ThreadedApi:
 
     def forget(self, token_id: str) -> None:
         """Delete a token behind the controller's back."""
-
-        async def delete() -> None:
-            del self.api.secrets[f"bootstrap-token-{token_id}"]
-
-        self.do(delete())
+        self.do(self.api.delete(f"/api/v1/namespaces/kube-system/secrets/bootstrap-token-{token_id}"))
 
     @property
     def token_ids(self) -> list[str]:
-        return sorted(name.removeprefix("bootstrap-token-") for name in list(self.api.secrets))
+        return sorted(
+            name.removeprefix("bootstrap-token-") for name in self.api.secrets if name.startswith("bootstrap-token-")
+        )
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""Lists and watches."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from tests.support.kube_stand_in.faults import Refusal
+from tests.support.kube_stand_in.resources import Object, Target
+from tests.support.kube_stand_in.selectors import Matches, selector
+from tests.support.kube_stand_in.store import Change, Compacted, Store
+
+GONE = Refusal(410, "Expired", "too old resource version")
+
+
+def chosen(request: web.Request, target: Target) -> Matches:
+    """Return which objects a list or watch is about. Raises `Refusal` (400)."""
+    matches = selector(request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
+    return lambda found: target.name in ("", found["metadata"]["name"]) and matches(found)
+
+
+def listed(store: Store, request: web.Request, target: Target) -> web.Response:
+    """Answer a list. Raises `Refusal`."""
+    matches = chosen(request, target)
+    items = [item for item in store.all(target.resource, target.namespace) if matches(item)]
+    body = {
+        "kind": f"{target.resource.kind}List",
+        "apiVersion": target.resource.api_version,
+        "metadata": {"resourceVersion": str(store.version)},
+        "items": [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items],
+    }
+    return web.json_response(body)
+
+
+def event(change: Change, matches: Matches) -> tuple[str, Object] | None:
+    """Return what a watcher is told of a change; an object that is no longer chosen is DELETED for it."""
+    before = change.old is not None and matches(change.old)
+    after = change.new is not None and matches(change.new)
+    match before, after:
+        case True, True:
+            return "MODIFIED", change.new or {}
+        case False, True:
+            return "ADDED", change.new or {}
+        case True, False:
+            last = change.new or change.old or {}
+            version = {"resourceVersion": str(change.version)}
+            return "DELETED", {**(change.old or {}), "metadata": {**last["metadata"], **version}}
+        case _:
+            return None
+
+
+def _first(store: Store, request: web.Request, target: Target, matches: Matches) -> Iterator[tuple[str, Object]]:
+    """What a watch begins with: all that there is, or all that changed since the version given.
+
+    Raises `Compacted`.
+    """
+    version = request.query.get("resourceVersion", "")
+    if version in ("", "0"):
+        for item in store.all(target.resource, target.namespace):
+            if matches(item):
+                yield "ADDED", item
+        return
+    if not version.isdigit():
+        raise Refusal(400, "BadRequest", f"invalid resource version {version!r}")
+    for change in store.since(int(version)):
+        if concerns(change, target) and (told := event(change, matches)):
+            yield told
+
+
+def concerns(change: Change, target: Target) -> bool:
+    """Return whether a change is of the kind and in the namespace that are watched."""
+    return change.resource == target.resource and target.namespace in ("", change.namespace)
+
+
+async def watch(
+    store: Store, request: web.Request, target: Target, *, bookmark_s: float, gone: bool
+) -> web.StreamResponse:
+    """Answer a watch until its time is over, it is cut, or the client has gone. Raises `Refusal`."""
+    matches = chosen(request, target)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + float(request.query.get("timeoutSeconds") or 1800)
+    bookmarks = request.query.get("allowWatchBookmarks") in ("true", "1")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    queue: asyncio.Queue[Change | None] = asyncio.Queue()
+    try:
+        if gone:
+            raise Compacted
+        first = list(_first(store, request, target, matches))
+    except Compacted:
+        await response.prepare(request)
+        await response.write(_line("ERROR", GONE.status))
+        return response
+    store.watchers.add(queue)
+    try:
+        await response.prepare(request)
+        for told in first:
+            await response.write(_line(*told))
+        while (left_s := end - loop.time()) > 0:
+            try:
+                change = await asyncio.wait_for(queue.get(), min(left_s, bookmark_s))
+            except TimeoutError:
+                if bookmarks:
+                    kind = {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
+                    version = {"metadata": {"resourceVersion": str(store.version), "creationTimestamp": None}}
+                    await response.write(_line("BOOKMARK", {**kind, **version}))
+                continue
+            if change is None:
+                if request.transport:
+                    request.transport.abort()
+                return response
+            if concerns(change, target) and (said := event(change, matches)):
+                await response.write(_line(*said))
+    except ConnectionResetError:
+        pass
+    finally:
+        store.watchers.discard(queue)
+    return response
+
+
+def _line(kind: str, found: object) -> bytes:
+    return json.dumps({"type": kind, "object": found}, separators=(",", ":")).encode() + b"\n"
