@@ -25,6 +25,8 @@ from ipaddress import IPv4Address
 
 JOIN_EXPIRES_KEY = "JOIN_K8S_EXPIRES"
 """Beside the key of a join command: until when it is good (RFC 3339), so that an expired one is never served."""
+JOIN_FOLLOWED_KEY = "JOIN_K8S_FOLLOWED"
+"""Beside it too: the ids of tokens before it, and when the controller deletes each (RFC 3339). For no machine."""
 
 _HEADER = re.compile(r"[ \t]*\[([^\[\]]*)\][ \t]*(?:#.*)?")
 _SETTING = re.compile(r"([ \t]*)([A-Za-z_][A-Za-z0-9_]*)([ \t]*=[ \t]*)(.*)")

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf, LtsConfError
+from config.ltsconf import JOIN_EXPIRES_KEY, JOIN_FOLLOWED_KEY, LtsConf, LtsConfError
 from config.model import Cluster, Farm
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.seldom import Seldom
@@ -66,7 +66,7 @@ def without_expired(
     It counts for the keys of all clusters: a machine of none may be given an lts.conf that a controller writes to.
     """
     expires = values.get(JOIN_EXPIRES_KEY)
-    values = {key: value for key, value in values.items() if key != JOIN_EXPIRES_KEY}
+    values = {key: value for key, value in values.items() if key not in (JOIN_EXPIRES_KEY, JOIN_FOLLOWED_KEY)}
     expiring = values.keys() & set(join_keys)
     if expires is None or not expiring:
         return values
