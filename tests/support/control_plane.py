@@ -38,6 +38,7 @@ from tests.support.segment import CommandFailed, Host, lacking
 ROOT = Path(__file__).parents[2]
 ETCD = ROOT / ".build/peers/usr/bin/etcd"
 """Debian's, unpacked and not installed: the package would start it."""
+DEPLOY = ROOT / "deploy/kubernetes"
 BUILT_WITHIN_S = 1200.0
 """How long a test waits for `tests/support/build-kubernetes`, which `make test` starts before everything else."""
 VERSION = "v1.20.2"
@@ -182,6 +183,27 @@ class ControlPlane:
     def apply(self, what: Path | str) -> str:
         """`kubectl apply` a file, or the text of one."""
         return self.kubectl("apply", "-f", "-", text_in=what.read_text() if isinstance(what, Path) else what)
+
+    def controller_kubeconfig(self) -> Path:
+        """Give `pxeboot controller` its rights and a kubeconfig, as docs/kubernetes.md tells an operator to."""
+        for name in ("rbac.yaml", "rbac-push.yaml"):
+            self.apply(DEPLOY / name)
+        path = self.folder / "controller.kubeconfig"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "KUBECONFIG": str(self.kubeconfig)}
+            done = subprocess.run(
+                self._argv(str(DEPLOY / "make-kubeconfig")),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+                env=environment | {"HOME": str(self.folder)},
+            )
+        if done.returncode:
+            raise CommandFailed(done.returncode, ["make-kubeconfig"], "", done.stderr)
+        return path
 
     # What tests do to it.
 
