@@ -18,6 +18,8 @@ class Store:
     """
 
     lease: Lease
+    otherwise: "tuple[Action, ...]" = ()
+    """What to carry out in place of the actions after it if another server gave the address to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,8 @@ class Server:
             if why is not None:
                 return ignore(request, Reason.TOO_MANY, why)
             address = self.leases.choose(request.identity, request.pools, request.requested, self._own, now)
+            if address is None and self._away:
+                return ignore(request, Reason.AWAY, "it has no lease that is known here")
             if address is None:
                 wire = ", ".join(str(network.network) for network in request.link)
                 return ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
@@ -202,6 +204,8 @@ class Server:
     def _selecting(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
         if self._may_have(request, address, now):
             return self._acknowledge(request, address, now)
+        if self._unsure(request, address, now):
+            return ignore(request, Reason.AWAY, f"no lease of {address} is known here")
         return [replies.nak(request, f"{address} is not yours to take")]
 
     def _init_reboot(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
@@ -212,7 +216,7 @@ class Server:
         remembered = static is not None or (record is not None and record.client == request.identity)
         if remembered and self._may_have(request, address, now):
             return self._acknowledge(request, address, now)
-        return self._refuse(request, address, known=known and request.network_of(address) is not None)
+        return self._refuse(request, address, now, known=known and request.network_of(address) is not None)
 
     def _renewing(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
         """RENEWING (sent to us) or REBINDING (to everybody): the client has the address in use."""
@@ -220,10 +224,24 @@ class Server:
             return self._acknowledge(request, address, now, renewal=True)
         taken = address in self.plan.by_address or not self.leases.is_free(address, request.identity, now)
         known = taken or self._static(request, now) is not None
-        return self._refuse(request, address, known=known and request.network_of(address) is not None)
+        return self._refuse(request, address, now, known=known and request.network_of(address) is not None)
 
-    def _refuse(self, request: Request, address: IPv4Address, *, known: bool) -> list[Action]:
+    @property
+    def _away(self) -> bool:
+        others = self.leases.others
+        return others is not None and others.away
+
+    def _unsure(self, request: Request, address: IPv4Address, now: float) -> bool:
+        """Return whether another server may have given the address to this client, and nobody can be asked now."""
+        if not self._away or request.pool_of(address) is None or self._static(request, now) is not None:
+            return False
+        bound = self.leases.bound(address, now)
+        return bound is None or bound.client == request.identity
+
+    def _refuse(self, request: Request, address: IPv4Address, now: float, *, known: bool) -> list[Action]:
         """Tell a client that its address is wrong, if we are the one to know: it is ours, or we are authoritative."""
+        if self._unsure(request, address, now):
+            return ignore(request, Reason.AWAY, f"no lease of {address} is known here")
         if known or self.plan.authoritative:
             return [replies.nak(request, f"{address} is not yours here")]
         return ignore(request, Reason.NOT_OURS, f"no record of {address}")
@@ -238,9 +256,18 @@ class Server:
         elif (why := self._too_many(request, address, now)) is not None:
             return ignore(request, Reason.TOO_MANY, why)
         else:
+            others = self.leases.others
+            otherwise: tuple[Action, ...] = ()
+            if others is not None:
+                latest = others.latest(int(address), request.identity, now)
+                if latest is not None and latest != NEVER:
+                    lease_s = min(lease_s, int(latest - now) - 1)
+                if lease_s < 1:
+                    return ignore(request, Reason.AWAY, f"its lease of {address} cannot be made longer")
+                otherwise = (replies.nak(request, f"{address} is not yours any more"),)
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
-            actions.append(Store(lease))
+            actions.append(Store(lease, otherwise))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
             happened = Happened(request.mac, Stage.ADDRESS, self._has(request, address), request.client.boots)

@@ -274,6 +274,8 @@ class FastPath:
             return False
         if request.host is not None:
             return True
+        if self._server.leases.others is not None:
+            return False
         probed = self._plan.probe and not request.relayed
         return not probed and not self._server.limited and not any(pool.layers for pool in request.pools)
 

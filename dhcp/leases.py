@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address
+from typing import Protocol
 from zlib import crc32
 
 from config.dhcp import INFINITE_S
@@ -68,6 +69,20 @@ class Lease:
         return self.state is not State.RELEASED and self.expires > now
 
 
+class Others(Protocol):
+    """What other servers may have promised of the same pools (`dhcp.shared.Book`)."""
+
+    @property
+    def away(self) -> bool:
+        """Whether nobody can be asked now, so that only what is known to be a client's is given, and only to it."""
+
+    def free_at(self, address: int, client: str, now: float) -> float:
+        """When `client` could have `address` as far as they are concerned: not later than `now` if it is free."""
+
+    def latest(self, address: int, client: str, now: float) -> float | None:
+        """Until when at most `client` may be told that it has `address`; None: as long as we like."""
+
+
 @dataclass(slots=True)
 class _Offer:
     client: str
@@ -94,6 +109,8 @@ class Leases:
         """
         self.offer_hold_s = offer_hold_s
         self.quarantine_s = quarantine_s
+        self.others: Others | None = None
+        """Other servers of the same pools; None: there are none."""
         self._records: dict[int, Lease] = {}
         self._of_client: dict[str, set[int]] = {}
         self._offers: dict[int, _Offer] = {}
@@ -176,7 +193,7 @@ class Leases:
         for address in candidates:
             if any(address in pool for pool in pools) and address not in own and self.is_free(address, client, now):
                 return address
-        if not has_room:
+        if not has_room or (self.others is not None and self.others.away):
             return None
         for pool in pools:
             if (found := self._search(client, pool, own, now)) is not None:
@@ -308,6 +325,8 @@ class Leases:
         offer = self._offers.get(address)
         if offer is not None and offer.client != client and offer.until > now:
             free_at = max(free_at, offer.until)
+        if self.others is not None:
+            free_at = max(free_at, self.others.free_at(address, client, now))
         return free_at
 
     def _search(self, client: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NO_ADDRESS = "the machine is not configured, and its network has no pool"
     BOOTP = "a BOOTP client gets no address of a pool (RFC 1534), and this one is not configured"
     POOL_EMPTY = "the pool has no address left"
+    AWAY = "the API that keeps the leases of all servers does not answer, and no lease of it is known here"
     OTHER_SERVER = "it is for another server"
     NOT_OURS = "it names an address or a lease that we know nothing of"
     INCOMPLETE = "it lacks an option or an address that it needs"

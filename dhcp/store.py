@@ -42,6 +42,14 @@ Early = Callable[[], None]
 """Called in the thread when a lease is on disk, if nothing else is under way; it raises nothing and is quick."""
 
 
+Before = Callable[[Lease, Callable[[], None], Then], None]
+"""Asked before a lease is stored: it calls the second argument when the lease may be, or the third with an error."""
+
+
+class Taken(OSError):
+    """The address is somebody else's: another server was quicker."""
+
+
 class StoreBusy(OSError):
     """The disk is too slow for what is asked of it."""
 
@@ -83,6 +91,8 @@ class LeaseStore:
 
     def __init__(self, journal: Journal, clock: SteadyClock) -> None:
         self.clock = clock
+        self.before: Before | None = None
+        """Where leases are to be kept first, because several servers share them."""
         self._journal = journal
         self._jobs: SimpleQueue[_Batch | _Replacement | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="leases", daemon=True)
@@ -133,6 +143,13 @@ class LeaseStore:
 
         `early` may be called before it, and need not be.
         """
+        if self.before is not None:
+            self.before(lease, lambda: self.keep(lease, then), then)
+        else:
+            self.keep(lease, then, early)
+
+    def keep(self, lease: Lease, then: Then, early: Early | None = None) -> None:
+        """Do as `put` does, with nobody asked before."""
         address, line = int(lease.address), encode(lease)
         waiting, writing = self._waiting.get(address), self._writing.get(address)
         if waiting is None and writing is None and self._journal.holds(address, line):

@@ -23,7 +23,7 @@ from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
 from dhcp.sending import Early, Sender
 from dhcp.sockets import CannotServe, Sockets, open_sockets
-from dhcp.store import LeaseStore
+from dhcp.store import LeaseStore, Taken
 
 __all__ = ["CannotServe", "Fast", "Service", "Sockets", "open_sockets", "serve"]
 
@@ -248,11 +248,11 @@ class Service:
                     self._sender.send(action, source_of(action.message, self._addresses, own) if several else own)
                 case Datagram():
                     self._sender.put(action, own)
-                case Store(lease):
+                case Store(lease, otherwise):
                     rest, early = actions[i + 1 :], None
                     if rest and isinstance(rest[0], Datagram):
                         early = self._sender.early(rest[0], own)
-                    self._store.put(lease, partial(self._stored, lease, rest, own, early), early)
+                    self._store.put(lease, partial(self._stored, lease, (rest, otherwise), own, early), early)
                     return
                 case Probe(address, then, request):
                     free = partial(self._carry_out, then, own)
@@ -268,12 +268,16 @@ class Service:
     def _stored(
         self,
         lease: Lease,
-        rest: Sequence[Action | Datagram],
+        ways: tuple[Sequence[Action | Datagram], Sequence[Action]],
         own: IPv4Address,
         early: Early | None,
         error: BaseException | None,
     ) -> None:
-        if error is not None:
+        rest, otherwise = ways
+        if isinstance(error, Taken) and not self._closed:
+            log.info("dhcp: another server was quicker to give %s to somebody", lease.address)
+            self._carry_out(otherwise, own)
+        elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
         elif not self._closed:
             try:

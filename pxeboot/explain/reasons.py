@@ -151,6 +151,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.NO_NETWORK: "add the network to dhcp.subnets, or have the relay say another one",
     Reason.NO_ADDRESS: "list the machine under `pools`, or give the subnet a `pool` of addresses",
     Reason.BOOTP: "list the machine under `pools`; one that speaks DHCP gets an address of the pool too",
+    Reason.AWAY: "see why `pxeboot controller` or the API of the cluster in `dhcp.shared` does not answer",
     Reason.POOL_EMPTY: "make the pool larger or lease_s shorter; `pxeboot leases` shows who has the addresses",
     Reason.OTHER_SERVER: "nothing: it talks to another DHCP server; `pxeboot status` names those that are heard",
     Reason.NOT_OURS: "nothing, if another server gave that address; dhcp.authoritative would have it refused",

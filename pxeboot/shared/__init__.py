@@ -1,0 +1,1 @@
+"""Leases that several servers share, as one of them asks its controller for them."""
