@@ -14,12 +14,20 @@ NAMESPACE = "kube-system"
 
 
 async def create_token(
-    api: Api, token: Token, expires_s: float, groups: Sequence[str], *, signing: bool, description: str
+    api: Api,
+    token: Token,
+    expires_s: float,
+    groups: Sequence[str],
+    *,
+    signing: bool,
+    description: str,
+    dry_run: bool = False,
 ) -> bool:
     """Make the Secret of a token that lives until `expires_s` (seconds since 1970); False if its id is taken.
 
     `groups` are what it authenticates as besides system:bootstrappers; `signing` lets cluster-info be signed with it.
-    (Kubernetes, "Authenticating with Bootstrap Tokens".) Raises `Unavailable`.
+    (Kubernetes, "Authenticating with Bootstrap Tokens".) With `dry_run` nothing is made: so one asks whether there is
+    a token of that id, without the right to read it. Raises `Unavailable`.
     """
     data = {
         "token-id": token.id,
@@ -38,7 +46,8 @@ async def create_token(
         "stringData": data,
     }
     try:
-        await api.call("POST", SECRETS.path(NAMESPACE), body=secret)
+        query = {"dryRun": "All"} if dry_run else None
+        await api.call("POST", SECRETS.path(NAMESPACE), query=query, body=secret)
     except AlreadyExists:
         return False
     return True
