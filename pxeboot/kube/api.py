@@ -18,7 +18,7 @@ from lightkube.core.exceptions import ConfigError
 
 from pxeboot.controller.join import Discovery
 from pxeboot.kube.credentials import Opened, open_client
-from pxeboot.kube.errors import AlreadyExists, Conflict, Unavailable, refusal, retry_after
+from pxeboot.kube.errors import AlreadyExists, Conflict, Held, Unavailable, refusal, retry_after
 from pxeboot.kube.gate import Gate
 from pxeboot.kube.paths import Object
 
@@ -126,7 +126,7 @@ class Api:
         """Send it and give the answer, whose body is still to be read. Raises `Unavailable` if it is an error."""
         wait_s = self._gate.wait_s(self._clock())
         if wait_s > 0:
-            raise Unavailable(f"{self._gate.reason}; asked again in {wait_s:.0f} s", None, wait_s)
+            raise Held(f"{self._gate.reason}; asked again in {wait_s:.0f} s", None, wait_s)
         async with self._connections() as connections:
             request = connections.opened.client.build_request(
                 method,

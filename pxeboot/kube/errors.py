@@ -16,6 +16,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Held(Unavailable):
+    """Not sent: the API failed just now, and nobody may ask it again before `retry_after_s`."""
+
+
 class Conflict(Unavailable):
     """The object is not as we last saw it (409 Conflict): somebody changed it, or it is another of that name."""
 
