@@ -268,8 +268,8 @@ class Connection(Client):
             self._unsent = self._unsent[line.send_all(self._unsent) :]
             if self._unsent:
                 return
-            stay = Stay(line, self._session, steady, output.working(), count)
-            rest = stay.serve(desk, output.take_short_reads(), lambda: self.is_called)
+            stay = Stay(desk, line, self._session, steady, output.working(), count)
+            rest = stay.serve(output.take_short_reads(), lambda: self.is_called)
         except OSError as error:
             self.end(str(error))
             return

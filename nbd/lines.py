@@ -77,12 +77,16 @@ class Plain:
                 sent += self._sock.send(data[sent:])
         return sent
 
-    def send_parts(self, parts: list[bytes | memoryview]) -> int:
-        """Do as `send_all`, of several parts, and stop also where one of them cannot be read (EFAULT)."""
+    def send_parts(self, parts: list[bytes | memoryview], *, wait: bool = True) -> int:
+        """Do as `send_all`, of several parts, and stop also where one of them cannot be read (EFAULT).
+
+        Without `wait` do as `send`.
+        """
         sent, left = 0, parts[:]
+        flags = 0 if wait else socket.MSG_DONTWAIT
         try:
             while left:
-                done = self._sock.sendmsg(left)
+                done = self._sock.sendmsg(left, (), flags)
                 sent += done
                 while left and done >= len(left[0]):
                     done -= len(left.pop(0))

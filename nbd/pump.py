@@ -17,11 +17,14 @@ import mmap
 import os
 import select
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+
+from nbd.turns import FEWEST, Turns
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,10 @@ HOST_S = 10.0
 """How long a thread without a client is kept, in seconds."""
 INBOX_BYTES = 1 << 16
 """The most that one system call receives: 2,340 requests."""
-STAYS = 8
-"""So many clients may have a thread of their own; where there are more, all take turns."""
+STAYS = 64
+"""So many clients may have a thread of their own at a time."""
+CROWDED_S = 1.0
+"""Where one more wanted a thread, nobody has one for so long: that is fair."""
 FILL_BYTES = (1 << 18) + (1 << 16)
 """The most that one system call sends."""
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
@@ -54,6 +59,16 @@ class Desk:
     def is_alone(self) -> bool:
         """Tell whether no other client has a thread of its own: then nobody is kept waiting by waiting busily."""
         return self._pump.stays <= 1
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many clients have threads of their own that these wait for their turns."""
+        return self._pump.stays > FEWEST
+
+    @property
+    def turns(self) -> Turns:
+        """The turns of such threads."""
+        return self._pump.turns
 
 
 class _Own(threading.local):
@@ -138,11 +153,14 @@ class Pump:
         """How many clients have a thread of their own."""
         self.closing = False
         """Whether the threads are to end."""
+        self.turns = Turns()
+        """Of clients' own threads."""
+        self._crowded_until_s = 0.0
 
     @property
     def is_crowded(self) -> bool:
-        """Whether there are more clients than may have threads of their own: then none has, which is fair."""
-        return len(self._clients) > STAYS
+        """Whether more clients want threads of their own than may have them."""
+        return time.monotonic() < self._crowded_until_s
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""
@@ -250,7 +268,10 @@ class Pump:
 
     def _lend(self, client: Client) -> bool:
         """Give a client, which goes on running, a thread of its own; false if there is none."""
-        if self.is_crowded or self.closing or client.fd is None:
+        if self.closing or client.fd is None or self.is_crowded:
+            return False
+        if self.stays >= STAYS:
+            self._crowded_until_s = time.monotonic() + CROWDED_S
             return False
         self.stays += 1
         self._epoll.modify(client.fd, select.EPOLLONESHOT)

@@ -20,13 +20,14 @@ from nbd.pieces import is_short
 from nbd.pump import Desk
 from nbd.steady import Reads, Steady
 from nbd.wire import Errno
-from nbd.work import CHANGED, FEW, Work
+from nbd.work import CHANGED, FEW, SLOW_S, Work
 
 QUICK_S = 60e-6
 """A client whose last request came within that many seconds of our answer is asked again and again for the next one
 for as long: to sleep and be woken takes a thread about that."""
 
-
+TOGETHER = 16
+"""So many READs that wait for the disk are answered with one call, at most."""
 WINDOW_BYTES = 1 << 16
 """A READ of so many bytes or more is sent from where it lies in the page cache: one copy less."""
 TOGETHER_BYTES = 3 << 18
@@ -56,29 +57,29 @@ class Stay:
     """The time that a client has a thread of its own. Whoever owns the connection keeps away from it meanwhile."""
 
     def __init__(
-        self, line: Plain, session: Session, steady: Steady, work: Work, count: Callable[[int, int], None]
+        self, desk: Desk, line: Plain, session: Session, steady: Steady, work: Work, count: Callable[[int, int], None]
     ) -> None:
         """`count` is told of READs that were answered, and how many bytes they had."""
-        self._is_alone: Callable[[], bool] = lambda: False
+        self._desk = desk
+        self._is_cold = False  # whether the last READs had to wait for the disk
         self._line = line
         self._session = session
         self._steady = steady
         self._work = work
         self._count = count
 
-    def serve(self, desk: Desk, reads: Reads, is_over: Callable[[], bool]) -> Rest:
+    def serve(self, reads: Reads, is_over: Callable[[], bool]) -> Rest:
         """Answer `reads`, and what comes then, until something else is to be done.
 
         Raises `OSError` when the connection breaks.
         """
-        self._is_alone = desk.is_alone
-        if reads and (left := self._answer(desk.batch, reads)) is not None:
+        if reads and (left := self._answer(reads)) is not None:
             return left
-        inbox, steady, work = desk.inbox, self._steady, self._work
+        inbox, is_alone, steady, work = self._desk.inbox, self._desk.is_alone, self._steady, self._work
         is_quick = is_single = False
         kept = 0  # of a request that has not come whole; it stands at the beginning
         while not is_over() and work.failed is None:
-            received, is_quick = self._receive(inbox[kept:], is_quick and is_single and desk.is_alone())
+            received, is_quick = self._receive(inbox[kept:], is_quick and is_single and is_alone())
             if received is None:
                 break
             if not received:
@@ -86,7 +87,7 @@ class Stay:
             data = inbox[: kept + received]
             reads, used = steady.take(data)
             is_single = len(reads) == 1  # who has asked for more has other requests under way, which come together
-            rest = self._answer(desk.batch, reads) if reads else None
+            rest = self._answer(reads) if reads else None
             if rest is not None:
                 rest.data = bytes(data[used:])
                 return rest
@@ -96,7 +97,7 @@ class Stay:
                 continue
             kept = 0
             actions = self._session.receive(bytes(data[used:]), time.monotonic())
-            if (rest := self._carry_out(desk.batch, actions)) is not None:
+            if (rest := self._carry_out(actions)) is not None:
                 return rest
             if not self._session.at_boundary:
                 break
@@ -112,12 +113,12 @@ class Stay:
         received = line.await_data(room)
         return received, time.monotonic() < until
 
-    def _carry_out(self, batch: memoryview, actions: Sequence[Action]) -> Rest | None:
+    def _carry_out(self, actions: Sequence[Action]) -> Rest | None:
         """Do what the session wants, READs first, as far as it is done here; None when that is all."""
         short = {n: action for n, action in enumerate(actions) if isinstance(action, Read) and is_short(action)}
         others = [action for n, action in enumerate(actions) if n not in short]
         reads = [(action.cookie, action.offset, action.length) for action in short.values()]
-        if reads and (rest := self._answer(batch, reads)) is not None:
+        if reads and (rest := self._answer(reads)) is not None:
             rest.actions = others
             return rest
         for number, action in enumerate(others):
@@ -133,7 +134,16 @@ class Stay:
                 return Rest(answer[sent:], actions=others[number + 1 :])
         return None
 
-    def _answer(self, batch: memoryview, reads: Reads) -> Rest | None:
+    def _answer(self, reads: Reads) -> Rest | None:
+        """Answer READs, in our turn if there are many of us; None when all is well."""
+        if not self._desk.is_crowded:
+            return self._answer_mixed(self._desk.batch, reads)
+        with self._desk.turns:
+            if self._is_cold:
+                return self._answer_together(self._desk.batch, reads)
+            return self._answer_mixed(self._desk.batch, reads)
+
+    def _answer_mixed(self, batch: memoryview, reads: Reads) -> Rest | None:
         """Answer READs, those from memory first, as many with one call as fit `batch`; None when all is well."""
         replies, export, most = self._work.replies, self._work.export, len(batch)
         read_warm = export.read_warm
@@ -170,7 +180,48 @@ class Stay:
         if windows and (rest := self._leave_windows(batch, windows)) is not None:
             rest.reads = [*rest.reads, *cold]
             return rest
-        return self._answer_cold(batch, cold) if cold else None
+        if not cold:
+            return None
+        self._is_cold = True
+        return self._answer_together(batch, cold) if self._desk.is_crowded else self._answer_cold(batch, cold)
+
+    def _answer_together(self, batch: memoryview, reads: Reads) -> Rest | None:
+        """Answer READs that wait for the disk, as many with one call as fit `batch`; None when all is well.
+
+        What is in memory among them is not looked for: each look costs as much as a read, and the interpreter's lock
+        once more.
+        """
+        work = self._work
+        data, head_size, read_cold = work.replies.data, work.replies.head_size, work.export.read
+        began_s, done = time.monotonic(), 0
+        while done < len(reads):
+            filled = 0
+            ends: list[int] = []
+            taken = reads[done : done + TOGETHER]
+            try:
+                for number, (cookie, offset, length) in enumerate(taken):
+                    start = filled + head_size
+                    end = start + length
+                    if end > len(batch):
+                        taken = taken[:number]
+                        break
+                    read_cold(batch[start:end], offset)
+                    batch[filled:start] = data(cookie, offset, length)
+                    filled = end
+                    ends.append(end)
+            except OSError:  # which of them it is, is told when each is read by itself
+                return self._answer_cold(batch, reads[done:])
+            work.cold_reads += len(taken)
+            done += len(taken)
+            if (rest := self._leave(batch, taken, ends)) is not None:
+                rest.reads = [*rest.reads, *reads[done:]]
+                return rest
+        self._is_cold = time.monotonic() - began_s > SLOW_S * len(reads)
+        return None
+
+    def _send(self, data: memoryview) -> int:
+        """Send what the client takes, if there are many of us: nobody waits for a client in our turn. Else wait."""
+        return self._line.send(data) if self._desk.is_crowded else self._line.send_all(data)
 
     def _leave(self, batch: memoryview, taken: Reads, ends: list[int]) -> Rest | None:
         """Send the answers of `taken`, which lie in `batch` up to `ends`; return what a slow client leaves of them.
@@ -181,10 +232,10 @@ class Stay:
             self._work.failed = CHANGED
             error = self._work.replies.error
             answer = b"".join(error(cookie, Errno.EIO, "", offset) for cookie, offset, _ in taken)
-            sent = self._line.send_all(memoryview(answer))
+            sent = self._send(memoryview(answer))
             return None if sent == len(answer) else Rest(answer[sent:])
         filled = ends[-1]
-        sent = self._line.send_all(batch[:filled])
+        sent = self._send(batch[:filled])
         left = len(taken) if sent == filled else bisect_right(ends, sent) + 1
         self._count(left, ends[left - 1] - left * self._work.replies.head_size)
         if sent == filled:
@@ -206,7 +257,7 @@ class Stay:
                 ends.append(ends[-1] + len(head) + len(window))
                 if ends[-1] >= TOGETHER_BYTES:
                     break
-            sent = self._line.send_parts(parts)
+            sent = self._line.send_parts(parts, wait=not self._desk.is_crowded)
             left = bisect_right(ends, sent) - 1  # so many have left whole
             count(left, sum(read[2] for read, _ in windows[done : done + left]))
             done += left
@@ -231,7 +282,7 @@ class Stay:
         work, head_size = self._work, self._work.replies.head_size
         others = []
         try:
-            if len(reads) > 1 and self._is_alone():
+            if len(reads) > 1 and self._desk.is_alone():
                 pool = work.disk()
                 others = [
                     pool.submit(partial(self._read, bytearray(head_size + read[2]), read)) for read in reads[1:FEW]
@@ -241,7 +292,7 @@ class Stay:
         for number, read in enumerate(reads):
             aside = 0 < number <= len(others)
             reply = others[number - 1].result() if aside else self._read(batch[: head_size + read[2]], read)
-            sent = self._line.send_all(memoryview(reply))
+            sent = self._send(memoryview(reply))
             work.cold_reads += 1
             self._count(1, read[2])
             if sent < len(reply):

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from nbd import wire
 from nbd.lines import Plain
 from nbd.mappings import Mappings
+from nbd.pump import STAYS
+from nbd.turns import FEWEST
 from tests.support.nbd_server import RawClient, Server, running
 
 pytestmark = pytest.mark.net
@@ -107,6 +110,45 @@ def test_what_is_not_in_memory_is_read(server: Server, tmp_path: Path) -> None:
         check(client, asked)
         sending.join()
     os.close(fd)
+
+
+@pytest.mark.parametrize("clients", [FEWEST + 6, STAYS + 12])
+def test_many_who_read_what_is_not_in_memory_get_it_all_though_some_take_nothing(
+    server: Server, tmp_path: Path, clients: int
+) -> None:
+    fd = os.open(tmp_path / "exports/node", os.O_RDWR)
+    os.fsync(fd)
+    over = threading.Event()
+
+    def drop() -> None:
+        while not over.wait(0.005):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read(number: int) -> None:
+        asked = requests(300, (1024, 4096, 131072), seed=number)
+        with RawClient(server) as client:
+            sending = send_aside(client.go(), asked, 280)
+            check(client, asked)
+            sending.join()
+        done.append(number)
+
+    done: list[int] = []
+    with ExitStack() as stack:
+        for number in range(FEWEST):
+            deaf = stack.enter_context(RawClient(server).go())
+            for cookie in range(200):
+                deaf.request(wire.Cmd.READ, cookie, number << 18, 131072)
+        dropping = threading.Thread(target=drop)
+        readers = [threading.Thread(target=read, args=(number,)) for number in range(clients)]
+        for thread in (dropping, *readers):
+            thread.start()
+        for thread in readers:
+            thread.join(60)
+        over.set()
+        dropping.join()
+    os.close(fd)
+    assert sorted(done) == list(range(clients))
+    assert "Traceback" not in server.log
 
 
 def test_who_takes_no_answers_holds_up_nobody_and_loses_nothing(server: Server) -> None:
