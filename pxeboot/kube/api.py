@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx2
@@ -21,6 +22,7 @@ from pxeboot.kube.credentials import Opened, open_client
 from pxeboot.kube.errors import AlreadyExists, Conflict, Held, Unavailable, refusal, retry_after
 from pxeboot.kube.gate import Gate
 from pxeboot.kube.paths import Object
+from pxeboot.kube.times import running_clock
 
 __all__ = ["AlreadyExists", "Api", "Conflict", "Unavailable"]
 
@@ -61,7 +63,6 @@ class Api:
     """One cluster's API server, with the credentials of `kubeconfig`, or those of the pod we run in when it is None.
 
     `name` is the cluster's in our configuration, `api_server` where machines join if that is not for us to find out.
-    `clock` tells monotonic seconds.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Api:
         name: str,
         kubeconfig: Path | None,
         api_server: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = running_clock,
     ) -> None:
         self.name = name
         self._kubeconfig = kubeconfig
@@ -79,6 +80,18 @@ class Api:
         self._opening = asyncio.Lock()
         self._gate = Gate()
         self._warned = False
+        self._server_ahead_s: float | None = None
+
+    @property
+    def skew_s(self) -> float:
+        """How far the API server's clock is ahead of ours, in seconds; 0.0 before its first answer.
+
+        Known to a second or so, by the Date of its last answer and a clock that nobody sets, so that a jump of our
+        wall clock shows even while the API is away.
+        """
+        if self._server_ahead_s is None:
+            return 0.0
+        return self._server_ahead_s + self._clock() - time.time()
 
     async def call(
         self,
@@ -148,6 +161,7 @@ class Api:
             with translated(REQUEST_S):
                 async with asyncio.timeout(REQUEST_S):
                     response = await connections.opened.client.send(request, stream=True)
+                    self._set_clock(response.headers.get("Date", ""))
                     if not response.is_success:
                         refused = await _refused(response)
                         await response.aclose()
@@ -165,6 +179,11 @@ class Api:
             raise
         self._gate.worked()
         return response
+
+    def _set_clock(self, date: str) -> None:
+        with suppress(ValueError, TypeError, IndexError):
+            # It is cut to whole seconds (RFC 9110 section 5.6.7), so half a second is added.
+            self._server_ahead_s = parsedate_to_datetime(date).timestamp() + 0.5 - self._clock()
 
     @asynccontextmanager
     async def _connections(self) -> AsyncIterator[_Connections]:

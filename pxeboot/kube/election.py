@@ -8,7 +8,7 @@ stopped meanwhile.
 
 from dataclasses import dataclass, replace
 
-from pxeboot.kube.leases import Lease
+from pxeboot.kube.values import Lease
 
 
 @dataclass(frozen=True, slots=True)

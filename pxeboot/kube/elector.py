@@ -13,6 +13,7 @@ from pxeboot.kube.api import Api
 from pxeboot.kube.election import Candidate, Create, Replace, Wait
 from pxeboot.kube.errors import Unavailable
 from pxeboot.kube.leases import Lease, create_lease, get_lease, replace_lease
+from pxeboot.kube.times import running_clock
 
 log = logging.getLogger("controller")
 
@@ -24,11 +25,6 @@ _RELEASE_S = 2.0
 def own_identity() -> str:
     """Return a name for this process that no other has, not even the one that it follows in the same pod."""
     return f"{socket.gethostname()}_{secrets.token_hex(8)}"
-
-
-def running_clock() -> float:
-    """Seconds of a clock that is never set and also runs while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Elector:

@@ -1,30 +1,12 @@
 """Lease objects (coordination.k8s.io/v1): who holds what. That somebody else was faster is an answer, no error."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from pxeboot.kube.api import Api
 from pxeboot.kube.errors import AlreadyExists, Conflict, Unavailable
 from pxeboot.kube.paths import LEASES, Object
 from pxeboot.kube.times import micro_time, seconds
+from pxeboot.kube.values import Lease
 
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A Lease object. Times are seconds since 1970 by the clock of whoever wrote them, so never to be relied on."""
-
-    name: str
-    holder: str = ""
-    duration_s: int = 1
-    """At least 1; the API demands it."""
-    acquired_s: float | None = None
-    renewed_s: float | None = None
-    transitions: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    uid: str = ""
-    resource_version: str = ""
-    """Of the object as the API has it; "" for one to be made."""
+__all__ = ["Lease", "create_lease", "decode_lease", "delete_lease", "encode_lease", "get_lease", "replace_lease"]
 
 
 def decode_lease(raw: Object) -> Lease:

@@ -1,7 +1,6 @@
 """Nodes as far as booting them is concerned: whether one lives, that its old life is over, what is ours about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from config.model import Taint
 from pxeboot.kube.api import FIELD_MANAGER, MERGE_PATCH, STRATEGIC_PATCH, Api
@@ -10,41 +9,12 @@ from pxeboot.kube.leases import get_lease
 from pxeboot.kube.owned import owned_patch
 from pxeboot.kube.paths import NODES, Object
 from pxeboot.kube.times import rfc3339_now, seconds
+from pxeboot.kube.values import Heartbeat, Node
+
+__all__ = ["Heartbeat", "Node", "apply_owned", "decode_node", "heartbeat", "node", "set_unknown"]
 
 HEARTBEATS = "kube-node-lease"
 _TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A Node. Two are equal if they are for us, whatever else changed about them."""
-
-    name: str
-    uid: str
-    created_s: float
-    """Seconds since 1970 by the API server's clock; 0 if it does not say."""
-    ready: bool
-    """Whether its condition Ready is True."""
-    condition: str
-    """What the condition Ready says: True, False, Unknown, or "" if there is none yet."""
-    boot_id: str
-    """The kernel's, another one after each boot; "" before the kubelet has told it."""
-    unschedulable: bool
-    """Whether it is cordoned."""
-    address: str
-    """Its InternalIP, or ""."""
-    labels: Mapping[str, str]
-    taints: tuple[tuple[str, str, str], ...]
-    """(key, value, effect) of each."""
-    resource_version: str = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A kubelet's lease: `resource_version` is another after each beat. `renewed_s` is by the kubelet's clock."""
-
-    resource_version: str
-    renewed_s: float | None
 
 
 def decode_node(raw: Object) -> Node:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from config.clusters import Push
 from pxeboot.kube.api import APPLY_PATCH, FIELD_MANAGER, Api
 from pxeboot.kube.errors import Conflict, Unavailable
-from pxeboot.kube.paths import CONFIG_MAPS, SECRETS, Object, Resource
+from pxeboot.kube.paths import CONFIG_MAPS, SECRETS, Object, Resource, own_labels
 
 __all__ = ["Conflict", "Text", "decode_text", "read_text", "resource", "write_text"]
 
@@ -63,21 +63,12 @@ async def write_text(
     """
     data = base64.b64encode(text.encode()).decode("ascii") if push.kind == "Secret" else text
     kind = resource(push)
-    body: Object = {
-        "apiVersion": kind.api_version,
-        "kind": kind.kind,
-        "metadata": {
-            "name": push.name,
-            "namespace": push.namespace,
-            **({"annotations": dict(annotations)} if annotations else {}),
-            **({"resourceVersion": resource_version} if resource_version is not None else {}),
-        },
-        "data": {push.key: data},
-    }
-    if resource_version is None:
-        # Created in the ordinary way, so that of two controllers one gets AlreadyExists, which is a Conflict here.
-        raw = await api.call("POST", kind.path(push.namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
-    else:
+    metadata: Object = {"name": push.name, "namespace": push.namespace}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "data": {push.key: data}}
+    if resource_version is not None:
+        metadata["resourceVersion"] = resource_version
         raw = await api.call(
             "PATCH",
             kind.path(push.namespace, push.name),
@@ -85,4 +76,14 @@ async def write_text(
             body=body,
             content_type=APPLY_PATCH,
         )
+        return decode_text(raw, push)
+    # Created in the ordinary way, so that of two controllers one gets AlreadyExists, which is a Conflict.
+    metadata["labels"] = own_labels(api.name)
+    try:
+        raw = await api.call("POST", kind.path(push.namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
+    except Unavailable as error:
+        if error.status != 403:
+            raise
+        what = f"{push.kind} {push.namespace}/{push.name}"
+        raise Unavailable(f"there is no {what}, and it may not be made: apply rbac-push.yaml", 403) from None
     return decode_text(raw, push)

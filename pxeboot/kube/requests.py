@@ -2,41 +2,17 @@
 
 import base64
 import binascii
-from dataclasses import dataclass, field
 from typing import Literal
 
 from pxeboot.kube.api import Api
 from pxeboot.kube.errors import Conflict, Unavailable
 from pxeboot.kube.paths import REQUESTS, Object
 from pxeboot.kube.times import rfc3339_now, seconds
+from pxeboot.kube.values import Request
+
+__all__ = ["Request", "approve", "decode_request", "deny"]
 
 _TRIES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request. What asks for it cannot change after it was made: `username`, `groups` and all of spec."""
-
-    name: str
-    uid: str
-    created_s: float
-    """Seconds since 1970 by the API server's clock; 0 if it does not say."""
-    username: str
-    """Who made it, as the API server authenticated them; so are the groups."""
-    groups: tuple[str, ...]
-    signer: str
-    usages: tuple[str, ...]
-    pem: bytes = field(repr=False)
-    """The PEM of the PKCS#10 request; b"" if it is not even base64."""
-    approved: bool = False
-    denied: bool = False
-    issued: bool = False
-    """Whether there is a certificate."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether nobody has decided it."""
-        return not (self.approved or self.denied)
 
 
 def decode_request(raw: Object) -> Request:

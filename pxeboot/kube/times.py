@@ -32,3 +32,8 @@ def seconds(text: object) -> float | None:
 def rfc3339_now() -> str:
     """Now, as a Time, for what people read; nothing here judges by it."""
     return rfc3339(time.time())
+
+
+def running_clock() -> float:
+    """Seconds of a clock that nobody sets and that also runs while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
