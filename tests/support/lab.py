@@ -116,19 +116,27 @@ class Lab:
 
     def start_api(self) -> None:
         """Start the stand-in for the Kubernetes API, and wait for it."""
-        self._start("kube", "-m", "tests.support.kube_api", "--address", SERVER, "--port", "6443",
+        self.start("kube", "-m", "tests.support.kube_api", "--address", SERVER, "--port", "6443",
                     "--folder", str(self.folder / "kube"))  # fmt: skip
         self.wait(lambda: "ready" in self.log("kube"), "the API stand-in is ready", 20)
 
     def start_controller(self) -> None:
         """Start the controller, and wait until its join command is in lts.conf."""
-        self._start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
+        self.start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
         self.wait(lambda: "kubeadm join" in (self.folder / "lts.conf").read_text(), "the join command is pushed", 30)
 
     def start_daemon(self) -> None:
         """Start `pxeboot serve`, and wait until it is ready."""
-        self.daemon = self._start("serve", "-m", "pxeboot", "serve", "-c", str(self.configuration))
+        self.daemon = self.start("serve", "-m", "pxeboot", "serve", "-c", str(self.configuration))
         self.wait(lambda: self.control.exists() and self._answers(), "pxeboot serve is ready", 30)
+
+    def start(self, name: str, *argv: str) -> subprocess.Popen[str]:
+        """Start Python with `argv` in the server's namespace; what it prints is kept as `log(name)`."""
+        with (self.folder / f"{name}.log").open("a") as log:
+            return self.segment.server.popen(
+                sys.executable, *argv, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
 
     def kill_daemon(self) -> None:
         """SIGKILL the daemon."""
@@ -223,10 +231,3 @@ class Lab:
             return False
         finally:
             connection.close()
-
-    def _start(self, name: str, *argv: str) -> subprocess.Popen[str]:
-        with (self.folder / f"{name}.log").open("a") as log:
-            return self.segment.server.popen(
-                sys.executable, *argv, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
