@@ -1,0 +1,94 @@
+"""A shared DHCP lease as an object of the API.
+
+    $ kubectl -n pxeboot get leases -l app.kubernetes.io/component=dhcp
+    NAME               HOLDER              AGE
+    dhcp-10-28-72-10   52:54:00:12:34:56   3m
+
+spec.renewTime and leaseDurationSeconds say for how long nobody else may have the address, annotations what its client
+was told.
+"""
+
+import hashlib
+from ipaddress import AddressValueError, IPv4Address
+
+from config.model import Farm
+from dhcp.leases import NEVER, SOMEBODY, Lease, State
+from dhcp.shared_wire import Entry, is_name
+from pxeboot.controller.token import rfc3339
+from pxeboot.kube import leases as kube
+from pxeboot.kube.times import seconds
+
+LABELS = {"app.kubernetes.io/managed-by": "pxeboot", "app.kubernetes.io/component": "dhcp"}
+SELECTOR = ",".join(f"{key}={value}" for key, value in LABELS.items())
+SUBNET = "pxeboot/subnet"
+CLIENT, MAC, STATE, EXPIRES, UNTIL = (f"pxeboot/{name}" for name in ("client", "mac", "state", "expires", "until"))
+_PREFIX = "dhcp-"
+_LONGEST_HOLDER = 128
+_LONGEST_S = (1 << 31) - 1
+"""What leaseDurationSeconds can hold."""
+
+
+def name_of(address: IPv4Address) -> str:
+    """Return the name of an address's object.
+
+    >>> name_of(IPv4Address("10.28.72.10"))
+    'dhcp-10-28-72-10'
+    """
+    return _PREFIX + str(address).replace(".", "-")
+
+
+def object_of(entry: Entry, now: float, version: str, farm: Farm) -> kube.Lease:
+    """Return the object to be sent, in place of `version`."""
+    lease = entry.lease
+    subnet = next((subnet.subnet for subnet in farm.dhcp.subnets if lease.address in subnet.subnet), None)
+    holder = lease.client
+    if len(holder) > _LONGEST_HOLDER:
+        holder = "sha256:" + hashlib.sha256(holder.encode()).hexdigest()
+    return kube.Lease(
+        name=name_of(lease.address),
+        holder=holder,
+        duration_s=min(_LONGEST_S, max(1, entry.until - int(now))),
+        renewed_s=now,
+        labels=LABELS | ({SUBNET: str(subnet).replace("/", "-")} if subnet is not None else {}),
+        annotations={
+            CLIENT: lease.client,
+            MAC: lease.mac,
+            STATE: lease.state.value,
+            EXPIRES: _text(lease.expires),
+            UNTIL: _text(entry.until),
+        },
+        resource_version=version,
+    )
+
+
+def entry_of(found: kube.Lease) -> Entry | None:
+    """Return what an object says. None if its name is no address's.
+
+    One that cannot be read keeps its address from everybody, for ever: somebody meant something by it.
+    """
+    try:
+        address = IPv4Address(found.name.removeprefix(_PREFIX).replace("-", "."))
+    except AddressValueError:
+        return None
+    said = found.annotations
+    try:
+        client, mac = said[CLIENT], said[MAC]
+        if not is_name(client) or not is_name(mac):
+            raise ValueError("a client is one word")
+        lease = Lease(address, client, _time(said[EXPIRES]), State(said[STATE]), mac)
+        return Entry(lease, _time(said[UNTIL]), found.resource_version)
+    except (KeyError, ValueError):
+        return Entry(Lease(address, SOMEBODY, NEVER, State.DECLINED), NEVER, found.resource_version)
+
+
+def _text(when: int) -> str:
+    return "never" if when == NEVER else rfc3339(when)
+
+
+def _time(text: str) -> int:
+    if text == "never":
+        return NEVER
+    when = seconds(text)
+    if when is None:
+        raise ValueError("no time")
+    return int(when)
