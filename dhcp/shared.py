@@ -24,7 +24,7 @@ from dhcp.shared_wire import Done, Entry, Outcome, Refused, Remove, Unknown, Wis
 
 LEAD_S = 3600
 """An address is kept for its client for at least so long after its lease."""
-SKEW_S = 60
+SKEW_S = 120
 """By how much the clocks of two servers may differ."""
 SHORTEST_S = 60
 """Nobody is told of a lease that ends sooner, while the API is away."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from aiohttp import web
@@ -16,8 +16,17 @@ from pxeboot.api.control import Route, answer
 from pxeboot.serving import Serving
 
 
-def routes(server: Server, store: LeaseStore, fast: FastPath, serving: Serving) -> Sequence[Route]:
-    """Return the routes that answer from the DHCP server and what it is served by."""
+def routes(
+    server: Server,
+    store: LeaseStore,
+    fast: FastPath,
+    serving: Serving,
+    shared: Callable[[], Mapping[str, object] | None] = lambda: None,
+) -> Sequence[Route]:
+    """Return the routes that answer from the DHCP server and what it is served by.
+
+    `shared` tells how it is with the leases that several servers share; None: they are this one's own.
+    """
 
     async def dhcp(_: web.Request) -> web.Response:
         now, records = store.clock(), tuple(server.leases)
@@ -26,6 +35,7 @@ def routes(server: Server, store: LeaseStore, fast: FastPath, serving: Serving) 
                 "serves": serving.served,
                 "waits": dict(serving.waits),
                 "cannot_store": store.degraded,
+                "shared": shared(),
                 "pools": await asyncio.to_thread(pools_json, server.plan, records, now),
                 "answered_the_short_way": fast.hits,
                 "not_answered": {reason.name: count for reason, count in server.counts.items()},

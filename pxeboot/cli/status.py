@@ -196,6 +196,11 @@ def troubles(dhcp: dict[str, Any]) -> list[Any]:
     lines = [f"interface {name} is not served: {lacks}" for name, lacks in dhcp["waits"].items()]
     if dhcp["cannot_store"]:
         lines.append(f"no leases are given, because they cannot be stored: {dhcp['cannot_store']}")
+    shared = dhcp.get("shared") or {}
+    if shared.get("trouble"):
+        waiting = dhcp["not_answered"].get("AWAY", 0)
+        line = f"leases of cluster {shared['cluster']} cannot be shared: {shared['trouble']}; who has one keeps it"
+        lines.append(f"{line}, {waiting} requests of others were not answered")
     full = [pool for pool in dhcp["pools"] if pool["used"] >= pool["size"]]
     lines += [f"the pool {pool['first']}-{pool['last']} has no address left" for pool in full]
     return [Text(line, style="bold red") for line in lines]
