@@ -54,6 +54,7 @@ from pxeboot.intents import DamagedRecords
 from pxeboot.nbdkit.second import Second
 from pxeboot.seldom import Seldom
 from pxeboot.serving import Parts, Serving, Sockets, open_all
+from pxeboot.shared.link import Link
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -333,6 +334,8 @@ async def serve(
         tftp=farm.tftp,
         gate=httpimage.gate.Gate(farm.http),
     )
+    cluster = farm.dhcp.shared
+    link = None if cluster is None else Link(farm.server.controller, cluster, daemon.dhcp, leases)
     serving = Serving(farm.server, parts, sockets, daemon.has_addresses, farm.http.tls)
 
     def ready() -> None:
@@ -348,7 +351,7 @@ async def serve(
     routes = [
         *others_api.routes(others),
         *leases_api.routes(daemon.dhcp, leases),
-        *dhcp_api.routes(daemon.dhcp, leases, fast, serving),
+        *dhcp_api.routes(daemon.dhcp, leases, fast, serving, link.status if link is not None else lambda: None),
         *daemon.nodes.routes,
         *downloads_api.routes(parts.gate),
         *images_api.routes(daemon.roots),
@@ -365,6 +368,8 @@ async def serve(
                 tasks.create_task(daemon.roots.watch(), name="roots"),
                 tasks.create_task(second.run(), name="nbdkit"),
             ]
+            if link is not None:
+                running.append(tasks.create_task(link.run(), name="shared leases"))
             await stop.wait()
             log.info("stopping")
             systemd.notify("STOPPING=1")
