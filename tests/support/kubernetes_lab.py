@@ -47,14 +47,21 @@ class KubernetesLab:
     lab: Lab
 
     def __init__(
-        self, segment: Segment, folder: Path, pools: Sequence[Mapping[str, Any]], clusters: Sequence[str] = ("prod",)
+        self,
+        segment: Segment,
+        folder: Path,
+        pools: Sequence[Mapping[str, Any]],
+        *,
+        tags: Mapping[str, Any] | None = None,
+        clusters: Sequence[str] = ("prod",),
     ) -> None:
-        """Make the wires for it; nothing runs yet. `clusters` are one or two."""
+        """Make the wires for it; nothing runs yet. `tags` are further ones; `clusters` are one or two."""
         if not (IMAGES / IMAGE).exists():
             lacking("needs the node image with Kubernetes; make boot builds it")
         self.segment = segment
         self.folder = folder
         self.pools = pools
+        self.tags = dict(tags or {})
         self.planes: dict[str, ControlPlane] = {}
         self.tokens: dict[str, str] = {}
         """Every bootstrap token that was seen in a cluster, id → secret."""
@@ -90,6 +97,7 @@ class KubernetesLab:
         made["images"] = {IMAGE: {"path": str(IMAGES / IMAGE)}}
         made["clusters"] = {name: {"kubeconfig": str(path)} for name, path in self._kubeconfigs.items()}
         made["tags"]["all"]["lts"] = LTS
+        made["tags"] |= self.tags
         return made
 
     def start_controller(self) -> None:
@@ -98,9 +106,9 @@ class KubernetesLab:
         socket = self.folder / "controller.sock"
         self.lab.wait(socket.exists, "the controller listens", 30)
 
-    def reconfigure(self, pools: Sequence[Mapping[str, Any]]) -> None:
-        """Start the daemon again with other pools. The controller goes on."""
-        self.pools = pools
+    def reconfigure(self, tags: Mapping[str, Any]) -> None:
+        """Start the daemon again with other tags. The controller goes on."""
+        self.tags |= tags
         self.lab.stop_daemon()
         self.lab.configuration.write_text(yaml.safe_dump(self.farm(), sort_keys=False))
         self.lab.start_daemon()
