@@ -193,7 +193,7 @@ class Api:
                 await self._drop(self._current)
             if self._current is None:
                 with translated(REQUEST_S):
-                    opened = await asyncio.to_thread(open_client, self._kubeconfig, self._api_server, REQUEST_S)
+                    opened = await asyncio.to_thread(open_client, self._kubeconfig, self._api_server)
                 self._current = _Connections(opened, self._clock())
                 if opened.unchecked and not self._warned:
                     self._warned = True

@@ -61,8 +61,10 @@ class FileToken(httpx2.Auth):
         self._bearer, self._read_at = f"Bearer {text.strip()}", time.monotonic()
 
 
-def open_client(kubeconfig: Path | None, api_server: str | None, timeout_s: float) -> Opened:
-    """Read the credentials and make a client of them. It blocks on the disk: call it in a thread.
+def open_client(kubeconfig: Path | None, api_server: str | None) -> Opened:
+    """Read the credentials and make a client of them, which waits without end: its user bounds that.
+
+    It blocks on the disk: call it in a thread.
 
     Raises `ConfigError`, `OSError` and `ValueError`.
     """
@@ -73,7 +75,7 @@ def open_client(kubeconfig: Path | None, api_server: str | None, timeout_s: floa
         base_url=cluster.server,
         verify=verify_cluster(cluster, user, config.abs_file),
         auth=FileToken(Path(config.abs_file(user.token_file))) if user.token_file else user_auth(user),
-        timeout=httpx2.Timeout(timeout_s, pool=None),
+        timeout=None,
         limits=httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=8, keepalive_expiry=30.0),
     )
     own = own_discovery(config, in_cluster=kubeconfig is None, api_server=api_server)

@@ -76,10 +76,10 @@ class Elector:
             await self._release()
 
     def _rest_s(self) -> float:
-        """How long until the next attempt: not all at once, and no longer than we lead."""
+        """How long until the next attempt: not all at once, and while we still lead."""
         wait_s = self._candidate.retry_s * (0.8 + 0.4 * random.random())
         left_s = self._candidate.until - self._clock()
-        return min(wait_s, left_s) if left_s > 0 else wait_s
+        return min(wait_s, left_s / 2) if left_s > 0 else wait_s
 
     async def _attempt(self) -> None:
         """Renew or take the lead if it is ours to take. While we lead it ends no later than the lead does."""

@@ -24,7 +24,7 @@ V = TypeVar("V")
 
 PAGE = 250
 """How many objects one answer to a list may hold."""
-WATCH_S = 30
+WATCH_S = 20
 """After so long the server ends a watch, and is asked to go on."""
 GRACE_S = 5.0
 """A server that is so much later has stopped: with `WATCH_S` the bound on how long that is not noticed."""
