@@ -1,12 +1,15 @@
 """The stand-in Kubernetes API in a thread of the test, and the real controller as a process beside it."""
 
 import asyncio
+import json
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +52,21 @@ class ThreadedApi:
     def forget(self, token_id: str) -> None:
         """Delete a token behind the controller's back."""
         self.do(self.api.delete(f"/api/v1/namespaces/kube-system/secrets/bootstrap-token-{token_id}"))
+
+    def create(self, path: str, body: dict[str, Any]) -> None:
+        """POST as the administrator. Raises `urllib.error.HTTPError`."""
+        self._send("POST", path, body)
+
+    def replace(self, path: str, body: dict[str, Any]) -> None:
+        """PUT as the administrator. Raises `urllib.error.HTTPError`."""
+        self._send("PUT", path, body)
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
+        user = json.loads(self.api.kubeconfig.read_text())["users"][0]["user"]
+        headers = {"Authorization": f"Bearer {user['token']}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.api.url + path, json.dumps(body).encode(), headers, method=method)
+        context = ssl.create_default_context(cafile=str(self.api.ca))
+        urllib.request.urlopen(request, timeout=10, context=context).close()
 
     @property
     def token_ids(self) -> list[str]:
