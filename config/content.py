@@ -76,3 +76,51 @@ hold anything else a peer can write; the lookup refuses what leads out of the tr
 
 Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and that many wait for already.
 """
+
+
+class Withheld(Exception):
+    """There is such a name, and it is not given to whoever asks. `why` is for people, and holds no secret.
+
+    The name itself is one, and is not logged.
+    """
+
+    def __init__(self, why: str) -> None:
+        """Say `why`, on one line."""
+        super().__init__(why)
+        self.why = why
+
+
+class NotNow(Withheld):
+    """It will be given later: whoever asks is to ask again in `retry_after_s`."""
+
+    def __init__(self, why: str, retry_after_s: int) -> None:
+        """Say `why`, and when to ask again."""
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class Gone(Withheld):
+    """It was given, or will never be any more."""
+
+
+class NotYours(Withheld):
+    """It is as if there were no such name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What is given to one client, once. To look whether it is there does not spend it."""
+
+    name: str
+    take: Callable[[Callable[[], bool]], Awaitable[Made]]
+    """Spends it, and returns it; is handed what says whether the client still waits.
+
+    Raises `Withheld`, or `ConnectionResetError` when the client has gone, which spends nothing.
+    """
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+WebLookup = Callable[[str, IPv4Address], Awaitable[Content | Once | None]]
+"""What HTTP is handed: a `Lookup` that knows names besides which are given once. It raises `Withheld` for these."""

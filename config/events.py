@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 
 class Stage(StrEnum):
-    """How far a machine is, in the order of a boot. `FAILED` can follow any of them."""
+    """How far a machine is, in the order of a boot. `FAILED` and `REFUSED` can follow any of them."""
 
     DISCOVER = "discover"
     """A firmware or boot loader asked for an address (DHCPDISCOVER or a BOOTP request), so a boot begins."""
@@ -53,6 +53,9 @@ class Stage(StrEnum):
     """Its Node is Ready."""
     FAILED = "failed"
     """The machine, or one of our servers on its behalf, gave up; the detail says why."""
+    REFUSED = "refused"
+    """Somebody asked for what is this machine's alone, or the machine itself twice; that says nothing of how far it
+    is."""
 
 
 @dataclass(frozen=True, slots=True)

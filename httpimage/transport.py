@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from aiohttp import web
 
-from config.content import Lookup
+from config.content import Gone, NotNow, Once, WebLookup, Withheld
 from config.delivery import Http
 from config.events import Report, Stage
 from httpimage.accepting import accept, hand_on
@@ -32,7 +32,7 @@ _STOPPED_WITHIN_S = 0.3  # aiohttp waits this long twice
 
 
 def application(
-    lookup: Lookup,
+    lookup: WebLookup,
     report: Report,
     stage_of: Callable[[str], Stage | None],
     accept: Accept,
@@ -173,7 +173,7 @@ class _Service:
 
     def __init__(
         self,
-        lookup: Lookup,
+        lookup: WebLookup,
         report: Report,
         stage_of: Callable[[str], Stage | None],
         accept: Accept,
@@ -208,6 +208,14 @@ class _Service:
     async def _read(self, request: web.Request, peer: IPv4Address, name: str | None, now_s: float) -> Reply:
         try:
             content = None if name is None else await self._lookup(name, peer)
+            if isinstance(content, Once):
+                if request.method == "HEAD":  # which says nothing of what is not made yet
+                    return Reply(200, [("Cache-Control", "no-store")], None, now_s=now_s)
+                content = await content.take(lambda: request.transport is not None)
+        except Withheld as error:
+            return _withheld(error, now_s)
+        except ConnectionError:
+            raise
         except OSError as error:
             self._complain(logging.WARNING, "http %s asked for %.200r: %s", peer, name, error)
             return Refusal(503, now_s=now_s, headers=[("Retry-After", "1")])
@@ -221,6 +229,19 @@ class _Service:
         finally:
             visit.leave()
             close_content(content)  # which waits, for a file system that hangs
+
+
+def _withheld(error: Withheld, now_s: float) -> Refusal:
+    """Return why something is not given. busybox's wget shows only the first line, so it is there."""
+    match error:
+        case NotNow(why=why, retry_after_s=retry_after_s):
+            phrase = f"Service Unavailable, Retry-After: {retry_after_s}, {why}"
+            fields = [("Retry-After", str(retry_after_s)), ("Cache-Control", "no-store")]
+            return Refusal(503, why, now_s=now_s, headers=fields, phrase=phrase)
+        case Gone(why=why):
+            return Refusal(410, why, now_s=now_s, headers=[("Cache-Control", "no-store")], phrase=f"Gone, {why}")
+        case _:
+            return Refusal(404, now_s=now_s)
 
 
 def _peer(request: web.Request) -> IPv4Address | None:

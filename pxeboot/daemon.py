@@ -4,13 +4,9 @@ If one server fails, all stop, and whoever started us starts us afresh.
 """
 
 import asyncio
-import fcntl
 import gc
 import logging
-import os
 import re
-import resource
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -51,10 +47,15 @@ from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
+from pxeboot.joining import store as joins
+from pxeboot.joining.door import Door
+from pxeboot.joining.once import Boot
 from pxeboot.nbdkit.second import Second
 from pxeboot.seldom import Seldom
 from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.shared.link import Link
+from pxeboot.starting import StartError as StartError
+from pxeboot.starting import lock, raise_descriptor_limit, stop_at_signals
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -65,7 +66,7 @@ TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 HAS_ROOT = frozenset((Stage.ROOT, Stage.PREPARED, Stage.SYSTEM))
 """What a machine reports once its root is there: one in RAM is whole then."""
 
-TOLD_BY_CLUSTER = frozenset((Stage.TOKEN, Stage.FETCHED, Stage.APPROVED, Stage.REGISTERED, Stage.READY))
+TOLD_BY_CLUSTER = frozenset((Stage.TOKEN, Stage.FETCHED, Stage.APPROVED, Stage.REGISTERED, Stage.READY, Stage.REFUSED))
 """What we and the controller see of a join."""
 
 STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS} - TOLD_BY_CLUSTER
@@ -90,8 +91,13 @@ NOWHERE = IPv4Address(0)
 """Our address while we have none."""
 
 
-class StartError(Exception):
-    """The daemon cannot start; the text says what to do."""
+def one_line(text: str) -> str:
+    r"""Return a text that somebody else wrote as it may stand in a line of ours.
+
+    >>> one_line("joined\n\x1b[31m")
+    'joined  [31m'
+    """
+    return "".join(c if c.isprintable() else " " for c in text.strip()[:500])
 
 
 def node_files() -> dict[str, bytes]:
@@ -109,7 +115,13 @@ class Daemon:
     """What the servers share: the farm, the leases, the tree of names, the timeline."""
 
     def __init__(
-        self, farm: Farm, leases: dhcp.store.LeaseStore, intents: IntentStore, pins: PinStore, second: Second
+        self,
+        farm: Farm,
+        leases: dhcp.store.LeaseStore,
+        intents: IntentStore,
+        pins: PinStore,
+        boots: joins.BootStore,
+        second: Second,
     ) -> None:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
@@ -117,11 +129,13 @@ class Daemon:
         self._clock = leases.clock
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
         self.roots = Roots(farm, pins, self.machine_name, self.report)
+        self.timeline = Timeline()
+        self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
-            intent=intents.of, start=intents.start, begins=self.roots.boots.begins, nbd_port=second.port_of,
+            intent=intents.of, start=intents.start, begins=self.roots.boots.begins, joins=self.door.begins,
+            nbd_port=second.port_of,
         )  # fmt: skip
-        self.timeline = Timeline()
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
         self._seldom = Seldom()
 
@@ -188,9 +202,19 @@ class Daemon:
         found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
         machine.pool = found.pool.name if found else machine.pool
 
+    def tell_of_join(self, boot: Boot, stage: Stage, detail: str, at_s: float) -> None:
+        """Take in what happened to the join of a boot, which may have been a while ago."""
+        line = one_line(TOKEN.sub("***", detail))
+        machine = self.timeline.joins(boot.machine, stage, line, at_s, boot.began_s)
+        if machine is None:
+            return
+        machine.mac, machine.ip = machine.mac or boot.mac, machine.ip or str(boot.address)
+        if stage in TOLD_BY_CLUSTER - {Stage.REFUSED}:
+            log.info("%s: %s: %s", boot.machine, stage, line)
+
     def _just_told(self, name: str) -> bool:
         machine = self.timeline.get(name)
-        step = machine.boots[-1].steps[-1] if machine and machine.boots else None
+        step = machine.boots[-1].newest if machine and machine.boots else None
         told = step is not None and step.stage in (Stage.FAILED, Stage.DISK)
         return step is not None and told and time.time() - step.last_s < MENU_TAKES_S
 
@@ -200,8 +224,7 @@ class Daemon:
         if asker is None or stage not in STAGES_OF_MACHINES:
             return False
         text = TOKEN.sub("***", text)
-        detail = "multi-user reached" if stage == Stage.SYSTEM else text.strip()[:500]
-        detail = "".join(c if c.isprintable() else " " for c in detail)
+        detail = "multi-user reached" if stage == Stage.SYSTEM else one_line(text)
         before = self.timeline.get(asker.name)
         newest = before.boots[-1].stage if before and before.boots else None
         self.report(Event(peer, Stage(stage), detail))
@@ -231,6 +254,8 @@ async def run(farm: Farm) -> None:
             intents = IntentStore(farm.server.state / INTENTS, farm)
             pins = PinStore(farm.server.state / PINS)
             cleanup.callback(pins.close)
+            boots = joins.BootStore(farm.server.state / joins.FILE)
+            cleanup.callback(boots.close)
         except loader.Halted:
             log.info("stopping before the start is over")
             return
@@ -256,23 +281,13 @@ async def run(farm: Farm) -> None:
         if (too_few := neighbours.too_few(farm)) is not None:
             log.warning("%s", too_few)
         try:
-            daemon = Daemon(farm, leases, intents, pins, second)
+            daemon = Daemon(farm, leases, intents, pins, boots, second)
         except ValueError as error:
             raise StartError(str(error)) from error
         try:
             await serve(daemon, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
-
-
-def stop_at_signals() -> asyncio.Event:
-    """Return what is set when we are told to stop. A terminal that hangs up tells us so, unless run with nohup."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None) -> dict[str, Sockets]:
@@ -283,25 +298,6 @@ def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None) -> dict[str, S
         return open_all(farm.server, farm.http.tls, cleanup, nbdkit_port)
     except OSError as error:
         raise StartError(str(error.strerror or error)) from error
-
-
-def raise_descriptor_limit() -> None:
-    """Allow ourselves every descriptor that we may have: a transfer takes up to three, and a farm boots at once."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def lock(state: Path, cleanup: ExitStack) -> None:
-    """Make the state folder ours alone while we run. Raises `StartError` if another pxeboot has it."""
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o750)
-        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        cleanup.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StartError(f"another pxeboot serve uses {state}") from None
-    except OSError as error:
-        raise StartError(f"the state folder {state} cannot be used: {error.strerror}") from None
 
 
 async def serve(
@@ -324,6 +320,7 @@ async def serve(
         others=others,
         leases=leases,
         lookup=daemon.tree.lookup,
+        web=daemon.door.lookup,
         report=daemon.report,
         stage_of=stage_of,
         accept=daemon.accept,
@@ -359,7 +356,7 @@ async def serve(
         *nbdkit_api.routes(second),
         *tftp_api.routes(serving),
     ]
-    control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about)
+    control = ControlSocket(farm.server.control, daemon.timeline, routes, daemon.about, daemon.door.status)
     try:
         await second.open(daemon.roots.catalogue, daemon.report)
         async with control, asyncio.TaskGroup() as tasks:
@@ -367,6 +364,7 @@ async def serve(
                 tasks.create_task(serving.run(ready), name="interfaces"),
                 tasks.create_task(daemon.roots.watch(), name="roots"),
                 tasks.create_task(second.run(), name="nbdkit"),
+                tasks.create_task(daemon.door.run(), name="joins"),
             ]
             if link is not None:
                 running.append(tasks.create_task(link.run(), name="shared leases"))

@@ -31,7 +31,7 @@ import nbd.transport
 import tftp.helpers
 import tftp.transport
 from config import interfaces
-from config.content import Lookup
+from config.content import Lookup, WebLookup
 from config.delivery import Http, Tftp
 from config.events import Report, Stage
 from config.interfaces import Link
@@ -105,6 +105,9 @@ class Parts:
     others: dhcp.others.Others
     leases: dhcp.store.LeaseStore
     lookup: Lookup
+    """Of TFTP."""
+    web: WebLookup
+    """Of HTTP: the same names, and some more."""
     report: Report
     stage_of: Callable[[str], Stage | None]
     accept: Callable[[IPv4Address, str, str], bool]
@@ -174,7 +177,7 @@ class Group:
                 helpers=self._helpers,
             )
             self._tftp.share(self._groups)
-            app = httpimage.transport.application(parts.lookup, parts.report, parts.stage_of, parts.accept, parts.gate)
+            app = httpimage.transport.application(parts.web, parts.report, parts.stage_of, parts.accept, parts.gate)
             async with asyncio.TaskGroup() as servers:
                 servers.create_task(self._dhcp.run(), name="dhcp")
                 warn = partial(log.warning, "%s")

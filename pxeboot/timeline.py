@@ -13,7 +13,8 @@ ORDER = list(Stage)
 MAX_MACHINES = 20_000
 KEPT_BOOTS = 3
 MAX_REPORT = 64 * 1024
-_HAS_ROOT = frozenset(ORDER[ORDER.index(Stage.ROOT) :]) - {Stage.FAILED}
+_HAS_ROOT = frozenset(ORDER[ORDER.index(Stage.ROOT) :]) - {Stage.FAILED, Stage.REFUSED}
+_NO_PROGRESS = frozenset((Stage.FAILED, Stage.REFUSED))
 _ASKING = frozenset((Stage.DISCOVER, Stage.ADDRESS, Stage.FAILED))
 """What a made-up card gets to: where others give out the addresses, a DHCPREQUEST is enough for `ADDRESS`."""
 
@@ -39,14 +40,19 @@ class Boot:
     """The machine's own account, sent once its system was up."""
 
     @property
+    def newest(self) -> Step | None:
+        """The newest step that says how far it is: not one of somebody who was refused."""
+        return next((step for step in reversed(self.steps) if step.stage is not Stage.REFUSED), None)
+
+    @property
     def stage(self) -> Stage | None:
         """The newest stage."""
-        return self.steps[-1].stage if self.steps else None
+        return self.newest.stage if self.newest else None
 
     @property
     def reached(self) -> int:
         """The farthest stage, as its place in the order of a boot; -1 before the first. `FAILED` is no progress."""
-        return max((ORDER.index(step.stage) for step in self.steps if step.stage is not Stage.FAILED), default=-1)
+        return max((ORDER.index(step.stage) for step in self.steps if step.stage not in _NO_PROGRESS), default=-1)
 
 
 @dataclass(slots=True)
@@ -106,9 +112,9 @@ class Timeline:
         if boot is None or (stage is Stage.DISCOVER and boot.reached > ORDER.index(Stage.ADDRESS)):
             boot = Boot(now_s)
             machine.boots.append(boot)
-        newest = boot.steps[-1] if boot.steps else None
-        if newest is not None and stage is Stage.FETCH and newest.stage in _HAS_ROOT:
+        if stage is Stage.FETCH and boot.stage in _HAS_ROOT:
             return machine
+        newest = boot.steps[-1] if boot.steps else None
         if newest is not None and newest.stage is stage:
             newest.last_s = now_s
             newest.detail = detail
@@ -118,6 +124,17 @@ class Timeline:
             # A machine that fails again and again must not fill the memory with one boot.
             del boot.steps[1:-199]
         return machine
+
+    def joins(self, name: str, stage: Stage, detail: str, at_s: float, began_s: float) -> Machine | None:
+        """Take in what happened to the join of a boot whose menu was made `began_s`, unless another has begun since.
+
+        What a controller saw may be told late.
+        """
+        machine = self.get(name)
+        boot = machine.boots[-1] if machine is not None and machine.boots else None
+        if boot is not None and boot.steps[0].stage is Stage.DISCOVER and boot.started_s > began_s:
+            return None
+        return self.record(name, stage, detail, at_s)
 
     def keep_report(self, name: str, text: str) -> None:
         """Keep the machine's own account of what it became, with its newest boot."""

@@ -43,7 +43,7 @@ def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
                 "detail": step.detail,
                 "bytes_sent": step.bytes_sent,
             }
-            for step in (boot.steps if whole else boot.steps[-1:])
+            for step in (boot.steps if whole else [boot.newest] if boot.newest else [])
         ],
     }
 
@@ -67,12 +67,18 @@ About = Callable[[str], dict[str, object]]
 """What more there is to say of a machine, by its name."""
 
 
-def application(timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}) -> web.Application:
-    """Return the application that answers from `timeline` and `about`, and has `routes` besides."""
+More = Callable[[], dict[str, object]]
+"""What more there is to say of all."""
+
+
+def application(
+    timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}, more: More = dict
+) -> web.Application:
+    """Return the application that answers from `timeline`, `about` and `more`, and has `routes` besides."""
 
     async def status(_: web.Request) -> web.Response:
         machines = [machine_json(machine, whole=False) | about(machine.name) for machine in timeline]
-        return await answer({"machines": machines})
+        return await answer({"machines": machines} | more())
 
     async def one(request: web.Request) -> web.Response:
         machine = timeline.get(request.match_info["name"])
@@ -98,11 +104,16 @@ class ControlSocket:
     """The unix socket, there while the daemon runs."""
 
     def __init__(
-        self, path: Path, timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}
+        self,
+        path: Path,
+        timeline: Timeline,
+        routes: Sequence[Route] = (),
+        about: About = lambda _: {},
+        more: More = dict,
     ) -> None:
-        """Serve `timeline`, with what `about` adds of each machine, and `routes` at `path`."""
+        """Serve `timeline`, with what `about` adds of each machine and `more` of all, and `routes` at `path`."""
         self._path = path
-        app = application(timeline, routes, about)
+        app = application(timeline, routes, about, more)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
 
     async def __aenter__(self) -> "ControlSocket":

@@ -43,6 +43,8 @@ class Root:
     nbd_port: int
     join_key: str = ""
     """The lts.conf key of the command that joins the machine's cluster; "" if it joins none."""
+    join_once: str = ""
+    """The name below `server` that the machine fetches its join command from, once; "" if it comes in lts.conf."""
 
 
 def node_cpio(
@@ -69,7 +71,8 @@ def node_cpio(
     entries += [Entry(f"pxeboot/modules/{name}", data) for name, data in root.modules]
     entries += [
         Entry(f"pxeboot/lts/{number:04}.{key}", value.encode(), 0o600, folder_mode=0o700)
-        for number, (key, value) in enumerate(ordered(lts))
+        # A join command that is fetched has its place among the others.
+        for number, (key, value) in enumerate(ordered({**lts, root.join_key: ""} if root.join_once else lts))
     ]
     entries += [in_root(path, data, mode) for path, data, mode in root_files(machine, settings, files)]
     entries += [in_root(f"usr/lib/pxeboot/{name}", node[name], 0o755) for name in SCRIPTS]
@@ -107,6 +110,7 @@ def env(machine: Machine, root: Root) -> bytes:
         "NBD_PORT": str(root.nbd_port),
         "NBD_EXPORT": f"node/{machine.name}" if writable(machine) else root.image_id,
         "JOIN_KEY": root.join_key,
+        "JOIN_ONCE": root.join_once,
     }
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()).encode()
 

@@ -151,14 +151,18 @@ def command_line(machine: Machine, server: str, image_id: str) -> list[str]:
     ]
 
 
-def boot(machine: Machine, server: str, http: str, image_id: str, *, once: bool = False) -> str:
+def boot(
+    machine: Machine, server: str, http: str, image_id: str, archive_folder: str = "", *, once: bool = False
+) -> str:
     """Return what boots this machine: kernel, our archive before the distribution's initrd, and the command line.
 
-    `server` is the URL of our HTTP server; `http` its address as GRUB writes it, HOST or HOST:PORT. With `once`, the
-    machine asks for `STARTED` before it starts the kernel, and does not start it without an answer.
+    `server` is the URL of our HTTP server; `http` its address as GRUB writes it, HOST or HOST:PORT. `archive_folder`
+    is the name of the folder of its archive, if that is in one that nobody else knows. With `once`, the machine asks
+    for `STARTED` before it starts the kernel, and does not start it without an answer.
     """
     folder = f"(http,{http})/images/{image_id}"
     start = f"source (http,{http})/{STARTED}" if once else "boot"
+    archive = "/".join([f"01-{machine.mac.replace(':', '-')}", *[archive_folder] * bool(archive_folder), "node.cpio"])
     words = " ".join(quote(word) for word in command_line(machine, server, image_id))
     return (
         HEAD.format(name=machine.name)
@@ -168,7 +172,7 @@ insmod linux
 echo "pxeboot: {machine.name} loads its kernel"
 if linux {folder}/vmlinuz {words}; then
   echo "pxeboot: {machine.name} loads its configuration and initrd"
-  if initrd {folder}/01-{machine.mac.replace(":", "-")}/node.cpio {folder}/initrd.img; then
+  if initrd {folder}/{archive} {folder}/initrd.img; then
     {start}
   fi
 fi

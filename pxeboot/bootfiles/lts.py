@@ -17,7 +17,8 @@ def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[
     """Return the lts.conf keys of one machine: from its tags, the farm's lts.conf, and its cluster's; the last wins.
 
     A machine of a cluster is given the join command of that cluster's file alone, though the farm's lts.conf be
-    another cluster's file, and though clusters share a file and differ in their sections.
+    another cluster's file, and though clusters share a file and differ in their sections. One that fetches a command
+    of its own is given none here.
     """
     cluster = farm.clusters[machine.pool.cluster] if machine.pool.cluster else None
     own = cluster.lts_conf if cluster else None
@@ -32,6 +33,8 @@ def lts_of(farm: Farm, machine: Machine, now: datetime, seldom: Seldom) -> dict[
         foreign = [other for other in others if other.lts_conf == path]
         # An expiry vouches for what stands in the same file.
         values |= without_expired(resolve(path, machine, foreign, seldom), join_keys, now, machine.name, seldom)
+    if cluster is not None and cluster.per_boot:
+        values = {key: value for key, value in values.items() if key not in join_keys}
     return values
 
 

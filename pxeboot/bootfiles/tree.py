@@ -5,7 +5,9 @@
     images/ID/{vmlinuz,initrd.img,root.squashfs,SHA256SUMS}     one immutable image
     images/NAME/...                        the same of the version that a name points to now
     images/.../FILE.sha256                 the digest of such a file
-    images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image
+    images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image; not for a machine that joins
+                                           with a command of its own, whose archive has a name that is good once
+                                           (`pxeboot.joining.door`, HTTP only)
     lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
     intent/started, intent/no-disk         what GRUB is to do once all is loaded, or when it found no disk to boot
     anything else                          a file of the farm's `server.files`, for everybody
@@ -14,7 +16,6 @@ Who asks is the holder of the source address: a machine gets its own files and n
 """
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -22,22 +23,22 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from config.content import Content, Made
 from config.events import Event, Report, Stage
 from config.model import Farm, Pool
 from pxeboot.bootfiles import archive, grubcfg, loader
+from pxeboot.bootfiles.archives import Archives, made
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
 from pxeboot.bootfiles.lookups import Lookups, handed_over
-from pxeboot.bootfiles.lts import lts_of
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.root import Root
 from pxeboot.image import store
 from pxeboot.intents import Boot, Intent
 from pxeboot.seldom import Seldom
+from pxeboot.written import both, done
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +83,7 @@ class _Menu:
 
 def _not_noted(_: Machine, __: store.StoredImage | None) -> "Future[None]":
     """Keep nothing of a boot."""
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
+    return done()
 
 
 def stage_of(name: str) -> Stage | None:
@@ -113,7 +112,9 @@ def is_ours(name: str) -> bool:
     (True, True, False)
     """
     match name.split("/"):
-        case ["lts.conf"] | ["lts" | "intent" | "report", *_] | ["images", _, _, "node.cpio"]:
+        case ["lts.conf"] | ["lts" | "intent" | "report" | "join", *_]:
+            return True
+        case ["images", _, _, "node.cpio"] | ["images", _, _, _, "node.cpio"]:
             return True
         case ["images", _, file]:
             return has_file(file)
@@ -138,6 +139,7 @@ class Tree:
         intent: Callable[[str], Intent] = lambda _: Intent(Boot.NETBOOT),
         start: Callable[[str], bool] = lambda _: True,
         begins: Callable[[Machine, store.StoredImage | None], "Future[None]"] = _not_noted,
+        joins: Callable[[Machine, bool], "tuple[str, Future[None]]"] = lambda _, __: ("", done()),
         nbd_port: Callable[[Pool], int] | None = None,
     ) -> None:
         """Serve `farm`. `who` knows leases, `server_for` our address as a machine reaches it, `node` the scripts.
@@ -145,11 +147,11 @@ class Tree:
         `report` hears, in the event loop, of machines that will not boot because of something on our side, and of
         those that are sent to their disk. `intent` says what a machine is to do; `start` whether one that boots once
         may start its kernel, and notes that it does: it may block, and raise `OSError`. `begins` notes what a machine
-        is about to boot, likewise; its menu leaves when the future is done. `nbd_port` says where the machines of a
-        pool find their root by NBD, if not all at the farm's one port.
+        is about to boot, likewise; its menu leaves when the future is done. So does `joins`, told whether it boots
+        from the network, which also names the folder of its archive, if that is good once. `nbd_port` says where the
+        machines of a pool find their root by NBD, if not all at the farm's one port.
         """
         self._seldom = Seldom()
-        self.swap(farm)
         self._who = who
         self._server_for = server_for
         self._now = now
@@ -158,7 +160,9 @@ class Tree:
         self._intent = intent
         self._start = start
         self._begins = begins
+        self._joins = joins
         self._nbd_port = nbd_port
+        self.swap(farm)
         self._threads = Lookups(8, "lookup")
         # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
         self._files_threads = Lookups(4, "files")
@@ -169,12 +173,33 @@ class Tree:
         self._grub = Root(farm.server.state / "boot")
         self._loaders = loader.Images(farm.server.state / "boot")
         self._images = ImageFiles(farm.images, self._seldom)
+        self._archives = Archives(
+            *(self.house, self._images), server_for=self._server_for, node=self._node, nbd_port=self._nbd_port,
+            now=self._now, seldom=self._seldom,
+        )  # fmt: skip
         self._files = Root(farm.server.files, self._unreadable) if farm.server.files else None
 
     def _unreadable(self, name: str) -> None:
         if self._seldom("unreadable"):
             log.warning("%s: %r may not be read by us; machines are told that it is not there",
                         self.house.farm.server.files, name)  # fmt: skip
+
+    def machine_of(self, mac: str, address: IPv4Address, name: str) -> Machine | None:
+        """Return the machine that boots from this card, at this address; `name` is its name if it is not listed."""
+        return self.house.machine(mac, address, name)
+
+    def is_refused(self, machine: Machine) -> bool:
+        """Return whether a machine is to be given nothing that was made for it."""
+        return self._intent(machine.name).boot is Boot.REFUSE
+
+    async def archive(self, image_id: str, machine: Machine, card: str, join: str) -> Made | None:
+        """Return the archive of a machine that fetches its join command from `join`; None if it cannot be made.
+
+        Raises `OSError` as `lookup` does.
+        """
+        tell = self._tell(machine.ip)
+        work = self._threads.submit(self._archives.make, image_id, machine, card, partial(tell, Stage.FAILED), join)
+        return await handed_over(work)
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
         """Return the machine whose address this is, if the farm gives it something to boot."""
@@ -191,13 +216,7 @@ class Tree:
 
         Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and on which many wait already.
         """
-        machine = self.machine_at(peer)
-        loop = asyncio.get_running_loop()
-
-        def tell(stage: Stage, detail: str) -> None:
-            with suppress(RuntimeError):  # we have stopped meanwhile
-                loop.call_soon_threadsafe(self._report, Event(peer, stage, detail))
-
+        machine, tell = self.machine_at(peer), self._tell(peer)
         found: Content | None = None
         if name.partition("/")[0] in _TOPS:
             seen = await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
@@ -207,6 +226,16 @@ class Tree:
         if found is None and name.startswith("grub/") and name.endswith(".lst"):
             return Made(name, b"", "empty")  # GRUB likes an empty list better than an error, and goes on faster
         return found
+
+    def _tell(self, peer: IPv4Address) -> Tell:
+        """Return what tells people of whoever asks, from any thread."""
+        loop = asyncio.get_running_loop()
+
+        def tell(stage: Stage, detail: str) -> None:
+            with suppress(RuntimeError):  # we have stopped meanwhile
+                loop.call_soon_threadsafe(self._report, Event(peer, stage, detail))
+
+        return tell
 
     async def _when_kept(self, menu: _Menu, machine: Machine | None, tell: Tell) -> Made:
         """Return what a machine is told once it is on disk what it boots, or cannot be, or is not in time."""
@@ -245,17 +274,22 @@ class Tree:
             case ["intent", "no-disk"] if machine is not None:
                 failed("it is to boot from its own disk, and found none that can be booted")
                 return made(name, b"# noted\n")
-            case _ if machine is not None and self._intent(machine.name).boot is Boot.REFUSE:
+            case _ if machine is not None and self.is_refused(machine):
                 return None  # nothing that was made for it: it holds a join token
             case ["images", image_id, mac, "node.cpio"] if machine is not None:
                 card = mac.removeprefix("01-").replace("-", ":").lower()
-                return self._archive(image_id, machine, card, failed) if card in machine.macs else None
+                return self._archives.make(image_id, machine, card, failed) if self._may(machine, card) else None
             case ["lts.conf"] if machine is not None:
-                return made(name, archive.lts_text(machine, self.lts(machine)), secret=True)
+                return made(name, archive.lts_text(machine, self._archives.lts(machine)), secret=True)
             case ["lts", key] if machine is not None:
-                value = self.lts(machine).get(key)
+                value = self._archives.lts(machine).get(key)
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
+
+    def _may(self, machine: Machine, card: str) -> bool:
+        """Return whether this card's archive is given to this machine by a name that anybody knows."""
+        cluster = self._archives.cluster(machine)
+        return card in machine.macs and (cluster is None or not cluster.per_boot)
 
     def _menu(self, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
@@ -283,7 +317,7 @@ class Tree:
                 self._begin(booting, None)
                 failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
                 return made(last, grubcfg.no_disk(booting).encode())
-            kept = self._begin(booting, image)
+            folder, kept = self._begin(booting, image)
             image.look_again()  # since it was noted, nobody removes it
         except store.ImageError as error:
             if self._seldom(booting.name, "no image"):
@@ -291,19 +325,21 @@ class Tree:
             failed(str(error))
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
-        menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, once=once).encode())
+        menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, folder, once=once).encode())
         if kept.done() and kept.exception() is None:
             return menu
         return _Menu(menu, kept, made(last, grubcfg.not_kept(booting).encode()))
 
-    def _begin(self, machine: Machine, image: store.StoredImage | None) -> "Future[None]":
-        """Note what a machine is about to boot."""
+    def _begin(self, machine: Machine, image: store.StoredImage | None) -> "tuple[str, Future[None]]":
+        """Note what a machine is about to boot; return what `joins` names, and what its menu waits for."""
+        folder = ""
         try:
-            return self._begins(machine, image)
+            folder, kept = self._joins(machine, image is not None)
+            noted = self._begins(machine, image)
         except OSError as error:
-            future: Future[None] = Future()
-            future.set_exception(error)
-            return future
+            noted, kept = done(), Future()
+            kept.set_exception(error)
+        return folder, both(noted, kept)
 
     def _http(self, client: IPv4Address) -> str:
         """Return our HTTP server as GRUB writes it, HOST or HOST:PORT."""
@@ -329,60 +365,3 @@ class Tree:
         if started:
             return made("started", b"boot\n")
         return made("started", self._away(machine, self._intent(machine.name), tell).encode())
-
-    def _archive(self, image_id: str, machine: Machine, card: str, failed: Callable[[str], None]) -> Content | None:
-        """Return the archive of `machine`, booting from `card`; None, reported, if it cannot be made."""
-        image = self._images.by_digest(image_id)
-        if image is None:
-            failed(f"image {image_id[:12]!r} is not here")
-            return None
-        booting = self.house.machine(card, machine.ip, machine.name)
-        if booting is None:
-            return None
-        try:
-            return self._node_cpio(booting, image, "node.cpio")
-        except Exception as error:
-            # Whatever it is, this machine cannot boot, and the person who wonders why looks at the machine.
-            if self._seldom(booting.name, "no archive"):
-                log.exception("%s will not boot: its node.cpio cannot be made", booting.name)
-            reason = error if isinstance(error, OSError) else type(error).__name__
-            failed(f"its node.cpio cannot be made: {reason}")
-            return None
-
-    def _node_cpio(self, machine: Machine, image: store.StoredImage, name: str) -> Made:
-        farm = self.house.farm
-        server = self._server_for(machine.ip)
-        port = farm.server.http_port
-        root = archive.Root(
-            image_id=image.image_id,
-            squashfs_sha256=image.squashfs_sha256,
-            size_bytes=image.size_bytes,
-            modules=modules(image.folder, tuple(image.modules)),
-            server=f"http://{server}" if port == 80 else f"http://{server}:{port}",
-            nbd_host=str(server),
-            nbd_port=farm.server.nbd_port if self._nbd_port is None else self._nbd_port(machine.pool),
-            join_key=farm.clusters[machine.pool.cluster].join_key if machine.pool.cluster else "",
-        )
-        files = {path: file_bytes(setting.from_, setting.content) for path, setting in farm.node.files.items()}
-        lts = self.lts(machine)
-        return made(name, archive.node_cpio(machine, root, lts, farm.node, files, self._node), secret=True)
-
-    def lts(self, machine: Machine) -> dict[str, str]:
-        """Return the lts.conf keys of one machine, as they are now."""
-        return lts_of(self.house.farm, machine, self._now(), self._seldom)
-
-
-def file_bytes(path: Path | None, content: str | None) -> bytes:
-    """Return a configured file's bytes. Raises `OSError`."""
-    return path.read_bytes() if path is not None else (content or "").encode()
-
-
-@lru_cache(maxsize=8)
-def modules(folder: Path, paths: tuple[Path, ...]) -> tuple[tuple[str, bytes], ...]:
-    """Return name and bytes of an image's modules; the folder is immutable, so they are read once."""
-    return tuple((path.name, path.read_bytes()) for path in paths)
-
-
-def made(name: str, data: bytes, *, secret: bool = False) -> Made:
-    """Return content made now, with its digest as its validator."""
-    return Made(name, data, hashlib.sha256(data).hexdigest(), secret)

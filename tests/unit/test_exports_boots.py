@@ -15,10 +15,11 @@ from config.exports import Writable
 from config.model import Pool
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.exports import boots
-from pxeboot.exports.boots import Absence, Boots, both
+from pxeboot.exports.boots import Absence, Boots
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.image.store import StoredImage
+from pxeboot.written import both
 
 IMAGE = StoredImage("ab" * 32, Path("/images/by-sha256") / ("ab" * 32), {})
 OTHER = StoredImage("cd" * 32, Path("/images/by-sha256") / ("cd" * 32), {})
