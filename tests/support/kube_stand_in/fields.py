@@ -130,7 +130,7 @@ def _set(value: Any, path: Path, leaf: Any) -> None:
     last = path[-1]
     if isinstance(last, tuple):
         _item(value, last)
-    else:
+    elif leaf != {} or not isinstance(value.get(last), dict):  # an empty map wants nothing of one that is there
         value[last] = leaf
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tests.support.kube_stand_in.faults import Refusal
 from tests.support.kube_stand_in.resources import SECRETS, SERVICE_ACCOUNTS
 from tests.support.kube_stand_in.store import Store
 
+GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
 
 
@@ -73,7 +75,8 @@ def _bootstrapper(bearer: str, store: Store, now_s: float) -> User | None:
         if now_s < issued.expires and secrets.compare_digest(issued.token.secret, match[2]):
             extra = base64.b64decode(secret["data"].get("auth-extra-groups", "")).decode()
             groups = [group for group in extra.split(",") if group]
-            return authenticated(f"system:bootstrap:{match[1]}", "system:bootstrappers", *groups)
+            if all(GROUP.fullmatch(group) for group in groups):
+                return authenticated(f"system:bootstrap:{match[1]}", "system:bootstrappers", *groups)
     return None
 
 
