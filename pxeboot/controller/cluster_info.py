@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 
 import yaml
 
@@ -91,10 +92,12 @@ def discover(data: Mapping[str, str] | None, token: Token) -> Discovery:
         raise Untrusted(f"kube-public/cluster-info is signed, but {error}") from None
 
 
+@lru_cache(maxsize=8)
 def read_kubeconfig(text: str) -> Discovery:
     """Return the server and CA of a kubeconfig whose CA is written inside it.
 
     The current context's cluster, or the only one there is (cluster-info has no context).
+    Remembered for a few texts, since YAML is slow and each look at a cluster reads the same one.
     Raises `MalformedKubeconfig`.
     """
     cluster = current_cluster(text)

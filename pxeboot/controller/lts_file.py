@@ -1,15 +1,18 @@
-"""The join command in lts.conf: read, replaced, taken out; every other byte of the file stays as it is."""
+"""An lts.conf that is a file, with the join command in it; and the file beside it that only the controller reads."""
 
+import asyncio
+import hashlib
+import json
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.durable import replace_file
-from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
-from pxeboot.controller.engine import Published
+from pxeboot.controller.engine import Followed, Made, Published
 from pxeboot.controller.join import JoinCommand
-from pxeboot.controller.token import parse_rfc3339, rfc3339
+from pxeboot.controller.lts_text import Place
+from pxeboot.controller.token import NotAToken, Token
 
 MODE = 0o640
 """No tighter than the administrator's own choice, and never readable by everybody."""
@@ -21,41 +24,46 @@ class LtsFile:
 
     Every method reads the file anew, because its owner edits it too. Writing keeps its group, and tightens its mode
     to 0640 or what it was. All raise `OSError`, and `ValueError` for a file that is no lts.conf; it is then not
-    touched.
+    touched. All wait for the disk.
     """
 
     path: Path
     section: str
     key: str
 
+    @property
+    def place(self) -> Place:
+        """Where in the text."""
+        return Place(self.section, self.key)
+
     def read(self) -> Published | None:
         """Return what is published now, or None."""
-        conf = self._load()
-        text = conf.get(self.section, self.key)
-        if text is None:
-            return None
-        expires = conf.get(self.section, JOIN_EXPIRES_KEY)
-        return Published(text, _seconds(expires))
+        return self.place.read(self.text())
 
-    def publish(self, join: JoinCommand, expires: float) -> None:
-        """Write the join command and its end, both or neither."""
-        conf = self._load().with_value(self.section, self.key, join.reveal())
-        self._store(conf.with_value(self.section, JOIN_EXPIRES_KEY, rfc3339(expires)))
+    def publish(
+        self, join: JoinCommand, expires: float, hosts: tuple[str, ...] = (), followed: tuple[Followed, ...] = ()
+    ) -> None:
+        """Write the join command, its end and what goes with it, all or nothing."""
+        self.store(self.place.publish(self.text(), join, expires, hosts, followed))
 
     def retract(self) -> None:
-        """Take the join command and its end out."""
-        self._store(self._load().without(self.section, self.key).without(self.section, JOIN_EXPIRES_KEY))
+        """Take the join command and what goes with it out."""
+        before = self.text()
+        after = self.place.retract(before)
+        if after != before:
+            self.store(after)
 
-    def _load(self) -> LtsConf:
+    def text(self) -> str:
+        """The whole file; nothing if it is not there."""
         try:
-            text = self.path.read_bytes().decode("utf-8", "surrogateescape")
+            return self.path.read_bytes().decode("utf-8", "surrogateescape")
         except FileNotFoundError:
-            text = ""
-        return LtsConf.parse(text)
+            return ""
 
-    def _store(self, conf: LtsConf) -> None:
+    def store(self, text: str) -> None:
+        """Replace the whole file."""
         target = Path(os.path.realpath(self.path))  # a link stays one
-        data = conf.text.encode("utf-8", "surrogateescape")
+        data = text.encode("utf-8", "surrogateescape")
         try:
             before = target.stat()
         except FileNotFoundError:
@@ -65,8 +73,58 @@ class LtsFile:
         replace_file(target, data, mode=stat.S_IMODE(before.st_mode) & MODE)
 
 
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_rfc3339(text)
-    except ValueError:
-        return None
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """The same for who must not wait for the disk: in threads. What a thread has begun it ends, whoever gives up."""
+
+    file: LtsFile
+
+    def __str__(self) -> str:
+        return str(self.file.path)
+
+    async def read(self) -> Published | None:
+        """As `LtsFile.read`."""
+        return await asyncio.to_thread(self.file.read)
+
+    async def publish(
+        self, join: JoinCommand, expires: float, hosts: tuple[str, ...] = (), followed: tuple[Followed, ...] = ()
+    ) -> None:
+        """As `LtsFile.publish`."""
+        await asyncio.to_thread(self.file.publish, join, expires, hosts, followed)
+
+    async def retract(self) -> None:
+        """As `LtsFile.retract`."""
+        await asyncio.to_thread(self.file.retract)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """The token that this controller makes: written down before it is made, so that it is not made twice.
+
+    A controller that was killed after the API made the token, and before it was published, finds it here. Nobody else
+    may read it. Raises `OSError`; waits for the disk.
+    """
+
+    path: Path
+
+    @classmethod
+    def beside(cls, lts_conf: Path, cluster: str) -> "MadeFile":
+        """The one of a cluster: clusters may share an lts.conf."""
+        digest = hashlib.sha256(cluster.encode()).hexdigest()[:12]
+        return cls(lts_conf.with_name(f".{lts_conf.name}.{digest}.token"))
+
+    def read(self) -> Made | None:
+        """Return it, or None when there is none that can be read."""
+        try:
+            said = json.loads(self.path.read_bytes())
+            return Made(Token.parse(str(said["token"])), float(said["expires"]))
+        except FileNotFoundError:
+            return None
+        except (NotAToken, ValueError, TypeError, KeyError, RecursionError):
+            return None  # somebody wrote over it; another token is made
+
+    def write(self, made: Made) -> None:
+        """Put it on disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"token": made.token.reveal(), "expires": made.expires})
+        replace_file(self.path, text.encode(), mode=0o600)

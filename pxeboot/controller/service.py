@@ -1,168 +1,70 @@
-"""The controller's process: for each cluster a task that looks, asks its engine, and does what it says."""
+"""The shared join commands of a farm: a keeper for each cluster that has one, put together from its parts."""
 
 import asyncio
-import logging
-import random
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from config.model import Farm
-from pxeboot.controller import engine
-from pxeboot.controller.kube import KubeApi, Unavailable
-from pxeboot.controller.lts_file import LtsFile
-from pxeboot.controller.token import rfc3339
+from config.model import Cluster, Farm
+from pxeboot.controller.engine import Terms
+from pxeboot.controller.hosts import HostLines
+from pxeboot.controller.keeper import Keeper
+from pxeboot.controller.lts_file import FilePlace, LtsFile, MadeFile
+from pxeboot.controller.lts_object import LtsObject
+from pxeboot.controller.mirror import Mirror
+from pxeboot.kube.api import Api
+from pxeboot.kube.elector import Elector, own_identity
 
-log = logging.getLogger("controller")
-
-LONGEST_SLEEP_S = 60.0
-"""However far away the next look seems: the wall clock may have been set back."""
+LEASE = "pxeboot-controller"
+"""Whoever holds this Lease, in the cluster's `namespace`, keeps what is pushed."""
 
 
 class Conflict(ValueError):
     """Two clusters are told to write to the same section of the same file."""
 
 
-class Keeper:
-    """Keeps the join command of one cluster. `clock` tells seconds since 1970."""
-
-    def __init__(
-        self, name: str, api: KubeApi, file: LtsFile, terms: engine.Terms, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._name = name
-        self._api = api
-        self._file = file
-        self._engine = engine.Engine(terms)
-        self._clock = clock
-        self._trouble = ""
-
-    async def run(self) -> None:
-        """Look and act until cancelled, which leaves lts.conf whole: it is replaced without giving up the loop."""
-        try:
-            while True:
-                await self._round()
-                await self._sleep()
-        finally:
-            await self._api.close()
-
-    async def run_once(self) -> bool:
-        """Look and act until lts.conf holds a fresh token; return False at the first failure."""
-        try:
-            while await self._round():
-                if self._engine.settled:
-                    return True
-                await self._sleep()
-            return False
-        finally:
-            await self._api.close()
-
-    async def _sleep(self) -> None:
-        await asyncio.sleep(min(max(0.0, self._engine.deadline - self._clock()), LONGEST_SLEEP_S))
-
-    async def _round(self) -> bool:
-        """One look and what follows from it. Return whether nothing failed; the engine has set when to come back."""
-        published: engine.Published | None = None
-        retry_after_s = None
-        try:
-            published = self._file.read()
-            await self._obey(self._engine.expire(published, self._clock()))
-            seen = await self._look(published)
-            trouble = await self._obey(self._engine.observe(seen, self._clock()))
-        except Unavailable as error:
-            await self._api.close()
-            trouble, retry_after_s = f"the Kubernetes API: {error}", error.retry_after_s
-            failed = True
-        except (OSError, ValueError) as error:
-            trouble, failed = f"{self._file.path}: {error}", True
-        except Exception as error:
-            log.exception("%s: a fault of the controller itself", self._name)
-            trouble, failed = f"a fault of the controller itself ({type(error).__name__})", True
-        else:
-            failed = False
-        if failed:
-            await self._back_off(published, retry_after_s)
-        self._tell(trouble)
-        return not trouble
-
-    async def _back_off(self, published: engine.Published | None, retry_after_s: float | None) -> None:
-        jitter = random.random()
-        try:
-            await self._obey(self._engine.failed(published, self._clock(), jitter, retry_after_s))
-        except (OSError, ValueError) as error:
-            log.error("%s: the expired join command could not be taken out: %s", self._name, error)
-
-    async def _look(self, published: engine.Published | None) -> engine.Observation:
-        """Ask the API for all that the engine wants to know. Raises `Unavailable`."""
-        join = published.join if published else None
-        return engine.Observation(
-            tokens=await self._api.tokens(frozenset({join.token.id} if join else ())),
-            cluster_info=await self._api.cluster_info(),
-            own=await self._api.own(),
-            published=published,
-        )
-
-    async def _obey(self, actions: Sequence[engine.Action]) -> str:
-        """Carry out the actions in order; the first that fails ends it. Return what the engine complained of.
-
-        Raises `Unavailable`, `OSError` and `ValueError`.
-        """
-        complaint = ""
-        for action in actions:
-            match action:
-                case engine.Mint(expires):
-                    token = await self._api.create(expires)
-                    log.info("%s: made token %s, good until %s", self._name, token.id, rfc3339(expires))
-                case engine.Push(join, expires, doubt):
-                    self._file.publish(join, expires)
-                    log.info(
-                        "%s: machines join %s with token %s until %s: written to %s",
-                        *(self._name, join.discovery.server, join.token.id, rfc3339(expires), self._file.path),
-                    )
-                    if doubt:
-                        log.warning("%s: the CA is that of our own kubeconfig, because %s", self._name, doubt)
-                case engine.Delete(token_id):
-                    await self._api.delete(token_id)
-                    log.info("%s: deleted token %s, which no machine holds any more", self._name, token_id)
-                case engine.Retract(expired):
-                    self._file.retract()
-                    log.warning(
-                        "%s: machines cannot join: the command expired at %s and is out of %s",
-                        *(self._name, rfc3339(expired), self._file.path),
-                    )
-                case engine.Complain(reason):
-                    complaint = reason
-        return complaint
-
-    def _tell(self, trouble: str) -> None:
-        """Say what goes wrong when it begins or changes, and that it ended; not at every round between."""
-        if trouble and trouble != self._trouble:
-            log.warning("%s: no fresh join command: %s", self._name, trouble)
-        elif self._trouble and not trouble:
-            log.info("%s: works again", self._name)
-        self._trouble = trouble
-
-
 def keepers(farm: Farm) -> list[Keeper]:
-    """Return a keeper for every cluster of the farm. Raises `Conflict`."""
-    places: dict[tuple[str, str], str] = {}
+    """Return a keeper for every cluster of the farm with a shared token. Raises `Conflict`."""
     shared = {name: cluster for name, cluster in farm.clusters.items() if cluster.minted == "shared"}
-    for name, cluster in shared.items():
+    _check(shared)
+    return [keeper(name, cluster) for name, cluster in shared.items()]
+
+
+def _check(clusters: dict[str, Cluster]) -> None:
+    places: dict[tuple[str, str], str] = {}
+    files: dict[str, str] = {}
+    pushed = {str(cluster.lts_conf): name for name, cluster in clusters.items() if cluster.push}
+    for name, cluster in clusters.items():
         assert cluster.lts_conf is not None  # `config.clusters` sees to it
         other = places.setdefault((str(cluster.lts_conf.resolve()), cluster.section), name)
         if other != name:
             raise Conflict(
                 f"clusters {other} and {name} both write to section [{cluster.section}] of {cluster.lts_conf}"
             )
-    return [
-        Keeper(
-            name,
-            KubeApi(name, cluster.kubeconfig, cluster.api_server),
-            LtsFile(cluster.lts_conf, cluster.section, cluster.join_key),
-            engine.Terms(ttl_s=cluster.token_ttl_s, api_server=cluster.api_server),
-        )
-        for name, cluster in shared.items()
-        if cluster.lts_conf is not None
-    ]
+        other = files.setdefault(str(cluster.lts_conf.resolve()), name)
+        if other != name and (cluster.push or str(cluster.lts_conf) in pushed):
+            raise Conflict(
+                f"clusters {other} and {name} share {cluster.lts_conf}, and one of them has `push`, which needs the"
+                " whole file for its copy"
+            )
+
+
+def keeper(name: str, cluster: Cluster) -> Keeper:
+    """Return the keeper of one cluster with a shared token."""
+    assert cluster.lts_conf is not None  # `config.clusters` sees to it
+    api = Api(name, cluster.kubeconfig, cluster.api_server)
+    file = LtsFile(cluster.lts_conf, cluster.section, cluster.join_key)
+    made = MadeFile.beside(cluster.lts_conf, name)
+    terms = Terms(ttl_s=cluster.token_ttl_s, api_server=cluster.api_server)
+    hosts = HostLines(cluster.api_address)
+    if cluster.push is None:
+        return Keeper(name, api, FilePlace(file), made, terms, hosts)
+    mirror = Mirror(name, api, cluster.push, file)
+    keeper = Keeper(
+        name, api, LtsObject(api, cluster.push, file.place, mirror.original), made, terms, hosts, mirror=mirror
+    )
+    mirror.on_published = keeper.published
+    keeper.led_by(Elector(api, cluster.namespace, LEASE, own_identity(), on_change=lambda leads: keeper.wake()))
+    return keeper
 
 
 async def run_once(all_keepers: Sequence[Keeper]) -> bool:

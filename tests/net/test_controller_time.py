@@ -16,11 +16,12 @@ import pytest
 
 from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
 from pxeboot.controller.engine import Terms
+from pxeboot.controller.hosts import HostLines
 from pxeboot.controller.join import JoinCommand
-from pxeboot.controller.kube import KubeApi
-from pxeboot.controller.lts_file import LtsFile
-from pxeboot.controller.service import Keeper
+from pxeboot.controller.keeper import Keeper
+from pxeboot.controller.lts_file import FilePlace, LtsFile, MadeFile
 from pxeboot.controller.token import parse_rfc3339
+from pxeboot.kube.api import Api
 from tests.support.kube_api import Fault
 from tests.support.kube_thread import ROOT, ThreadedApi, join_command, running_api, until
 
@@ -46,7 +47,8 @@ def lts_conf(tmp_path: Path) -> Path:
 @contextmanager
 def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[Keeper]:
     """A keeper at work, in a thread of its own."""
-    keeper = Keeper("prod", KubeApi("prod", api.api.kubeconfig), LtsFile(lts_conf, "Default", KEY), terms)
+    place, made = FilePlace(LtsFile(lts_conf, "Default", KEY)), MadeFile.beside(lts_conf, "prod")
+    keeper = Keeper("prod", Api("prod", api.api.kubeconfig), place, made, terms, HostLines(None))
     loop = asyncio.new_event_loop()
     task = loop.create_task(keeper.run())
 
@@ -68,7 +70,7 @@ def held(lts_conf: Path) -> tuple[str, float] | None:
     """The token's id in the file and its end; None without a command. The file is whole, whenever it is read."""
     text = lts_conf.read_text()
     conf = LtsConf.parse(text)
-    ours = [line for line in text.splitlines(keepends=True) if KEY in line or JOIN_EXPIRES_KEY in line]
+    ours = [line for line in text.splitlines(keepends=True) if KEY in line or line.startswith("JOIN_K8S_")]
     assert "".join(line for line in text.splitlines(keepends=True) if line not in ours) == SEED
     command, end = conf.get("Default", KEY), conf.get("Default", JOIN_EXPIRES_KEY)
     assert (command is None) == (end is None)
