@@ -59,7 +59,7 @@ _BREATH = 500
 """Entries written before others get their turn."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Feed:
     """What one daemon is to be told."""
 

@@ -1,0 +1,214 @@
+"""Several `pxeboot serve` that share a pool, each with its controller, against a real API server."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pxeboot.cli.asking import ask
+from tests.support.control_plane import ControlPlane
+from tests.support.segment import Host, Segment
+
+pytestmark = pytest.mark.net
+
+FIRST, LAST = 100, 219
+"""The pool: 10.77.0.100 to 10.77.0.219."""
+RETRY_S = 4.0
+PYTHON = sys.executable
+
+
+@dataclass
+class Replica:
+    """One machine with a server and its controller."""
+
+    host: Host
+    address: str
+    folder: Path
+    kubeconfig: Path
+
+    def __post_init__(self) -> None:
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.folder.mkdir()
+        self.farm = self.folder / "farm.yaml"
+        farm = {
+            "server": {
+                "interfaces": [self.host.interface],
+                "state": str(self.folder / "state"),
+                "control": str(self.folder / "control.sock"),
+                "controller": str(self.folder / "controller.sock"),
+            },
+            "dhcp": {
+                "probe": False,
+                "shared": "prod",
+                "lease_s": 3600,
+                "subnets": [{"subnet": "10.77.0.0/24", "pool": f"10.77.0.{FIRST}-10.77.0.{LAST}"}],
+            },
+            "clusters": {"prod": {"kubeconfig": str(self.kubeconfig), "tokens": "boot"}},
+        }
+        self.farm.write_text(json.dumps(farm))
+
+    def start(self) -> None:
+        """Start both, and wait until they share leases."""
+        self.start_one("controller", "tests.support.serve_leases", str(self.farm))
+        self.start_one("serve", "pxeboot", "serve", "-c", str(self.farm))
+        self.wait(lambda shared: shared["trouble"] is None, 20)
+
+    def start_one(self, name: str, module: str, *argv: str) -> None:
+        log = (self.folder / f"{name}.log").open("a")
+        self.processes[name] = self.host.popen(PYTHON, "-m", module, *argv, stdout=log, stderr=log)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait()
+
+    def status(self) -> dict[str, Any]:
+        """What the server says of DHCP; nothing if it does not answer."""
+        with suppress(OSError, HTTPException):
+            return ask(self.folder / "control.sock", "/v1/dhcp")[1]
+        return {}
+
+    def wait(self, until: Any, within_s: float) -> None:
+        """Wait until what is said of shared leases is so."""
+        deadline = time.monotonic() + within_s
+        shared: Any = None
+        while time.monotonic() < deadline:
+            shared = self.status().get("shared")
+            if shared is not None and until(shared):
+                return
+            time.sleep(0.2)
+        logs = "\n".join((self.folder / f"{name}.log").read_text()[-2000:] for name in self.processes)
+        raise AssertionError(f"{shared}\n{logs}")
+
+
+class Crowd:
+    """Clients in a process of their own."""
+
+    def __init__(self, host: Host) -> None:
+        addresses = "\n".join(f"address add 10.77.0.{n}/32 dev {host.interface}" for n in range(FIRST, LAST + 1))
+        host.run("ip", "-batch", "-", text_in=addresses)
+        argv = (PYTHON, "-m", "tests.support.broadcasting_clients", host.interface)
+        self._process = host.popen(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._read() == "ready"
+
+    def begin(self, what: str, first: int, count: int, within_s: float) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([what, first, count, within_s]) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        return dict(self._read())
+
+    def do(self, what: str, first: int, count: int, within_s: float) -> dict[str, Any]:
+        self.begin(what, first, count, within_s)
+        return self.end()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Segment]:
+    with Segment("10.77.0.1/24", "10.77.0.250/24") as segment:
+        yield segment
+
+
+@pytest.fixture(scope="module")
+def plane(wire: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    host = wire.host(address="10.77.0.5/24")
+    with ControlPlane(tmp_path_factory.mktemp("plane"), host) as plane:
+        yield plane
+
+
+@pytest.fixture
+def replicas(wire: Segment, plane: ControlPlane, tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
+    kubeconfig = plane.controller_kubeconfig()
+    second = wire.host(address="10.77.0.2/24", interface="eth1")
+    both = (
+        Replica(wire.server, "10.77.0.1", tmp_path / "a", kubeconfig),
+        Replica(second, "10.77.0.2", tmp_path / "b", kubeconfig),
+    )
+    try:
+        for replica in both:
+            replica.start()
+        yield both
+    finally:
+        wire.server.stop()
+        second.stop()
+        plane.kubectl("-n", "pxeboot", "delete", "leases", "-l", "app.kubernetes.io/component=dhcp")
+
+
+@pytest.fixture
+def crowd(wire: Segment) -> Iterator[Crowd]:
+    yield Crowd(wire.client)
+    wire.client.stop()
+    wire.client.run("ip", "address", "flush", "dev", "eth0")
+    wire.client.run("ip", "address", "add", "10.77.0.250/24", "brd", "+", "dev", "eth0")
+
+
+def holders(plane: ControlPlane) -> dict[str, str]:
+    """Who has which address, as the API tells it."""
+    said = json.loads(
+        plane.kubectl("-n", "pxeboot", "get", "leases", "-l", "app.kubernetes.io/component=dhcp", "-o", "json")
+    )
+    return {
+        item["metadata"]["name"].removeprefix("dhcp-").replace("-", "."): item["spec"]["holderIdentity"]
+        for item in said["items"]
+    }
+
+
+def mac(number: int) -> str:
+    return (b"\x02\x20" + number.to_bytes(4, "big")).hex(":")
+
+
+def test_a_server_that_is_killed_at_any_moment_leaves_nobody_waiting_and_no_address_twice(
+    replicas: tuple[Replica, Replica], crowd: Crowd, plane: ControlPlane
+) -> None:
+    crowd.begin("ask", 1, 60, 40)
+    time.sleep(0.15)
+    replicas[0].kill("serve")
+    said = crowd.end()
+    assert len(said["told"]) == 60
+    addresses = [address for _, address, *_ in said["told"]]
+    assert len(set(addresses)) == 60
+    assert max(took for *_, took in said["told"]) < 4 * RETRY_S
+    kept = holders(plane)
+    assert all(kept[address] == mac(number) for number, address, *_ in said["told"])
+    again = crowd.do("rebind", 1, 60, 15)
+    assert [row[:2] for row in again["told"]] == [row[:2] for row in said["told"]]
+    assert not again["naks"]
+
+
+def test_while_the_api_is_away_who_has_a_lease_keeps_it_and_others_are_served_soon_after(
+    replicas: tuple[Replica, Replica], crowd: Crowd, plane: ControlPlane
+) -> None:
+    known = crowd.do("ask", 1001, 30, 20)["told"]
+    assert len(known) == 30
+    plane.kill_api()
+    for replica in replicas:
+        replica.wait(lambda shared: shared["trouble"] is not None, 10)
+    renewed = crowd.do("rebind", 1001, 30, 2 * RETRY_S)
+    assert [row[:2] for row in renewed["told"]] == [row[:2] for row in known]
+    assert not crowd.do("ask", 2001, 5, 6)["told"]
+    assert replicas[0].status()["not_answered"]["AWAY"] > 0
+    crowd.begin("ask", 2001, 5, 60)
+    plane.start_api()
+    back = time.monotonic()
+    told = crowd.end()["told"]
+    assert len(told) == 5
+    assert time.monotonic() - back < 30 + RETRY_S
+    for replica in replicas:
+        replica.wait(lambda shared: shared["trouble"] is None and not shared["not_written_up"], 30)
+    kept = holders(plane)
+    for number, address, *_ in (*known, *told):
+        assert kept[address] == mac(number)
