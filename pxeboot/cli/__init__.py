@@ -26,6 +26,7 @@ COMMANDS = {
     "status": Lazy("pxeboot.cli.status", "Show who is booting, and how far."),
     "leases": Lazy("pxeboot.cli.leases", "Show who has which address; take leases from another server."),
     "node": Lazy("pxeboot.cli.node", "Show or change what machines boot: network, disk, nothing."),
+    "token": Lazy("pxeboot.cli.token", "Show the join tokens of the controller, or delete some."),
 }
 
 
