@@ -27,7 +27,8 @@ def owned_patch(raw: Object, labels: Mapping[str, str], taints: Sequence[Taint])
     has = (raw.get("spec") or {}).get("taints") or []
     wants = _taints(has, owned_taints, taints)
     note = _note(labels, taints)
-    if not changes and wants == has and annotations.get(ANNOTATION) == note:
+    is_noted = annotations.get(ANNOTATION, _note({}, ())) == note
+    if not changes and wants == has and is_noted:
         return None
     known = {"uid": metadata.get("uid"), "resourceVersion": metadata.get("resourceVersion")}
     patch: Object = {"metadata": {**known, "labels": changes, "annotations": {ANNOTATION: note}}}
