@@ -91,7 +91,9 @@ class Controller:
 
     def __init__(self, folder: Path, clusters: Mapping[str, Mapping[str, object]], *arguments: str) -> None:
         configuration = folder / "farm.yaml"
-        configuration.write_text(yaml.safe_dump({"clusters": {name: dict(c) for name, c in clusters.items()}}))
+        server = {"controller": str(folder / "controller.sock")}
+        farm = {"server": server, "clusters": {name: dict(cluster) for name, cluster in clusters.items()}}
+        configuration.write_text(yaml.safe_dump(farm))
         self._log = folder / "controller.log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
