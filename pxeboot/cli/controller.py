@@ -1,4 +1,4 @@
-"""`pxeboot controller`: keep every cluster's lts.conf holding a join command that is still valid."""
+"""`pxeboot controller`: tokens for machines that boot, for each one of its own, or one in an lts.conf."""
 
 import asyncio
 import logging
@@ -29,12 +29,15 @@ class HidingFormatter(logging.Formatter):
     required=True,
     help="The farm's configuration.",
 )
-@click.option("--once", is_flag=True, help="One round, then end: 0 if every cluster has a fresh join command, else 1.")
+@click.option(
+    "--once", is_flag=True, help="One round for shared tokens, then end: 0 if each lts.conf has a fresh one, else 1."
+)
 def command(path: Path, once: bool) -> None:
-    """Keep the join command in each cluster's lts.conf valid.
+    """Keep the machines' join commands valid.
 
-    It makes short-lived bootstrap tokens in the farm's Kubernetes clusters and writes `kubeadm join ...` into the
-    lts.conf that their machines read. It alone holds credentials for the clusters.
+    It makes a short-lived bootstrap token for each boot of a machine, when `pxeboot serve` asks it to, and approves
+    that machine's certificate; or one token that machines share, for the lts.conf that they read. It alone holds
+    credentials for the farm's Kubernetes clusters.
     """
     # A core dump would hold tokens.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -52,13 +55,20 @@ def command(path: Path, once: bool) -> None:
         raise click.ClickException(f"{path} names no clusters: there is nothing to keep")
     # Only this process imports a Kubernetes client.
     try:
-        from pxeboot.controller import service
+        from pxeboot.controller import process, service
     except ImportError as error:
         raise click.ClickException(f"{error.name} is missing: install pxeboot[kubernetes]") from None
     try:
-        keepers = service.keepers(farm)
+        controller = process.Process(farm)
     except service.Conflict as error:
         raise click.ClickException(f"{path}: {error}") from None
     if once:
-        sys.exit(0 if asyncio.run(service.run_once(keepers)) else 1)
-    asyncio.run(service.run(keepers))
+        if not controller.shared:
+            raise click.ClickException(f"{path}: no cluster shares a token: there is nothing to do once")
+        sys.exit(0 if asyncio.run(service.run_once([*controller.shared.values()])) else 1)
+    if not controller.is_needed:
+        raise click.ClickException(f"{path}: every cluster has a join command of its own: there is nothing to keep")
+    try:
+        asyncio.run(controller.run())
+    except OSError as error:
+        raise click.ClickException(str(error)) from None

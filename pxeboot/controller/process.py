@@ -1,0 +1,131 @@
+"""The controller's process: what each cluster needs, put together, and kept running for itself."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from config.model import Cluster, Farm
+from pxeboot.controller import service
+from pxeboot.controller.boot_service import BootKeeper
+from pxeboot.controller.boots import Terms
+from pxeboot.controller.keeper import Keeper
+from pxeboot.controller.lease_service import LeaseService
+from pxeboot.controller.talking import Events, Route, Talking, Tokens, application
+from pxeboot.kube.api import Api
+
+log = logging.getLogger("controller")
+
+PAUSE_S = 5.0
+"""After a fault of our own, before that cluster is served again."""
+
+
+class Process:
+    """All that keeps something of a farm's clusters. Raises `service.Conflict` when two of them would quarrel."""
+
+    def __init__(self, farm: Farm) -> None:
+        """Make the keepers; nothing is asked of any cluster yet."""
+        minted = {name: cluster.minted for name, cluster in farm.clusters.items()}
+        self._socket = farm.server.controller
+        self._events = Events()
+        shared = [name for name, kind in minted.items() if kind == "shared"]
+        self.shared: dict[str, Keeper] = dict(zip(shared, service.keepers(farm), strict=True))
+        self._apis: dict[str, Api] = {}
+        self.boots = {
+            name: self._boot_keeper(name, farm.clusters[name]) for name, kind in minted.items() if kind == "boot"
+        }
+        self._leases = self._lease_service(farm)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to keep."""
+        return bool(self.shared or self.boots or self._leases)
+
+    async def run(self) -> None:
+        """Keep all of it until SIGTERM or SIGINT. Raises `OSError` if the socket that the daemon needs cannot be."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as stack:
+            await self._talk(stack)
+            tasks = [asyncio.create_task(supervised(name, run)) for name, run in self._parts()]
+            await stop.wait()
+            if self._leases is not None:
+                self._leases.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _talk(self, stack: AsyncExitStack) -> None:
+        """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""
+        shared: dict[str, Tokens] = {**self.shared}
+        app = application(self.boots, shared, self._events, self._routes())
+        try:
+            await stack.enter_async_context(Talking(self._socket, app, self._events))
+        except OSError as error:
+            if self.boots or self._leases:
+                raise
+            log.warning("nobody can ask for tokens at %s: %s", self._socket, error)
+
+    def _parts(self) -> Sequence[tuple[str, Callable[[], Awaitable[None]]]]:
+        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        parts += [(name, keeper.run) for name, keeper in self.shared.items()]
+        parts += [(name, boots.run) for name, boots in self.boots.items()]
+        if self._leases is not None:
+            parts.append(("leases", self._leases.run))
+        return parts
+
+    def _boot_keeper(self, name: str, cluster: Cluster) -> BootKeeper:
+        terms = Terms(ttl_s=cluster.boot_token_ttl_s, api_server=cluster.api_server)
+        return BootKeeper(self._api(name, cluster), terms, self._events.tell, cluster.api_address)
+
+    def _lease_service(self, farm: Farm) -> LeaseService | None:
+        """What shares the leases of `dhcp.shared` among several servers, if they are to be."""
+        name = farm.dhcp.shared
+        if name is None:
+            return None
+        cluster = farm.clusters[name]
+        return LeaseService(name, self._api(name, cluster), cluster.namespace, farm)
+
+    def _api(self, name: str, cluster: Cluster) -> Api:
+        """The API of a cluster, one for all that speak to it, so that what limits them limits them together."""
+        if name not in self._apis:
+            self._apis[name] = Api(name, cluster.kubeconfig, cluster.api_server)
+        return self._apis[name]
+
+    def _routes(self) -> Sequence[Route]:
+        leases = self._leases
+        if leases is None:
+            return ()
+
+        async def writes(request: web.Request) -> web.StreamResponse:
+            return await leases.writes(request) if _is_for(leases, request) else _unknown()
+
+        async def events(request: web.Request) -> web.StreamResponse:
+            return await leases.events(request) if _is_for(leases, request) else _unknown()
+
+        path = "/v1/dhcp/leases/{cluster}"
+        return Route("POST", path, writes), Route("GET", f"{path}/events", events)
+
+
+def _is_for(leases: LeaseService, request: web.Request) -> bool:
+    return request.match_info["cluster"] == leases.name
+
+
+def _unknown() -> web.Response:
+    return web.json_response({"error": "the controller shares no leases in this cluster"}, status=404)
+
+
+async def supervised(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run a part until cancelled. A fault of our own in it is logged, and it begins again; the others go on."""
+    while True:
+        try:
+            await run()
+            log.error("%s: ended by itself; it begins again in %g s", name, PAUSE_S)
+        except Exception:
+            log.exception("%s: a fault of the controller itself; it begins again in %g s", name, PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
