@@ -121,6 +121,25 @@ def test_a_machine_joins_by_a_certificate_of_its_own(api: ThreadedApi, tmp_path:
 
 
 @requires("curl", "openssl")
+def test_a_machine_joins_by_a_file_as_well(api: ThreadedApi, tmp_path: Path) -> None:
+    """Where nobody on the machine sees the token among the arguments."""
+    make_token(api)
+    settings = tmp_path / "join-settings"
+    settings.write_text(
+        "apiVersion: kubeadm.k8s.io/v1beta2\nkind: JoinConfiguration\ndiscovery:\n  bootstrapToken:\n"
+        f'    apiServerEndpoint: "127.0.0.1:{api.api.port}"\n    token: "{TOKEN.reveal()}"\n    caCertHashes:\n'
+        f'    - "sha256:{"0a" * 32}"\n    - "{openssl_ca_hash(api.api.ca)}"\n'
+    )
+    done = subprocess.run(
+        ["kubeadm", "join", "--config", str(settings)],
+        env={"PATH": f"{ROOT}/tests/support:{os.environ['PATH']}", "KUBELET_DEFAULTS": "/nonexistent"},
+        capture_output=True, text=True, check=False, timeout=40,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(api.api.nodes) == [NAME]
+
+
+@requires("curl", "openssl")
 def test_a_machine_waits_until_its_certificate_is_approved(api: ThreadedApi, tmp_path: Path) -> None:
     """Of a group that no default rule approves."""
     api.do(api.api.apply(RULES))

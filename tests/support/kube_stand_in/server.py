@@ -23,6 +23,7 @@ from tests.support.kube_stand_in.resources import (
     ACCESS_REVIEWS,
     BY_KIND,
     CONFIG_MAPS,
+    LEASES,
     NAMESPACES,
     SECRETS,
     Object,
@@ -210,6 +211,12 @@ class KubeApi(Cluster):
             fresh = self.store.get(place.resource, place.namespace, place.name) is None
             force = request.query.get("force") in ("true", "1")
             return self._apply(place, body, user, manager, force=force), fresh
+        if (
+            verb == "update"
+            and place.resource == LEASES
+            and self.store.get(LEASES, place.namespace, place.name) is None
+        ):
+            return self._made_by_replacing(place, body, user, manager), True
         old = self._found(place)
         new = body if verb == "update" else self._patched(request, old, body)
         if place.subresource == "approval":
@@ -265,6 +272,14 @@ class KubeApi(Cluster):
         if found is None:
             raise Refusal(404, "NotFound", f'{place.resource} "{place.name}" not found')
         return found
+
+    def _made_by_replacing(self, place: Target, body: Object, user: User, manager: str) -> Object:
+        """A Lease that is gone is made again by a replace, even one with an old version, but not with a uid."""
+        self._authorize(user, "create", place)
+        if body["metadata"].get("uid"):
+            raise Refusal(409, "Conflict", "Precondition failed: the uid is that of an object that is gone")
+        given = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
+        return self._create(place, {**body, "metadata": {**given, "name": place.name}}, user, manager)
 
     def _create(self, place: Target, body: Object, user: User, manager: str) -> Object:
         if place.namespace and self.store.get(NAMESPACES, "", place.namespace) is None:
