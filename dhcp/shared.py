@@ -398,5 +398,6 @@ def _covers(kept: Lease, lease: Lease) -> bool:
 
 
 def _is_newer(version: str, other: str) -> bool:
-    """Whether `version` is known to be later than `other`: both are numbers as far as anybody has seen."""
-    return version.isdecimal() and other.isdecimal() and int(version) > int(other)
+    """Whether `version` is known to be later than `other`: both begin with a number as far as anybody has seen."""
+    number, number_of_other = version.partition(".")[0], other.partition(".")[0]
+    return number.isdecimal() and number_of_other.isdecimal() and int(number) > int(number_of_other)

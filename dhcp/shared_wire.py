@@ -34,7 +34,7 @@ class Entry:
     until: int
     """Nobody but `lease.client` may have the address before; seconds since 1970, or `NEVER`."""
     version: str = ""
-    """Which state of the object it is (resourceVersion)."""
+    """Which state of which object it is: its resourceVersion, a dot, and its uid."""
 
 
 @dataclass(frozen=True, slots=True)

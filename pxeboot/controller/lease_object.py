@@ -40,6 +40,7 @@ def name_of(address: IPv4Address) -> str:
 def object_of(entry: Entry, now: float, version: str, farm: Farm) -> kube.Lease:
     """Return the object to be sent, in place of `version`."""
     lease = entry.lease
+    number, _, uid = version.partition(".")
     subnet = next((subnet.subnet for subnet in farm.dhcp.subnets if lease.address in subnet.subnet), None)
     holder = lease.client
     if len(holder) > _LONGEST_HOLDER:
@@ -57,7 +58,8 @@ def object_of(entry: Entry, now: float, version: str, farm: Farm) -> kube.Lease:
             EXPIRES: _text(lease.expires),
             UNTIL: _text(entry.until),
         },
-        resource_version=version,
+        resource_version=number,
+        uid=uid,
     )
 
 
@@ -76,9 +78,17 @@ def entry_of(found: kube.Lease) -> Entry | None:
         if not is_name(client) or not is_name(mac):
             raise ValueError("a client is one word")
         lease = Lease(address, client, _time(said[EXPIRES]), State(said[STATE]), mac)
-        return Entry(lease, _time(said[UNTIL]), found.resource_version)
+        return Entry(lease, _time(said[UNTIL]), version_of(found))
     except (KeyError, ValueError):
-        return Entry(Lease(address, SOMEBODY, NEVER, State.DECLINED), NEVER, found.resource_version)
+        return Entry(Lease(address, SOMEBODY, NEVER, State.DECLINED), NEVER, version_of(found))
+
+
+def version_of(found: kube.Lease) -> str:
+    """Return which state of which object it is.
+
+    The uid counts: to replace an object that is gone would otherwise make it again.
+    """
+    return f"{found.resource_version}.{found.uid}"
 
 
 def _text(when: int) -> str:

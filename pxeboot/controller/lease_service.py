@@ -191,7 +191,8 @@ class LeaseService:
                 if made is not None:
                     return Done(entry_of(made))
             case Remove(address, version):
-                known = kube.Lease(name_of(address), resource_version=version)
+                number, _, uid = version.partition(".")
+                known = kube.Lease(name_of(address), resource_version=number, uid=uid)
                 if await kube.delete_lease(self._api, namespace, known):
                     return Done(None)
         found = await kube.get_lease(self._api, namespace, name_of(wish.address))
