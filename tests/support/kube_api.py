@@ -2,8 +2,9 @@
 
     python -m tests.support.kube_api --address 10.77.0.1 --port 6443 --folder DIR
 
-writes DIR/admin.kubeconfig (0600) and DIR/ca.crt, prints `ready`, and then a line for each Node that joins. Its
-parts are in `tests.support.kube_stand_in`.
+writes DIR/admin.kubeconfig (0600), DIR/ca.crt, and DIR/controller.kubeconfig (0600) with no more rights than
+deploy/kubernetes/rbac.yaml gives; prints `ready`, and then a line for each Node that joins. Its parts are in
+`tests.support.kube_stand_in`.
 """
 
 import argparse
@@ -15,12 +16,16 @@ from tests.support.kube_stand_in.faults import Fault as Fault
 from tests.support.kube_stand_in.faults import Refusal as Refusal
 from tests.support.kube_stand_in.server import KubeApi as KubeApi
 
+RULES = Path(__file__).parents[2] / "deploy/kubernetes/rbac.yaml"
+
 
 async def serve(folder: Path, address: str, port: int) -> None:
     """Serve until cancelled, telling of each Node on standard output."""
     api = KubeApi(folder, address, port)
     api.on_node = lambda line: print(line, flush=True)
     await api.start()
+    await api.apply(RULES.read_text())
+    api.controller_kubeconfig()
     print("ready", flush=True)
     try:
         await asyncio.Event().wait()

@@ -40,13 +40,18 @@ def make_server_certificate(folder: Path, addresses: list[str]) -> Path:
 
 def admin_kubeconfig(path: Path, url: str, ca: Path, token: str) -> None:
     """Write the administrator's kubeconfig, which nobody else may read."""
+    kubeconfig(path, url, ca, token, "admin")
+
+
+def kubeconfig(path: Path, url: str, ca: Path, token: str, user: str) -> None:
+    """Write a user's kubeconfig, which nobody else may read."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "demo", "cluster": {"server": url, "certificate-authority-data": _base64(ca)}}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "admin", "context": {"cluster": "demo", "user": "admin"}}],
-        "current-context": "admin",
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": user, "context": {"cluster": "demo", "user": user}}],
+        "current-context": user,
     }
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(json.dumps(config, indent=2) + "\n")

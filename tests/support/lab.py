@@ -59,6 +59,7 @@ def farm(folder: Path, pools: Sequence[Mapping[str, Any]], **more: Any) -> dict[
             "interfaces": ["eth1"],
             "state": str(folder / "state"),
             "control": str(folder / "control.sock"),
+            "controller": str(folder / "controller.sock"),
         },
         "dhcp": {
             "subnets": [
@@ -73,7 +74,11 @@ def farm(folder: Path, pools: Sequence[Mapping[str, Any]], **more: Any) -> dict[
         },
         "images": {"node": {"path": str(IMAGES / "node")}},
         "clusters": {
-            "prod": {"kubeconfig": str(folder / "kube/admin.kubeconfig"), "lts_conf": str(folder / "lts.conf")}
+            "prod": {
+                "kubeconfig": str(folder / "kube/controller.kubeconfig"),
+                "lts_conf": str(folder / "lts.conf"),
+                "tokens": "boot",
+            }
         },
         "pools": list(pools),
         "tags": {
@@ -109,6 +114,9 @@ class Lab:
         self.segment = segment
         self.folder = folder
         self.control = Path(configuration["server"]["control"])
+        self._controller = Path(configuration["server"]["controller"])
+        clusters = configuration.get("clusters", {}).values()
+        self._shares = any("lts_conf" in cluster and cluster.get("tokens") != "boot" for cluster in clusters)
         self.configuration = folder / "farm.yaml"
         self.configuration.write_text(yaml.safe_dump(dict(configuration), sort_keys=False))
         (folder / "lts.conf").write_text(SEED_LTS_CONF)
@@ -121,14 +129,17 @@ class Lab:
         self.wait(lambda: "ready" in self.log("kube"), "the API stand-in is ready", 20)
 
     def start_controller(self) -> None:
-        """Start the controller, and wait until its join command is in lts.conf."""
+        """Start the controller, and wait until it answers, and a join command that is shared is in lts.conf."""
         self.start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
-        self.wait(lambda: "kubeadm join" in (self.folder / "lts.conf").read_text(), "the join command is pushed", 30)
+        self.wait(lambda: answers(self._controller), "pxeboot controller is ready", 30)
+        if self._shares:
+            lts_conf = self.folder / "lts.conf"
+            self.wait(lambda: "kubeadm join" in lts_conf.read_text(), "the join command is pushed", 30)
 
     def start_daemon(self) -> None:
         """Start `pxeboot serve`, and wait until it is ready."""
         self.daemon = self.start("serve", "-m", "pxeboot", "serve", "-c", str(self.configuration))
-        self.wait(lambda: self.control.exists() and self._answers(), "pxeboot serve is ready", 30)
+        self.wait(lambda: answers(self.control), "pxeboot serve is ready", 30)
 
     def start(self, name: str, *argv: str) -> subprocess.Popen[str]:
         """Start Python with `argv` in the server's namespace; what it prints is kept as `log(name)`."""
@@ -222,12 +233,14 @@ class Lab:
                 raise TimeoutError(f"not within {within_s} s: {what}\n{why()}\n{logs}")
             time.sleep(0.1)
 
-    def _answers(self) -> bool:
-        connection = UnixConnection(self.control)
-        try:
-            connection.request("GET", "/v1/status")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+
+def answers(socket: Path) -> bool:
+    """Return whether a daemon or a controller answers on its socket."""
+    connection = UnixConnection(socket)
+    try:
+        connection.request("GET", "/v1/status")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

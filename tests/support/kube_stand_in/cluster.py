@@ -1,6 +1,7 @@
 """What the cluster holds, and what its controllers make of what is written."""
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -8,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pxeboot.controller.token import IssuedToken, NotAToken, read_secret
-from tests.support.kube_credentials import public_kubeconfig
+from tests.support.kube_credentials import kubeconfig, public_kubeconfig
 from tests.support.kube_stand_in import admission, background, rbac
-from tests.support.kube_stand_in.identity import authenticated
+from tests.support.kube_stand_in.identity import SERVICE_ACCOUNT_TOKEN, authenticated
 from tests.support.kube_stand_in.resources import BY_KIND, CSRS, NODES, SECRETS, Object, Target
 from tests.support.kube_stand_in.store import Store
 
@@ -65,6 +66,19 @@ class Cluster:
     def nodes(self) -> dict[str, Object]:
         """The Nodes by name, as they are now."""
         return {node["metadata"]["name"]: node for node in self.store.all(NODES)}
+
+    def controller_kubeconfig(self) -> Path:
+        """Return credentials of service account pxeboot/pxeboot-controller, made if there are none."""
+        path = self.folder / "controller.kubeconfig"
+        name = "pxeboot-controller"
+        if self.store.get(SECRETS, "pxeboot", f"{name}-token") is None:
+            annotations = {"kubernetes.io/service-account.name": name}
+            made = {"metadata": {"name": f"{name}-token", "annotations": annotations}, "type": SERVICE_ACCOUNT_TOKEN}
+            self._make(Target(SECRETS, "pxeboot"), made)
+        secret = self.store.get(SECRETS, "pxeboot", f"{name}-token") or {}
+        secret = background.fill_service_account_token(self.store, secret, self.ca.read_bytes())
+        kubeconfig(path, self.url, self.ca, base64.b64decode(secret["data"]["token"]).decode(), name)
+        return path
 
     def _make(self, place: Target, body: Object) -> None:
         """Create an object, as the API server does at its start."""
