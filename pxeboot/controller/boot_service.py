@@ -284,6 +284,10 @@ class BootKeeper:
         request = verdict.request
         message = f"The kubelet of {verdict.node}, in its boot {verdict.boot}."
         async with self._working:
+            if not self._boots.stands(verdict):
+                # Its boot has ended meanwhile: it is decided anew.
+                self._feed(lambda now: self._boots.decision_failed(request.uid, now, None))
+                return
             done = await self._decided(request, approve(self._api, request, "PxebootBoot", message))
         if done:
             log.info("%s: approved certificate request %r of %s", self.name, request.name, verdict.node)

@@ -8,13 +8,14 @@ public key and no other; and when its Node is Ready, or its time is over, the to
 Whoever carries actions out tells what came of each. Times are monotonic seconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from config.events import Stage
 from pxeboot.controller.boot import (
     STATES,
     Action,
+    Approve,
     Boot,
     Give,
     LookInfo,
@@ -22,6 +23,7 @@ from pxeboot.controller.boot import (
     Phase,
     Refuse,
     SetUnknown,
+    Tell,
     TokenState,
     Work,
 )
@@ -68,6 +70,8 @@ class Boots:
         self._active: dict[str, Boot] = {}
         self._polled: set[str] = set()
         self._doom = Doom()
+        self._ready: dict[str, list[Tell]] = {}
+        """What is told once the token is deleted: a daemon that has heard it tells a new controller no more of it."""
         self._judge = Judge(self._boots, terms.ttl_s)
         self._info_due: float | None = 0.0
         self._info_failures = 0
@@ -206,13 +210,15 @@ class Boots:
         self._info_failures, self._info_due = self._info_failures + 1, now + wait_s
         return [action for boot in self._signing() for action in self._refuse(boot, reason, wait_s)]
 
-    def deleted(self, token_id: str) -> None:
+    def deleted(self, token_id: str) -> Sequence[Action]:
         """The token is gone."""
         self._doom.deleted(token_id)
+        return self._ready.pop(token_id, [])
 
-    def delete_failed(self, token_id: str, now: float, after_s: float | None) -> None:
+    def delete_failed(self, token_id: str, now: float, after_s: float | None) -> Sequence[Action]:
         """It could not be deleted; that is tried again."""
         self._doom.failed(token_id, now, after_s)
+        return self._ready.pop(token_id, [])
 
     # Certificate requests
 
@@ -228,6 +234,11 @@ class Boots:
     def request_gone(self, uid: str) -> None:
         """A certificate request is there no more, or was denied."""
         self._judge.gone(uid)
+
+    def stands(self, approval: Approve) -> bool:
+        """Whether what was to be approved still is, once its turn to be sent has come."""
+        boot = self._boots.get(approval.boot)
+        return boot is not None and not boot.is_over and not boot.deleted
 
     def synced(self, now: float) -> list[Action]:
         """All requests that there are have been seen: from now on they are decided."""
@@ -334,9 +345,11 @@ class Boots:
             actions += boot.tell(Stage.REGISTERED, now, "its Node is " + ("its own again" if again else "there"))
         if node.ready and not boot.ready:
             boot.ready = True
-            actions += boot.tell(Stage.READY, now, "its Node is Ready")
-            if not boot.deleted:
-                actions += self._delete(boot, "its Node is Ready")
+            ready = boot.tell(Stage.READY, now, "its Node is Ready")
+            if boot.deleted:
+                return [*actions, *ready, *self._go(boot, now)]
+            actions += self._delete(boot, "its Node is Ready")
+            self._ready[boot.token_id] = ready
         return actions + self._go(boot, now)
 
     def _discovered(

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from pxeboot.kube.errors import Unavailable
 
 log = logging.getLogger("controller")
 
+NODE = re.compile("[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 LONGEST_BODY = 65536
 MOST_EVENTS = 5000
 """How many a slow reader may be behind before it is cut off; it connects again, and is told again what counts."""
@@ -125,7 +127,7 @@ def application(
         if keeper is None:
             return _unknown(request)
         try:
-            keeper.begun(request.match_info["node"], talk.boot_begun(await request.read()))
+            keeper.begun(_node(request), talk.boot_begun(await request.read()))
         except talk.NotUnderstood as error:
             return _said(Refused(str(error)), 400)
         return await answer({})
@@ -135,10 +137,10 @@ def application(
         if keeper is None:
             return _unknown(request)
         try:
-            asked = talk.token_asked(await request.read())
+            node, asked = _node(request), talk.token_asked(await request.read())
         except talk.NotUnderstood as error:
             return _said(Refused(str(error)), 400)
-        given = await keeper.give(request.match_info["node"], asked)
+        given = await keeper.give(node, asked)
         if isinstance(given, JoinGiven):
             return _said(given, 200)
         return _said(given, 409 if given.retry_after_s is None else 503)
@@ -173,6 +175,14 @@ def application(
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler)
     return app
+
+
+def _node(request: web.Request) -> str:
+    """The node's name, which goes into paths of the API and names in certificates. Raises `talk.NotUnderstood`."""
+    name = request.match_info["node"]
+    if not NODE.fullmatch(name):
+        raise talk.NotUnderstood("a node's name is of a-z, 0-9, - and .")
+    return name
 
 
 def _said(value: JoinGiven | Refused, status: int) -> web.Response:
