@@ -30,6 +30,8 @@ ASK_S = 60.0
 AGAIN_S = 5.0
 """When a machine asks again that was told to, unless the controller says."""
 TELL_AGAIN_S = 1.0
+SILENT_S = 30.0
+"""A controller that says nothing for so long has gone; it says an empty line every 15 s."""
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 5.0
 MOST_BYTES = 1 << 20
 """Of an answer, and of a line of what happened."""
@@ -140,9 +142,10 @@ class Client:
         self._new.set()
         telling = asyncio.create_task(self._tell_all())
         try:
-            async for line in events.content:
+            while line := await asyncio.wait_for(events.content.readline(), SILENT_S):
                 try:
-                    self._hear(talk.told(line))
+                    if line.strip():  # it says nothing now and then, to say that it is there
+                        self._hear(talk.told(line))
                 except talk.NotUnderstood as error:
                     log.debug("the controller told something that is not understood: %s", error)
         finally:

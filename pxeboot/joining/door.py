@@ -256,7 +256,7 @@ class Door:
             why = text.said(str(error))
             self.counts["denied"] += 1
             self._store.over(boot.id, why)
-            self._story(boot, Stage.FAILED, f"it may not join: {why}", self._clock())
+            self._story(boot, Stage.FAILED, f"it may not join: {why}; it starts again by itself", self._clock())
             if self._seldom(boot.machine, "may not join"):
                 log.warning("%s may not join: %s", boot.machine, why)
             raise Gone(why) from None
@@ -328,7 +328,8 @@ class Door:
             return {}
         client = self.client
         controller = None if client is None else {
-            "connected": client.connected, "since_s": client.since_s, "trouble": client.trouble
+            "connected": client.connected, "since_s": client.since_s, "trouble": client.trouble,
+            "socket": str(self._farm.server.controller),
         }  # fmt: skip
         return {"controller": controller, "joins": {"open": len(self._store.open()), **self.counts}}
 

@@ -68,7 +68,8 @@ class ScriptedController:
     def tell(self, node: str, boot: str, stage: Stage, detail: str, at_s: float, cluster: str = "prod") -> None:
         """Tell whoever follows that something happened."""
         line = talk.dump(Told(cluster, node, boot, stage, at_s, detail)) + "\n"
-        self._loop.call_soon_threadsafe(lambda: [queue.put_nowait(line) for queue in self._listeners])
+        for queue in self._listeners:
+            self._loop.call_soon_threadsafe(queue.put_nowait, line)
 
     async def _start(self) -> None:
         app = web.Application()
@@ -108,7 +109,13 @@ class ScriptedController:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._listeners.append(queue)
         try:
-            while line := await queue.get():
+            while True:
+                try:
+                    line = await asyncio.wait_for(queue.get(), 10)
+                except TimeoutError:
+                    line = "\n"
+                if not line:
+                    break
                 await response.write(line.encode())
         finally:
             self._listeners.remove(queue)

@@ -42,6 +42,9 @@ touch /etc/kubernetes/pki/ca.crt
 echo "cannot join with abcdef.0123456789abcdef"
 exit 1
 """
+CURL = (
+    '#!/bin/sh\nleft=$(cat /unwell)\n[ "$left" -gt 0 ] || { echo ok; exit; }\necho $((left - 1)) >/unwell\nexit 22\n'
+)
 SYSTEMCTL = '#!/bin/sh\necho "$*" >>/systemctl\n'
 
 
@@ -52,7 +55,8 @@ class Booted:
         self.root = root
         for folder in ("run/pxeboot", "etc/kubernetes"):
             shutil.rmtree(root / folder, ignore_errors=True)
-        (root / "run/pxeboot/rcfile.d").mkdir(parents=True)
+        for folder in ("run/pxeboot/rcfile.d", "etc/kubernetes"):
+            (root / folder).mkdir(parents=True)
         (root / "run/pxeboot/env").write_text(f"SERVER=x\nJOIN_KEY=RCFILE_07_JOIN_K8S\nJOIN_ONCE={NAME}\n")
         for name in ("said", "asked", "slept", "joined", "settings", "mode", "failures", "old", "systemctl", "order"):
             (root / name).unlink(missing_ok=True)
@@ -86,6 +90,7 @@ def machine_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     scripts = {
         "usr/lib/pxeboot/rcfile": (NODE / "rcfile").read_text(), "usr/lib/pxeboot/say": SAY,
         "usr/lib/pxeboot/get": GET, "fake/sleep": SLEEP, "fake/kubeadm": KUBEADM, "fake/systemctl": SYSTEMCTL,
+        "fake/curl": CURL,
     }  # fmt: skip
     for path, text in scripts.items():
         (root / path).write_text(text)
@@ -185,13 +190,26 @@ def test_it_tries_again_while_its_token_lives(machine: Booted) -> None:
 
 
 @requires("dash", "busybox", "unshare")
-def test_what_belongs_to_a_node_with_its_certificate_is_left_alone(machine: Booted) -> None:
-    (machine.root / "failures").write_text("1")
-    (machine.root / "etc/kubernetes").mkdir(exist_ok=True)
+def test_a_kubelet_that_has_its_certificate_needs_kubeadm_no_more(machine: Booted) -> None:
+    (machine.root / "failures").write_text("100")
     (machine.root / "etc/kubernetes/kubelet.conf").write_text("mine")
+    (machine.root / "unwell").write_text("3")
     assert machine.run() == 0
+    assert len(machine.lines("joined")) == 1
+    assert machine.lines("slept") == ["5"] * 3
+    assert machine.lines("said")[-1] == "joined: the kubelet is well, though kubeadm said: cannot join with ***"
     assert machine.lines("systemctl") == []
     assert (machine.root / "etc/kubernetes/pki/ca.crt").exists()
+
+
+@requires("dash", "busybox", "unshare")
+def test_a_kubelet_that_is_not_well_before_its_token_ends_starts_again(machine: Booted) -> None:
+    (machine.root / "failures").write_text("100")
+    (machine.root / "etc/kubernetes/kubelet.conf").write_text("mine")
+    (machine.root / "unwell").write_text("1000")
+    assert machine.run(text=TEXT.replace("600", "20")) == 1
+    assert len(machine.lines("joined")) == 1
+    assert machine.lines("systemctl") == ["reboot"]
 
 
 @requires("dash", "busybox", "unshare")
