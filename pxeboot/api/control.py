@@ -18,6 +18,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from config.events import Stage
 from pxeboot.timeline import Boot, Machine, Timeline
 
 
@@ -35,6 +36,7 @@ def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
     return {
         "started_s": boot.started_s,
         "stage": boot.stage.value if boot.stage else None,
+        "refused": next((s.detail for s in reversed(boot.steps) if s.stage is Stage.REFUSED), None),
         "steps": [
             {
                 "stage": step.stage.value,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli import asking
+from pxeboot.cli import asking, joins
 from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
@@ -45,6 +45,11 @@ def ago(seconds: float) -> str:
 
 LEAST_WHAT = 30
 """Columns of the terminal for what machines do; with less, it goes on lines of its own."""
+COLOURS = {
+    "failed": "red", "refused": "red", "waiting": "cyan",
+    "system": "green", "disk": "green", "joined": "green", "ready": "bold green",
+}  # fmt: skip
+"""Of the stages; the others are yellow, on the way."""
 MOST_POOLS = 12
 """Pools of addresses whose fill is shown, the fullest; all are in the JSON."""
 
@@ -67,9 +72,7 @@ def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
         boot = machine["boot"]
         step = boot["steps"][-1] if boot and boot["steps"] else None
         stage = step["stage"] if step else "-"
-        colour = {"failed": "red", "joined": "green", "system": "green", "disk": "green", "waiting": "cyan"}.get(
-            stage, "yellow"
-        )
+        colour = COLOURS.get(stage, "yellow")
         cells = [
             Text(machine["name"]),
             Text(machine["ip"] or machine["mac"]),
@@ -78,7 +81,10 @@ def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
             Text(stage, style=colour),
             Text(ago(now - step["first_s"]) if step else "-"),
         ]
-        rows.append((cells, Text(step["detail"] if step else "")))
+        what = Text(step["detail"] if step else "")
+        if boot and boot.get("refused"):
+            what.append(f"{what.plain and chr(10)}{boot['refused']}", style="red")
+        rows.append((cells, what))
     taken = sum(max(len(column), *(cells[i].cell_len for cells, _ in rows)) + 3 for i, column in enumerate(columns))
     if width < max(NARROW, taken + LEAST_WHAT):
         return stacked(columns, rows, width)
@@ -110,7 +116,7 @@ def timeline(machine: dict[str, Any]) -> Any:
     out.add_column("stage")
     out.add_column("what", overflow="fold")
     for step in boot["steps"]:
-        style = "red" if step["stage"] == "failed" else None
+        style = COLOURS[step["stage"]] if step["stage"] in ("failed", "refused", "ready") else None
         took = f"{step['first_s'] - boot['started_s']:.1f} s"
         out.add_row(took, step["stage"], Text(step["detail"]), style=style)
     return out
@@ -245,8 +251,11 @@ def command(
         others = other_servers(ask(control, "/v1/others")["others"], now)
         dhcp = ask(control, "/v1/dhcp")
         sending = queue(ask(control, "/v1/downloads"))
+        joining = joins.lines(answer, joins.clusters(answer), now)
         machines = table(answer["machines"], now, console.width)
-        return Group(machines, *sending, *roots(answer["machines"]), *troubles(dhcp), *others, *fill(dhcp["pools"]))
+        return Group(
+            machines, *sending, *roots(answer["machines"]), *troubles(dhcp), *joining, *others, *fill(dhcp["pools"])
+        )
 
     console = screen.console()
     if not watch:
