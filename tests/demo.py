@@ -1,7 +1,8 @@
 """`make demo`: a bare UEFI machine boots from us and joins a cluster, in a network of our own.
 
 Everything runs for real but two things: the Kubernetes API is a stand-in (`tests.support.kube_api`), and so is the
-machine's kubeadm, which checks and uses the token as kubeadm would, and registers a Node with that API.
+machine's kubeadm, which does with the token what kubeadm and a kubelet do: it checks the cluster by it, asks for a
+certificate, and registers its Node with that. tests/boot/test_kubernetes.py does it with the real ones.
 """
 
 import os
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pxeboot.cli.status import timeline
+from pxeboot.cli.token import tokens
 from tests.support.lab import ROOT, Lab, farm
 from tests.support.machine import Firmware, Machine
 from tests.support.segment import Segment
@@ -43,7 +45,10 @@ TITLES = {
     "registered": "its Node is there",
     "joined": "it has joined",
     "ready": "its Node is Ready",
+    "disk": "GRUB goes on with its own disk",
+    "waiting": "it waits for its turn to fetch",
     "failed": "it failed",
+    "refused": "somebody was refused what is its own",
 }
 POOL = {
     "name": "workers",
@@ -87,14 +92,15 @@ def interrupted(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, pool: dict[str, Any]) -> int:
-    """Start the servers, power the machine on, and tell what it does until it has joined."""
-    lab = Lab(segment, folder, farm(folder, [pool]))
+    """Start the servers, power the machine on, and tell what it does until its Node is Ready."""
+    clusters = {"prod": {"kubeconfig": str(folder / "kube/controller.kubeconfig")}}
+    lab = Lab(segment, folder, farm(folder, [pool], clusters=clusters))
     console.print("[bold]1. The servers[/], in a network namespace of their own")
     begin = time.monotonic()
     lab.start_api()
     console.print("   stand-in for the Kubernetes API   https://10.77.0.1:6443")
     lab.start_controller()
-    console.print("   pxeboot controller                pushed a join command into lts.conf")
+    console.print("   pxeboot controller                makes a token for each boot, with the rights of rbac.yaml")
     lab.start_daemon()
     console.print("   pxeboot serve                     DHCP, TFTP, HTTP and NBD on 10.77.0.1")
     console.print(f"   ready after {time.monotonic() - begin:.1f} s\n")
@@ -114,7 +120,7 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
                 shown.add(said)
                 say(console, time.monotonic() - begin, *said)
         stages = {step["stage"] for step in steps}
-        if "joined" in stages:
+        if {"joined", "ready"} <= stages:
             break
         if "failed" in stages or time.monotonic() > deadline or not machine.running:
             console.print(
@@ -140,22 +146,36 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
         ("kubelet", report["kubelet"]),
     ):
         console.print(f"   {title:<10} {escape(value)}")
-    console.print("\n[bold]5. The join it ran[/]")
-    joining = next(step["detail"] for step in known["boot"]["steps"] if step["stage"] == "joining")
-    console.print(f"   {escape(joining.strip())}")
+    console.print("\n[bold]5. How it joined[/]")
+    details = {step["stage"]: step["detail"].strip() for step in known["boot"]["steps"]}
+    for stage in ("token", "joining", "approved", "registered", "ready"):
+        console.print(f"   {stage:<10} {escape(details[stage])}")
     for line in lab.log("kube").splitlines():
         if NAME in line:
-            console.print(f"   the API: {escape(line)}")
-    console.print(f"\n[green bold]From power-on to joined: {took:.0f} s.[/]")
+            console.print(f"   the API    {escape(line)}")
+    console.print(f"   tokens     {tokens_left(lab)}")
+    console.print(f"\n[green bold]From power-on to Ready: {took:.0f} s.[/]")
     idle, now, peak = before, lab.daemon_memory("VmRSS"), lab.daemon_memory("VmHWM")
     console.print(f"pxeboot serve: {idle:.0f} MB when it was ready, {now:.0f} MB now, {peak:.0f} MB at most")
     machine.power_off()
     return 0
 
 
+def tokens_left(lab: Lab) -> str:
+    """Return what `pxeboot token list` says, once the controller has had a moment to delete what it need not keep."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = tokens(lab.controller)
+        if not found:
+            return "none is left: it was deleted when the Node was Ready"
+        if time.monotonic() > deadline:
+            return ", ".join(f"{token['id']}: {token['state']}" for token in found)
+        time.sleep(0.1)
+
+
 def say(console: Console, at_s: float, stage: str, detail: str) -> None:
     """Show one step as it happens, on one line."""
-    colour = {"failed": "red", "joined": "green"}.get(stage, "cyan")
+    colour = {"failed": "red", "refused": "red", "joined": "green", "ready": "green"}.get(stage, "cyan")
     line = f"   [{colour}]{at_s:6.1f} s[/]  {TITLES[stage]:<42} [dim]{escape(detail.strip())}[/]"
     console.print(line, no_wrap=True, overflow="ellipsis")
 

@@ -114,7 +114,7 @@ class Lab:
         self.segment = segment
         self.folder = folder
         self.control = Path(configuration["server"]["control"])
-        self._controller = Path(configuration["server"]["controller"])
+        self.controller = Path(configuration["server"]["controller"])
         clusters = configuration.get("clusters", {}).values()
         self._shares = any("lts_conf" in cluster and cluster.get("tokens") != "boot" for cluster in clusters)
         self.configuration = folder / "farm.yaml"
@@ -131,7 +131,7 @@ class Lab:
     def start_controller(self) -> None:
         """Start the controller, and wait until it answers, and a join command that is shared is in lts.conf."""
         self.start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
-        self.wait(lambda: answers(self._controller), "pxeboot controller is ready", 30)
+        self.wait(lambda: answers(self.controller), "pxeboot controller is ready", 30)
         if self._shares:
             lts_conf = self.folder / "lts.conf"
             self.wait(lambda: "kubeadm join" in lts_conf.read_text(), "the join command is pushed", 30)

@@ -9,7 +9,7 @@ def test_of_many_machines_the_newest_step_is_told_and_of_one_all() -> None:
         machine = timeline.record("m1", stage, f"detail {second}", second)
     newest = {"stage": "address", "first_s": 4, "last_s": 4, "detail": "detail 4", "bytes_sent": 0}
     shown = machine_json(machine, whole=False)
-    assert shown["boot"] == {"started_s": 3, "stage": "address", "steps": [newest]}
+    assert shown["boot"] == {"started_s": 3, "stage": "address", "refused": None, "steps": [newest]}
     assert "boots" not in shown
     whole = machine_json(machine, whole=True)
     boot = whole["boot"]
@@ -20,3 +20,13 @@ def test_of_many_machines_the_newest_step_is_told_and_of_one_all() -> None:
     assert isinstance(boots, list)
     assert len(boots) == 2
     assert len(boots[0]["steps"]) == 3
+
+
+def test_who_was_refused_is_told_beside_the_newest_step() -> None:
+    timeline = Timeline()
+    timeline.record("m1", Stage.SYSTEM, "up", 1)
+    machine = timeline.record("m1", Stage.REFUSED, "10.0.0.66 asked for its join command, and is not it", 2)
+    boot = machine_json(machine, whole=False)["boot"]
+    assert isinstance(boot, dict)
+    assert boot["refused"] == "10.0.0.66 asked for its join command, and is not it"
+    assert [step["stage"] for step in boot["steps"]] == ["system"]
