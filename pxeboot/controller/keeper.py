@@ -122,7 +122,11 @@ class Keeper:
             await self._api.close()
 
     async def run_once(self) -> bool:
-        """Look and act until lts.conf holds a fresh token; return False at the first failure."""
+        """Look and act until lts.conf holds a fresh token; return False at the first failure.
+
+        It seeks no lead: a command that is still good is left alone, and of two writers one has to read again.
+        """
+        self._elector = None
         try:
             while await self._round():
                 if self._engine.settled:

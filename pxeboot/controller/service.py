@@ -12,7 +12,7 @@ from pxeboot.controller.lts_file import FilePlace, LtsFile, MadeFile
 from pxeboot.controller.lts_object import LtsObject
 from pxeboot.controller.mirror import Mirror
 from pxeboot.kube.api import Api
-from pxeboot.kube.elector import Elector, own_identity
+from pxeboot.kube.elector import DURATION_S, Elector, own_identity
 
 LEASE = "pxeboot-controller"
 """Whoever holds this Lease, in the cluster's `namespace`, keeps what is pushed."""
@@ -48,13 +48,17 @@ def _check(clusters: dict[str, Cluster]) -> None:
             )
 
 
-def keeper(name: str, cluster: Cluster) -> Keeper:
-    """Return the keeper of one cluster with a shared token."""
+def keeper(name: str, cluster: Cluster, terms: Terms | None = None, lead_s: int = DURATION_S) -> Keeper:
+    """Return the keeper of one cluster with a shared token.
+
+    `terms` are in place of what the configuration says. `lead_s` is how long the lead of a controller that has
+    vanished stays unclaimed.
+    """
     assert cluster.lts_conf is not None  # `config.clusters` sees to it
     api = Api(name, cluster.kubeconfig, cluster.api_server)
     file = LtsFile(cluster.lts_conf, cluster.section, cluster.join_key)
     made = MadeFile.beside(cluster.lts_conf, name)
-    terms = Terms(ttl_s=cluster.token_ttl_s, api_server=cluster.api_server)
+    terms = terms or Terms(ttl_s=cluster.token_ttl_s, api_server=cluster.api_server)
     hosts = HostLines(cluster.api_address)
     if cluster.push is None:
         return Keeper(name, api, FilePlace(file), made, terms, hosts)
@@ -63,7 +67,10 @@ def keeper(name: str, cluster: Cluster) -> Keeper:
         name, api, LtsObject(api, cluster.push, file.place, mirror.original), made, terms, hosts, mirror=mirror
     )
     mirror.on_published = keeper.published
-    keeper.led_by(Elector(api, cluster.namespace, LEASE, own_identity(), on_change=lambda leads: keeper.wake()))
+    identity = own_identity()
+    keeper.led_by(
+        Elector(api, cluster.namespace, LEASE, identity, on_change=lambda leads: keeper.wake(), duration_s=lead_s)
+    )
     return keeper
 
 
