@@ -10,24 +10,36 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 	zstd openssl qemu-system-x86 ipxe-qemu seabios ovmf
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin python3-libnbd nbd-client nbdkit nbdkit-plugin-python fio qemu-utils fuse3 util-linux \
-	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool
+	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool \
+	golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
-# Not installed but unpacked into .build/peers: atftpd and tftpd-hpa exclude each other, nbd-server would start itself.
-PEER_UNPACKED := atftpd nbd-server
+# Not installed but unpacked into .build/peers: atftpd and tftpd-hpa exclude each other, the others start themselves.
+PEER_UNPACKED := atftpd nbd-server etcd-server
+# What a node image has with the kubelet and kubeadm of tests/support/build-kubernetes.
+KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
-.PHONY: help demo test lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd fuzz clean
+.PHONY: help demo test kubernetes lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd \
+	bench-ready fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
-	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | bench-nbd | fuzz"
+	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | bench-nbd | \
+bench-ready | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
 
-test: lint unit net boot
+test: kubernetes lint unit net boot
+
+# For the real control plane of the tests: five minutes of two processors, once on a machine. It goes on in the
+# background, at low priority, while lint and unit tests run; who needs it waits for it.
+kubernetes: .build/test-packages
+	@tests/support/build-kubernetes --is-done || { \
+		echo "== Kubernetes is built in the background: .build/kubernetes.log"; \
+		setsid -f nice -n 19 tests/support/build-kubernetes </dev/null >.build/kubernetes.log 2>&1; }
 
 lint: $(BIN)/pxeboot .build/test-packages
 	@echo "== lint"
@@ -35,17 +47,18 @@ lint: $(BIN)/pxeboot .build/test-packages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@shellcheck -s sh node/mountroot node/nbd node/let-go node/prepare node/report node/rcfile node/say node/get deploy/apt-install tests/support/kubeadm tests/support/customise-node
+	@shellcheck -s sh node/mountroot node/nbd node/let-go node/prepare node/report node/rcfile node/say node/get deploy/apt-install deploy/kubernetes/make-kubeconfig tests/support/build-kubernetes tests/support/kubeadm \
+		tests/support/customise-node tests/support/customise-kubernetes-node
 
 unit: $(BIN)/pxeboot .build/test-packages
 	@echo "== unit tests"
 	@$(BIN)/pytest -q tests/unit
 
-net: $(BIN)/pxeboot .build/test-packages .build/peer-packages
+net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"
 	@$(BIN)/pytest tests/net
 
-boot: $(BIN)/pxeboot .build/node-image .build/test-packages .build/peer-packages
+boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
 	@$(BIN)/pytest -v tests/boot
 
@@ -63,6 +76,9 @@ bench-http: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 
 bench-nbd: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.nbd
+
+bench-ready: $(BIN)/pxeboot .build/kubernetes-image .build/test-packages .build/peer-packages
+	@$(BIN)/python -m bench.ready
 
 # FUZZ_S is how long each of them runs, in seconds. What fails is printed and left in .build/fuzz.
 FUZZ_S ?= 180
@@ -100,7 +116,7 @@ POLICY := /usr/sbin/policy-rc.d
 			{ ! command -v systemctl >/dev/null || systemctl disable --quiet $(PEER_SERVICES); }; \
 	fi
 	@mkdir -p .build/peers
-	@cd .build/peers && if [ ! -x usr/sbin/atftpd ] || [ ! -x bin/nbd-server ]; then \
+	@cd .build/peers && if [ ! -x usr/sbin/atftpd ] || [ ! -x bin/nbd-server ] || [ ! -x usr/bin/etcd ]; then \
 		apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root $(PEER_UNPACKED) && \
 			for deb in *.deb; do dpkg -x $$deb . && rm $$deb || exit 1; done; \
 	fi
@@ -112,6 +128,13 @@ IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/disk.py pxeboot/image/modu
 	@echo "== a node image, from Debian's packages (about a minute)"
 	@$(BIN)/pxeboot image build node --store $(IMAGES) --kernel linux-image-cloud-amd64 --level 3 --ext4 2G \
 		--package curl --package openssl --package cron --hook tests/support/customise-node
+	@touch $@
+
+.build/kubernetes-image: $(IMAGE_SOURCES) tests/support/customise-kubernetes-node tests/support/build-kubernetes | $(BIN)/pxeboot kubernetes
+	@echo "== a node image with the kubelet (about a minute)"
+	@tests/support/build-kubernetes
+	@$(BIN)/pxeboot image build kubernetes --store $(IMAGES) --kernel linux-image-cloud-amd64 --level 3 \
+		$(addprefix --package ,$(KUBERNETES_PACKAGES)) --hook tests/support/customise-kubernetes-node
 	@touch $@
 
 clean:
