@@ -5,7 +5,7 @@ import http.client
 import json
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +34,26 @@ class Answer:
 
 
 class Client:
-    """Somebody who speaks to an API server: with a bearer `token`, a client `certificate` and `key`, or as nobody."""
+    """Somebody who speaks to an API server: with a bearer `token`, a client `certificate` and `key`, or as nobody.
+
+    `headers` go with every request.
+    """
 
     def __init__(
-        self, url: str, ca: Path, *, token: str = "", certificate: Path | None = None, key: Path | None = None
+        self,
+        url: str,
+        ca: Path,
+        *,
+        token: str = "",
+        certificate: Path | None = None,
+        key: Path | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = url
         self.ca = ca
-        self._token = token
+        self._headers = {"Accept": "application/json", **(headers or {})}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._tls = ssl.create_default_context(cafile=str(ca))
         if certificate is not None:
             self._tls.load_cert_chain(certificate, key)
@@ -67,9 +79,9 @@ class Client:
             key=found.get("key"),
         )
 
-    def with_token(self, token: str) -> "Client":
+    def with_token(self, token: str, headers: Mapping[str, str] | None = None) -> "Client":
         """Somebody else at the same server."""
-        return Client(self.url, self.ca, token=token)
+        return Client(self.url, self.ca, token=token, headers=headers)
 
     def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Answer:
         """Send one request; a `body` goes as JSON, which is YAML too."""
@@ -104,9 +116,7 @@ class Client:
     @contextmanager
     def _sent(self, method: str, path: str, body: object, kind: str) -> Iterator[http.client.HTTPResponse]:
         parts = urlsplit(self.url)
-        headers = {"Accept": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = kind
         connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=20, context=self._tls)
