@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from pxeboot.cli.status import timeline
 from pxeboot.cli.token import tokens
@@ -42,9 +43,9 @@ TITLES = {
     "fetched": "it fetched its join command",
     "joining": "it joins the cluster",
     "approved": "its certificate is approved",
-    "registered": "its Node is there",
+    "registered": "it registers its Node",
     "joined": "it has joined",
-    "ready": "its Node is Ready",
+    "ready": "the cluster can use it",
     "disk": "GRUB goes on with its own disk",
     "waiting": "it waits for its turn to fetch",
     "failed": "it failed",
@@ -94,7 +95,9 @@ def interrupted(_number: int, _frame: FrameType | None) -> None:
 def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, pool: dict[str, Any]) -> int:
     """Start the servers, power the machine on, and tell what it does until its Node is Ready."""
     clusters = {"prod": {"kubeconfig": str(folder / "kube/controller.kubeconfig")}}
-    lab = Lab(segment, folder, farm(folder, [pool], clusters=clusters))
+    configuration = farm(folder, [pool], clusters=clusters)
+    configuration["tags"]["all"]["lts"] = {"FSTAB_01_SCRATCH": "tmpfs /srv/scratch tmpfs size=64m 0 0"}
+    lab = Lab(segment, folder, configuration)
     console.print("[bold]1. The servers[/], in a network namespace of their own")
     begin = time.monotonic()
     lab.start_api()
@@ -142,18 +145,19 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
         ("host name", report["hostname"]),
         ("image", f"{report['sha256'][:16]}…"),
         ("root", root.split(",")[0]),
-        ("lts.conf", "; ".join(line for line in report["fstab"].splitlines() if not line.startswith("#"))),
+        ("fstab", "; ".join(line for line in report["fstab"].splitlines() if not line.startswith("#"))),
         ("kubelet", report["kubelet"]),
     ):
         console.print(f"   {title:<10} {escape(value)}")
     console.print("\n[bold]5. How it joined[/]")
     details = {step["stage"]: step["detail"].strip() for step in known["boot"]["steps"]}
-    for stage in ("token", "joining", "approved", "registered", "ready"):
-        console.print(f"   {stage:<10} {escape(details[stage])}")
+    joined = Table.grid(padding=(0, 2, 0, 0))
+    joined.add_row("   it ran", escape(details["joining"]))
     for line in lab.log("kube").splitlines():
         if NAME in line:
-            console.print(f"   the API    {escape(line)}")
-    console.print(f"   tokens     {tokens_left(lab)}")
+            joined.add_row("   the API", escape(line))
+    joined.add_row("   tokens", tokens_left(lab))
+    console.print(joined)
     console.print(f"\n[green bold]From power-on to Ready: {took:.0f} s.[/]")
     idle, now, peak = before, lab.daemon_memory("VmRSS"), lab.daemon_memory("VmHWM")
     console.print(f"pxeboot serve: {idle:.0f} MB when it was ready, {now:.0f} MB now, {peak:.0f} MB at most")
