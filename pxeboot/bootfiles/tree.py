@@ -323,6 +323,7 @@ class Tree:
             if self._seldom(booting.name, "no image"):
                 log.warning("%s will not boot: %s", booting.name, error)
             failed(str(error))
+            self._joins(booting, False)
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.boot is Boot.ONCE
         menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, folder, once=once).encode())

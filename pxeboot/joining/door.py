@@ -92,7 +92,7 @@ class Door:
         self.client: Client | None = None
         """None if no cluster needs a controller."""
         if any(cluster.minted == "boot" for cluster in farm.clusters.values()):
-            self.client = Client(farm.server.controller, self._open, self._begun, self._hear, clock)
+            self.client = Client(farm.server.controller, self._open, self._begun, self.hear, clock)
 
     # --- a boot begins ----------------------------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class Door:
         labels, taints = ({}, ()) if machine is None else (machine.labels, machine.taints)
         return BootBegun(boot.id, boot.address, boot.began_s, labels, taints, newest.token_id, newest.expires_s)
 
-    def _hear(self, told: Told) -> None:
+    def hear(self, told: Told) -> None:
         """Take in what happened in a cluster."""
         boot = self._store.newest(told.node)
         if boot is None or boot.id != told.boot or boot.cluster != told.cluster:

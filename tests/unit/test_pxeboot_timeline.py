@@ -165,3 +165,36 @@ def test_any_events_leave_a_story_that_holds_together(told: list[tuple[str, Stag
             assert times == sorted(times)
     kept = sum(step.bytes_sent for machine in line for boot in machine.boots for step in boot.steps)
     assert kept <= sum(sent for _, _, sent in told)
+
+
+def test_somebody_who_is_refused_says_nothing_of_how_far_a_machine_is() -> None:
+    told = Timeline()
+    told.record("m1", S.READY, "", 1.0)
+    boot = told.record("m1", S.REFUSED, "somebody asked", 2.0).boots[-1]
+    assert (boot.stage, boot.reached, boot.steps[-1].stage) == (S.READY, ORDER.index(S.READY), S.REFUSED)
+    assert boot.newest is boot.steps[0]
+    told.record("m1", S.FETCH, "its root is opened again", 3.0)
+    assert [step.stage for step in boot.steps] == [S.READY, S.REFUSED]
+    told.record("m1", S.REFUSED, "again", 4.0)
+    assert [(step.first_s, step.detail) for step in boot.steps[1:]] == [(2.0, "again")]
+
+
+def test_what_is_told_late_of_a_join_is_not_taken_for_the_next_boots() -> None:
+    told = Timeline()
+    told.record("m1", S.DISCOVER, "", 1.0)
+    told.record("m1", S.MENU, "", 2.0)
+    assert told.joins("m1", S.READY, "its Node", 9.0, began_s=1.9) is not None
+    told.record("m1", S.DISCOVER, "", 10.0)
+    assert told.joins("m1", S.READY, "its Node", 11.0, began_s=1.9) is None
+    machine = told.get("m1")
+    assert machine is not None
+    assert [step.stage for boot in machine.boots for step in boot.steps] == [S.DISCOVER, S.MENU, S.READY, S.DISCOVER]
+
+
+def test_a_join_is_shown_after_a_restart_that_lost_what_came_before() -> None:
+    told = Timeline()
+    machine = told.joins("m1", S.READY, "its Node", 9.0, began_s=1.0)
+    assert machine is not None
+    assert [(step.stage, step.first_s) for step in machine.boots[-1].steps] == [(S.READY, 9.0)]
+    told.record("m2", S.MENU, "no DHCPDISCOVER was seen of it", 2.0)
+    assert told.joins("m2", S.TOKEN, "", 3.0, began_s=1.9) is not None
