@@ -15,17 +15,19 @@ Nothing here is sent: each call returns what is to be done.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from ipaddress import IPv4Address
 from itertools import islice
 
 from dhcp.leases import NEVER, Lease, Leases, State
+from dhcp.shared_acts import Act, Ask, Deny, Go, Keep, Lost, Ticket, Why
 from dhcp.shared_wire import Done, Entry, Outcome, Refused, Remove, Unknown, Wish, Write
 
 LEAD_S = 3600
 """An address is kept for its client for at least so long after its lease."""
 SKEW_S = 120
 """By how much the clocks of two servers may differ."""
+LATE_S = 10
+"""An answer that has waited for so long does not leave: its lease would end later than was written."""
 SHORTEST_S = 60
 """Nobody is told of a lease that ends sooner, while the API is away."""
 KEPT_S = 86400
@@ -37,61 +39,6 @@ MOST_PUSHED = 64
 _TRIES = 4
 _LOOKED_AT = 200
 """Entries looked at in one `expire`, whether they are old."""
-
-Ticket = int
-"""Who waits for a lease to be kept, by a number of his own."""
-
-
-class Why(Enum):
-    """Why a lease is not kept."""
-
-    TAKEN = auto()
-    """Another server gave the address to somebody else."""
-    AWAY = auto()
-    """Nobody can be asked now."""
-    BUSY = auto()
-    """Too much is asked of the API already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Have the API do this, and call `Book.answered`."""
-
-    wish: Wish
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """The lease may be stored here, and then its client told."""
-
-    ticket: Ticket
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """The lease is not to be."""
-
-    ticket: Ticket
-    why: Why
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Store the record of another server here too; nobody waits for it."""
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A client was told that it may go on while the API was away, and somebody else has its address now."""
-
-    lease: Lease
-    now_of: Lease
-
-
-Act = Ask | Go | Deny | Keep | Lost
 
 
 @dataclass(slots=True)
@@ -119,6 +66,8 @@ class Book:
         self._listed: dict[int, Entry] | None = None
         """What the list that is coming in has so far."""
         self._asked: dict[int, _Asked] = {}
+        self._began: dict[Ticket, float] = {}
+        """Since when they wait."""
         self._unsettled: dict[int, None] = {}
         """Addresses of which our record and the API's may differ."""
         self._pushes: dict[int, None] = {}
@@ -173,6 +122,7 @@ class Book:
         number = int(lease.address)
         if not self._pooled(lease.address):
             return [Go(ticket, lease)]
+        self._began[ticket] = now
         asked = self._asked.get(number)
         if asked is None:
             return self._want(lease, [ticket], now)
@@ -181,7 +131,7 @@ class Book:
             return []
         denied: list[Act] = []
         if asked.then is not None and asked.then.client != lease.client:
-            denied = [Deny(each, Why.TAKEN) for each in asked.then_tickets]
+            denied = self._deny(asked.then_tickets, Why.TAKEN)
             asked.then_tickets = []
         asked.then = lease
         asked.then_tickets.append(ticket)
@@ -210,7 +160,7 @@ class Book:
                 if entry is not None:
                     self._learn(entry)
                 self._told.pop(number, None)
-                return [*self._go(lease, asked.tickets), *self._settle(number, now)]
+                return [*self._go(lease, asked.tickets, now), *self._settle(number, now)]
             case Refused(current):
                 if current is None:
                     self._entries.pop(number, None)
@@ -290,14 +240,14 @@ class Book:
         entry = self._entries.get(number)
         mine = entry is not None and entry.lease.client == lease.client
         if entry is not None and mine and _covers(entry.lease, lease):
-            return self._go(lease, tickets)
+            return self._go(lease, tickets, now)
         if not self._synced:
             return self._offline(lease, tickets, now)
         if entry is not None and not mine and entry.until + SKEW_S > now:
             self.taken += 1
             return [*self._deny(tickets, Why.TAKEN), *self._settle(number, now)]
         if entry is None and lease.state is State.RELEASED:
-            return self._go(lease, tickets)
+            return self._go(lease, tickets, now)
         if tickets and len(self._asked) >= MOST_ASKED:
             return self._deny(tickets, Why.BUSY)
         until = _until(lease, now)
@@ -317,7 +267,7 @@ class Book:
                 return self._deny(tickets, Why.AWAY)
         self._told[number] = lease.client
         self._unsettled[number] = None
-        return self._go(lease, tickets)
+        return self._go(lease, tickets, now)
 
     def _settle(self, number: int, now: float) -> list[Act]:
         """Compare our record of an address with the API's: one of the two follows the other."""
@@ -368,10 +318,16 @@ class Book:
         if known is not None and not _is_newer(known.version, version):
             del self._entries[number]
 
-    def _go(self, lease: Lease, tickets: list[Ticket]) -> list[Act]:
-        return [Go(ticket, lease) for ticket in tickets]
+    def _go(self, lease: Lease, tickets: list[Ticket], now: float) -> list[Act]:
+        """Let answers leave, but none that tells of a lease as if it began only now."""
+        return [
+            Go(ticket, lease) if now <= self._began.pop(ticket, now) + LATE_S else Deny(ticket, Why.AWAY)
+            for ticket in tickets
+        ]
 
     def _deny(self, tickets: list[Ticket], why: Why) -> list[Act]:
+        for ticket in tickets:
+            self._began.pop(ticket, None)
         return [Deny(ticket, why) for ticket in tickets]
 
     def _tidied(self, now: float) -> list[Act]:

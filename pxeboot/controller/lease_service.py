@@ -108,6 +108,7 @@ class LeaseService:
 
     async def run(self) -> None:
         """Keep what the API has, and look whether it answers again after it did not, until cancelled."""
+        self._closed = False
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch.run())

@@ -18,7 +18,8 @@ import aiohttp
 
 from dhcp.engine import Server
 from dhcp.leases import Lease
-from dhcp.shared import Act, Ask, Book, Deny, Go, Keep, Lost, Why
+from dhcp.shared import Book
+from dhcp.shared_acts import Act, Ask, Deny, Go, Keep, Lost, Why
 from dhcp.shared_wire import (
     Beat,
     Entry,
@@ -47,7 +48,7 @@ AGAIN_S = 0.5
 PATIENCE_S = 5.0
 """After so long without the API people are told, at the start too."""
 _TICK_S, _BUSY_S = 1.0, 0.002
-_BATCH = 64
+_BATCH = 32
 _BATCHES = 4
 """Under way at once."""
 _LONGEST_LINE = 1 << 20

@@ -58,7 +58,7 @@ class Replica:
 
     def start(self) -> None:
         """Start both, and wait until they share leases."""
-        self.start_one("controller", "tests.support.serve_leases", str(self.farm))
+        self.start_one("controller", "pxeboot", "controller", "-c", str(self.farm))
         self.start_one("serve", "pxeboot", "serve", "-c", str(self.farm))
         self.wait(lambda shared: shared["trouble"] is None, 20)
 

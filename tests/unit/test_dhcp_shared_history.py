@@ -18,7 +18,8 @@ from dhcp.options import MessageType, Option
 from dhcp.plan import plan
 from dhcp.replies import Send
 from dhcp.request import Arrival, Ignored
-from dhcp.shared import Act, Ask, Book, Deny, Go, Keep, Lost, Why
+from dhcp.shared import Book
+from dhcp.shared_acts import Act, Ask, Deny, Go, Keep, Lost, Why
 from dhcp.shared_wire import (
     Beat,
     Done,
@@ -391,7 +392,8 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
             assert not replica.sent
             for address, entry in self.api.objects.items():
                 record = replica.server.leases.record(address)
-                assert record == entry.lease or (record is not None and not record.holds(self.now)), address
+                assert record is not None, address
+                assert record.client == entry.lease.client or not record.holds(self.now), address
         for address, promise in self.promises.items():
             if promise.until > self.now:
                 assert self.api.objects[address].lease.client == promise.client
