@@ -1,0 +1,374 @@
+"""The client of the API against a stand-in that does what a bad day does; the real one is in test_kube_watching."""
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pxeboot.controller.token import Token
+from pxeboot.kube.api import CONNECTIONS_AGE_S, Api
+from pxeboot.kube.cache import Change
+from pxeboot.kube.errors import Held, Unavailable
+from pxeboot.kube.nodes import Node, decode_node
+from pxeboot.kube.paths import NODES
+from pxeboot.kube.tokens import cluster_info
+from pxeboot.kube.watching import Watch
+from tests.support.kube_api import Fault
+from tests.support.kube_credentials import make_ca
+from tests.support.kube_thread import ThreadedApi, running_api
+
+pytestmark = pytest.mark.net
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThreadedApi]:
+    with running_api(tmp_path / "api") as server:
+        yield server
+
+
+def run(kubeconfig: Path, work: Callable[[Api], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        api = Api("prod", kubeconfig)
+        try:
+            async with asyncio.timeout(60):
+                await work(api)
+        finally:
+            await api.close()
+
+    asyncio.run(bounded())
+
+
+def asked(server: ThreadedApi) -> int:
+    return len(server.api.requests)
+
+
+FAULTS = [
+    pytest.param(Fault.UNAUTHORIZED, 401, "HTTP 401: Unauthorized", id="401"),
+    pytest.param(Fault.TOO_MANY_REQUESTS, 429, "HTTP 429: too many requests", id="429"),
+    pytest.param(Fault.INTERNAL, 500, "HTTP 500: etcd is unwell", id="500"),
+    pytest.param(Fault.HANG, None, "no answer within 5 s", id="hang"),
+    pytest.param(Fault.DOWN, None, ".*Error: .*", id="down"),
+]
+
+
+@pytest.mark.parametrize(("fault", "status", "reason"), FAULTS)
+def test_every_failure_is_one_kind_of_error_and_then_nothing_is_sent_for_a_while(
+    server: ThreadedApi, fault: Fault, status: int | None, reason: str
+) -> None:
+    async def work(api: Api) -> None:
+        await cluster_info(api)
+        server.inject(fault)
+        with pytest.raises(Unavailable) as failed:
+            await cluster_info(api)
+        assert failed.value.status == status
+        assert re.fullmatch(reason, str(failed.value))
+        before = asked(server)
+        for _ in range(100):  # a hundred machines that ask for their tokens
+            with pytest.raises(Held) as held:
+                await cluster_info(api)
+            assert held.value.retry_after_s
+        assert asked(server) == before
+        server.inject(Fault.NONE)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await cluster_info(api)
+                    break
+                except Held as error:
+                    await asyncio.sleep(error.retry_after_s or 0)
+
+    run(server.api.kubeconfig, work)
+
+
+def test_what_the_server_asks_for_is_obeyed(server: ThreadedApi) -> None:
+    async def work(api: Api) -> None:
+        server.inject(Fault.TOO_MANY_REQUESTS)
+        with pytest.raises(Unavailable) as failed:
+            await cluster_info(api)
+        assert failed.value.retry_after_s == 3
+        with pytest.raises(Held) as held:
+            await cluster_info(api)
+        assert held.value.retry_after_s == pytest.approx(3, abs=0.5)
+
+    run(server.api.kubeconfig, work)
+
+
+def test_an_answer_that_is_no_json_is_an_error_too(server: ThreadedApi) -> None:
+    async def work(api: Api) -> None:
+        server.inject(Fault.NONSENSE)
+        with pytest.raises(Unavailable, match="could not be understood"):
+            await cluster_info(api)
+
+    run(server.api.kubeconfig, work)
+
+
+def test_an_error_about_a_secret_quotes_nothing(server: ThreadedApi) -> None:
+    token = Token.make()
+
+    async def work(api: Api) -> None:
+        body = {"metadata": {"name": token.secret.upper()}, "stringData": {"x": token.secret}}  # no name of an object
+        for path in ("/api/v1/namespaces/kube-system/secrets", f"/api/v1/namespaces/x/secrets/{token.secret}"):
+            with pytest.raises(Unavailable) as refused:
+                await api.call("POST", path, body=body)
+            assert refused.value.status
+            assert re.fullmatch("HTTP [0-9]+ ?[A-Za-z]*", str(refused.value))
+
+    run(server.api.kubeconfig, work)
+
+
+def test_a_request_that_is_refused_for_itself_holds_up_nobody(server: ThreadedApi) -> None:
+    async def work(api: Api) -> None:
+        for _ in range(20):
+            with pytest.raises(Unavailable) as failed:
+                await api.call("GET", NODES.path(name="nobody"))
+            assert failed.value.status == 404
+        await cluster_info(api)
+
+    run(server.api.kubeconfig, work)
+
+
+def test_another_ca_is_refused_and_taken_when_the_file_has_it(server: ThreadedApi, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    right = server.api.kubeconfig.read_text()
+    wrong = json.loads(right)
+    other = tmp_path / "other"
+    other.mkdir()
+    make_ca(other)
+    wrong["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(
+        (other / "ca.crt").read_bytes()
+    ).decode()
+    kubeconfig.write_text(json.dumps(wrong))
+
+    async def work(api: Api) -> None:
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await cluster_info(api)
+        assert asked(server) == 0
+        kubeconfig.write_text(right)
+        await asyncio.sleep(1.1)
+        assert await cluster_info(api) is not None
+
+    run(kubeconfig, work)
+
+
+def test_credentials_that_cannot_be_used_are_told_without_being_quoted(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+
+    async def work(api: Api) -> None:
+        for text in ("", "clusters: 3", "a: [", "clusters: [{name: s3cr3t}]", "s3cr3t", "current-context: x"):
+            kubeconfig.write_text(text)
+            with pytest.raises(Unavailable, match="credentials cannot be") as failed:
+                await cluster_info(api)
+            assert "s3cr3t" not in str(failed.value)
+        kubeconfig.unlink()
+        with pytest.raises(Unavailable, match="not found"):
+            await api.own()
+
+    run(kubeconfig, work)
+
+
+def with_token_file(server: ThreadedApi, token_file: Path, kubeconfig: Path) -> str:
+    """Write a kubeconfig as a pod has it: its token is in a file. Return the administrator's token."""
+    said = json.loads(server.api.kubeconfig.read_text())
+    token = said["users"][0]["user"].pop("token")
+    said["users"][0]["user"]["tokenFile"] = token_file.name  # relative to the kubeconfig
+    kubeconfig.write_text(yaml.safe_dump(said))
+    return str(token)
+
+
+def test_a_token_file_is_read_again_when_its_token_is_refused(server: ThreadedApi, tmp_path: Path) -> None:
+    file, kubeconfig = tmp_path / "token", tmp_path / "kubeconfig"
+    good = with_token_file(server, file, kubeconfig)
+    file.write_text("not-any-more\n")
+
+    async def work(api: Api) -> None:
+        with pytest.raises(Unavailable) as failed:
+            await cluster_info(api)
+        assert failed.value.status == 401
+        await asyncio.sleep(1.1)
+        file.write_text(good)
+        before = asked(server)
+        await cluster_info(api)
+        assert asked(server) == before + 1
+
+        api2 = Api("prod", kubeconfig)
+        file.write_text("not-any-more\n")
+        with pytest.raises(Unavailable):
+            await cluster_info(api2)
+        await cluster_info(api)  # what it has is good for a minute
+        await api2.close()
+
+    run(kubeconfig, work)
+
+
+def test_credentials_are_read_again_every_hour(server: ThreadedApi, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(server.api.kubeconfig.read_text())
+
+    async def work() -> None:
+        now = 1000.0
+        api = Api("prod", kubeconfig, clock=lambda: now)
+        await cluster_info(api)
+        kubeconfig.write_text("clusters: 3")
+        await cluster_info(api)
+        now += CONNECTIONS_AGE_S + 1
+        with pytest.raises(Unavailable, match="is not a kubeconfig"):
+            await cluster_info(api)
+        await api.close()
+
+    asyncio.run(work())
+
+
+def test_a_server_that_is_not_checked_is_warned_of_once(
+    server: ThreadedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = json.loads(server.api.kubeconfig.read_text())
+    del said["clusters"][0]["cluster"]["certificate-authority-data"]
+    said["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(said))
+
+    async def work(api: Api) -> None:
+        for _ in range(3):
+            await cluster_info(api)
+            await api.close()
+
+    with caplog.at_level(logging.WARNING, "controller"):
+        run(kubeconfig, work)
+    assert caplog.text.count("the API server is not authenticated") == 1
+
+
+def test_connections_that_are_in_use_are_closed_when_they_are_done(server: ThreadedApi) -> None:
+    async def work(api: Api) -> None:
+        query = {"watch": "true", "timeoutSeconds": "30"}
+        async with api.stream(NODES.path(), query) as given:
+            await api.close()
+            await cluster_info(api)  # through others
+            server.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m1"}})
+            async for chunk in given:
+                assert b'"m1"' in chunk
+                break
+
+    run(server.api.kubeconfig, work)
+
+
+# What a watch does then; without a fault it is tested against the real API.
+
+
+class Followed:
+    """A watch of Nodes, and all that it told."""
+
+    def __init__(
+        self, api: Api, on_change: Callable[[Change[Node]], None] | None = None, *, watch_s: int = 20
+    ) -> None:
+        self.changes: list[tuple[str, bool]] = []
+        self.syncs: list[tuple[bool, str]] = []
+        self.watch: Watch[Node] = Watch(
+            api, NODES, decode_node, on_change or self.change, on_sync=self.sync, watch_s=watch_s
+        )
+        self.task = asyncio.create_task(self.watch.run())
+
+    def change(self, change: Change[Node]) -> None:
+        self.changes.append((change.name, change.new is not None))
+
+    def sync(self, in_sync: bool, why: str) -> None:
+        self.syncs.append((in_sync, why))
+
+    async def until(self, holds: Callable[[], bool], within_s: float = 30) -> None:
+        async with asyncio.timeout(within_s):
+            while True:
+                if holds():
+                    return
+                await asyncio.sleep(0.02)
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+def make_node(server: ThreadedApi, name: str) -> None:
+    server.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+
+def test_a_watch_that_is_cut_goes_on_and_tells_what_came_and_went_meanwhile(server: ThreadedApi) -> None:
+    make_node(server, "m1")
+    make_node(server, "m2")
+
+    async def work(api: Api) -> None:
+        seen = Followed(api)
+        await seen.until(lambda: seen.watch.in_sync)
+        assert seen.changes == [("m1", True), ("m2", True)]
+        server.inject(Fault.DOWN)
+        await seen.until(lambda: not seen.watch.in_sync)
+        server.do(server.api.delete("/api/v1/nodes/m1"))
+        server.inject(Fault.NONE)
+        make_node(server, "m3")
+        await seen.until(lambda: seen.watch.in_sync)
+        assert seen.changes[2:] == [("m1", False), ("m3", True)]
+        assert sorted(seen.watch.values) == ["m2", "m3"]
+        assert [in_sync for in_sync, _ in seen.syncs] == [True, False, True]
+        await seen.end()
+
+    run(server.api.kubeconfig, work)
+
+
+def test_a_version_that_is_forgotten_costs_one_more_list_and_tells_nothing_twice(server: ThreadedApi) -> None:
+    make_node(server, "m1")
+
+    async def work(api: Api) -> None:
+        seen = Followed(api, watch_s=2)
+        await seen.until(lambda: seen.watch.in_sync)
+        await asyncio.sleep(1.2)
+        server.inject(Fault.GONE)
+        make_node(server, "m2")
+        await asyncio.sleep(2)
+        server.inject(Fault.NONE)
+        make_node(server, "m3")
+        await seen.until(lambda: "m3" in seen.watch.values and seen.watch.in_sync)
+        assert seen.changes == [("m1", True), ("m2", True), ("m3", True)]
+        await seen.end()
+
+    run(server.api.kubeconfig, work)
+
+
+@pytest.mark.parametrize("fault", [Fault.GONE, Fault.INTERNAL, Fault.DOWN])
+def test_four_watches_of_a_server_that_fails_are_no_storm(server: ThreadedApi, fault: Fault) -> None:
+    """Those of a server that is up and forgets everything at once have their own back-off each."""
+
+    async def work(api: Api) -> None:
+        server.inject(fault)
+        before, began = asked(server), time.monotonic()
+        watches = [Followed(api) for _ in range(4)]
+        await asyncio.sleep(5)
+        each = 4 if fault is Fault.GONE else 1
+        assert asked(server) - before <= each * (time.monotonic() - began + 3)
+        for watch in watches:
+            await watch.end()
+
+    run(server.api.kubeconfig, work)
+
+
+def test_a_fault_in_what_is_told_of_a_change_ends_nothing(
+    server: ThreadedApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_node(server, "m1")
+
+    def bug(change: Change[Node]) -> None:
+        raise RuntimeError("a bug")
+
+    async def work(api: Api) -> None:
+        seen = Followed(api, bug)
+        await seen.until(lambda: "m1" in seen.watch.values)
+        make_node(server, "m2")
+        await seen.until(lambda: "m2" in seen.watch.values)
+        assert seen.watch.in_sync
+        await seen.end()
+
+    run(server.api.kubeconfig, work)
+    assert caplog.text.count("a fault of the controller itself") == 2
