@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from tests.support.segment import Host, Segment, lacking
 IMAGE = "kubernetes"
 """The node image with kubelet, kubeadm and containerd; make builds it."""
 MEMORY_MIB = 3072
-PATIENCE_S = 300.0
+PATIENCE_S = 420.0
 """How long a machine may take from power-on to Ready, on a host that is busy."""
 CONTROLLERS = (
     # A machine that was reset is back before its Node is found to be dead, as real machines are.
@@ -73,12 +74,18 @@ class KubernetesLab:
 
     def __enter__(self) -> Self:
         try:
-            for plane in self.planes.values():
-                self._undo.enter_context(plane)
+            # The threads stay as long as the control planes, whose processes die with the thread that started them.
+            threads = self._undo.enter_context(ThreadPoolExecutor(len(self.planes)))
+            starts = [(plane, threads.submit(plane.__enter__)) for plane in self.planes.values()]
+            for plane, start in starts:
+                if start.exception() is None:
+                    self._undo.push(plane)
+            for _, start in starts:
+                start.result()
             self._kubeconfigs = {name: plane.controller_kubeconfig() for name, plane in self.planes.items()}
             self._before = {token for plane in self.planes.values() for token in _tokens(plane)}
             self.lab = Lab(self.segment, self.folder, self.farm())
-            self.start_controller()
+            self.lab.start_controller()
             self.lab.start_daemon()
         except BaseException:
             self._undo.close()
@@ -93,18 +100,11 @@ class KubernetesLab:
     def farm(self) -> dict[str, Any]:
         """Return the configuration: `pools`, and a token for each boot."""
         made = farm(self.folder, self.pools)
-        made["server"]["controller"] = str(self.folder / "controller.sock")
         made["images"] = {IMAGE: {"path": str(IMAGES / IMAGE)}}
         made["clusters"] = {name: {"kubeconfig": str(path)} for name, path in self._kubeconfigs.items()}
         made["tags"]["all"]["lts"] = LTS
         made["tags"] |= self.tags
         return made
-
-    def start_controller(self) -> None:
-        """Start the controller, and wait until it listens."""
-        self.lab.start("controller", "-m", "pxeboot", "controller", "-c", str(self.lab.configuration))
-        socket = self.folder / "controller.sock"
-        self.lab.wait(socket.exists, "the controller listens", 30)
 
     def reconfigure(self, tags: Mapping[str, Any]) -> None:
         """Start the daemon again with other tags. The controller goes on."""
