@@ -2,12 +2,26 @@
 
 from ipaddress import IPv4Address
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from config.setting import Setting
 
+_FILLED_IN = ("token", "name", "ip", "labels", "taints")
+"""What stands in the braces of a `command`."""
+_CONTROLLERS = (
+    "kubeconfig",
+    "tokens",
+    "push",
+    "token_ttl_s",
+    "boot_token_ttl_s",
+    "api_server",
+    "api_address",
+    "section",
+)
+"""Settings that say nothing where a `command` of one's own does."""
 _NAME = "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
 HostAndPort = Annotated[str, Field(pattern="^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[0-9]{1,5}$")]
@@ -61,6 +75,20 @@ class Cluster(Setting):
     token_file: Path | None = None
     """A file with the secret that `command` needs. Each boot of a machine may fetch the command once."""
 
+    @field_validator("api_server")
+    @classmethod
+    def _has_a_port(cls, value: str | None) -> str | None:
+        if value is not None and not 1 <= int(value.rpartition(":")[2]) <= 65535:
+            raise ValueError("has no port from 1 to 65535, such as 10.28.0.10:6443")
+        return value
+
+    @field_validator("section")
+    @classmethod
+    def _is_a_section(cls, value: str) -> str:
+        if not value.strip() or set(value) & set("[]\r\n"):
+            raise ValueError("is not the name of a section of an lts.conf, such as Default")
+        return value
+
     @property
     def per_boot(self) -> bool:
         """Whether each boot of a machine fetches a join command of its own."""
@@ -85,16 +113,27 @@ class Cluster(Setting):
             raise ValueError("has `push`, for a shared token, and `tokens: boot`; give one of them")
         if self.command is None and self.token_file is not None:
             raise ValueError("has `token_file` and no `command` that needs it")
-        if self.command is not None and (self.tokens or self.push or self.kubeconfig or self.api_server):
-            raise ValueError("has a `command` of its own, and a setting for the controller; give one of them")
         if self.command is not None:
-            try:
-                self.command.format(token="", name="", ip="", labels="", taints="")
-            except (LookupError, ValueError, AttributeError):
-                allowed = "{token}, {name}, {ip}, {labels}, {taints}"
-                raise ValueError(
-                    f"has a `command` with braces that are none of {allowed}; write {{{{ for {{"
-                ) from None
-            if "{token}" in self.command and self.token_file is None:
-                raise ValueError("has a `command` with {token}, and no `token_file` to take it from")
+            self._check_command(self.command)
         return self
+
+    def _check_command(self, command: str) -> None:
+        """Raise `ValueError` without a word of the command, which may hold a secret."""
+        given = {name for name, value in self if value is not None} & self.model_fields_set
+        for name in _CONTROLLERS:
+            if name in given:
+                raise ValueError(f"has a `command` of its own, and `{name}`, which is for the controller; give one")
+        if not command.strip() or "\0" in command:
+            raise ValueError("has an empty `command`; leave it out, and machines join with kubeadm")
+        try:
+            parts = list(Formatter().parse(command))
+        except ValueError:
+            parts = [("", "", "", "")]
+        named = [name for _, name, _, _ in parts if name is not None]
+        if not set(named) <= set(_FILLED_IN) or any(spec or conversion for _, _, spec, conversion in parts):
+            allowed = ", ".join(f"{{{name}}}" for name in _FILLED_IN)
+            raise ValueError(f"has a `command` with braces that are none of {allowed}; write {{{{ for {{")
+        if "token" in named and self.token_file is None:
+            raise ValueError("has a `command` with {token}, and no `token_file` to take it from")
+        if "token" not in named and self.token_file is not None:
+            raise ValueError("has a `token_file`, and no {token} in its `command`")
