@@ -32,6 +32,8 @@ AGAIN_S = 5.0
 TELL_AGAIN_S = 1.0
 SILENT_S = 30.0
 """A controller that says nothing for so long has gone; it says an empty line every 15 s."""
+ASKING = 32
+"""So many tokens are asked for at once; a farm that boots at once has more machines than a socket has room for."""
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 5.0
 MOST_BYTES = 1 << 20
 """Of an answer, and of a line of what happened."""
@@ -80,6 +82,7 @@ class Client:
         self._said = False
         self._untold: dict[str, Boot] = {}  # by machine: only the newest counts
         self._new = asyncio.Event()
+        self._asking = asyncio.Semaphore(ASKING)
         self._session: aiohttp.ClientSession | None = None
 
     def begins(self, boot: Boot) -> None:
@@ -89,11 +92,12 @@ class Client:
 
     async def ask(self, boot: Boot) -> JoinGiven:
         """Return the join command of a boot. Raises `LaterJoin`, or `NoJoin` when there will be none."""
+        asked = talk.dump(TokenAsked(boot.id, boot.seed))
         try:
-            # It may have been restarted since it was told of this boot.
-            await self._tell(boot)
-            asked = talk.dump(TokenAsked(boot.id, boot.seed))
-            status, text = await self._request("POST", boot, "/token", ASK_S, asked)
+            async with self._asking:
+                # It may have been restarted since it was told of this boot.
+                await self._tell(boot)
+                status, text = await self._request("POST", boot, "/token", ASK_S, asked)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is one
             raise LaterJoin(f"the controller does not answer ({_why(error)})") from None
         try:

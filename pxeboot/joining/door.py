@@ -35,6 +35,7 @@ AGAIN_S = 5
 ANSWER_KEPT_S = 60.0
 """So long an answer of the controller is kept for a machine that did not wait for it."""
 
+SEEN_BY_CONTROLLER = frozenset((Stage.TOKEN, Stage.APPROVED, Stage.REGISTERED, Stage.READY, Stage.FAILED))
 _WHAT: dict[Kind, str] = {"folder": "node.cpio", "join": "join command"}
 _TOLD = {
     Why.SPENT: "it was fetched before",
@@ -273,8 +274,8 @@ class Door:
         why = text.said(str(error))
         self.counts["later"] += 1
         self._story(boot, Stage.JOINING, f"waits for its join command: {why}", self._clock())
-        if self._seldom(boot.machine, why):
-            log.warning("%s waits for its join command: %s", boot.machine, why)
+        if self._seldom("later", why):  # not of each of a farm's machines: the timeline has those
+            log.warning("%s waits for its join command, and who else asks: %s", boot.machine, why)
         return NotNow(why, max(1, min(60, round(error.retry_after_s))))
 
     # --- the controller ---------------------------------------------------------------------------------------------
@@ -294,8 +295,12 @@ class Door:
     def hear(self, told: Told) -> None:
         """Take in what happened in a cluster."""
         boot = self._store.newest(told.node)
-        if boot is None or boot.id != told.boot or boot.cluster != told.cluster:
-            log.debug("%s: what the controller told is of a boot that is over", told.node)
+        if (
+            boot is None
+            or (boot.id, boot.cluster) != (told.boot, told.cluster)
+            or told.stage not in SEEN_BY_CONTROLLER
+        ):
+            log.debug("%s: what the controller told is not of its newest boot", told.node)
             return
         heard_of, heard = self._heard.pop(boot.machine, ("", set()))
         if heard_of != boot.id:

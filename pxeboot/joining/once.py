@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Literal
 
@@ -229,8 +230,14 @@ class Boots:
 def dump(boots: Iterable[Boot]) -> str:
     """Return the text that keeps `boots`: a line for each. It is secret."""
     lines = [json.dumps({"version": VERSION})]
-    lines += [json.dumps(asdict(boot), default=str) for boot in boots]
+    lines += [_line(boot) for boot in boots]
     return "\n".join(lines) + "\n"
+
+
+@lru_cache(maxsize=2 * MOST)
+def _line(boot: Boot) -> str:
+    """Return what keeps one boot. A farm that boots at once has all of them written with each that is added."""
+    return json.dumps(asdict(boot), default=str)
 
 
 def parse(text: str) -> tuple[list[Boot], int]:
