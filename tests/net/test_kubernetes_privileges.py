@@ -6,8 +6,11 @@ that is taken away breaks one of them. For a thief: what a stolen credential ask
 
 import copy
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +19,9 @@ from pxeboot.kube import objects
 from pxeboot.kube.api import Api
 from tests.support.control_plane import DEPLOY, ControlPlane
 from tests.support.kube_client import MERGE, STRATEGIC, Client, Object
+from tests.support.kube_credentials import openssl_ca_hash
 from tests.support.kube_objects import (
+    CLUSTER_INFO,
     NODES,
     REQUESTS,
     SECRETS,
@@ -28,7 +33,7 @@ from tests.support.kube_objects import (
     signing_request,
     token_secret,
 )
-from tests.support.kube_operations import GROUPS, NEEDED, NODE, PUSH, World, may
+from tests.support.kube_operations import GROUPS, NEEDED, NODE, PUSH, World, may, says_that_it_boots
 from tests.support.kube_thread import until
 
 pytestmark = pytest.mark.net
@@ -162,6 +167,70 @@ def test_a_machines_token_may_do_this_and_nothing_else(world: World, namespace: 
         names = ["kubeadm-config", "kube-proxy", "kubelet-config", *(f"kubelet-config-1.{n}" for n in range(20, 24))]
         expected |= {("configmaps", name, "get") for name in names}
     assert allowed(world.machine, namespace) == expected
+
+
+# Enough for kubeadm itself.
+
+
+def kubeadm_joins(world: World, folder: Path) -> str:
+    """Let a real kubeadm join with the machine's token, in a file tree of its own, until it waits for its kubelet.
+
+    Return what it said. There is no kubelet.
+    """
+    token = new_token()
+    assert world.admin.post(SECRETS, token_secret(token, groups=GROUPS)).status == 201
+    until(lambda: token[:6] in json.dumps(world.admin.get(CLUSTER_INFO).body["data"]), "cluster-info is signed")
+    authenticates(world.admin.with_token(token))
+    (folder / "etc").mkdir(parents=True)
+    said = folder / "said"
+    with said.open("w") as out:
+        process = subprocess.Popen(
+            [
+                *(str(world.plane.bin / "kubeadm"), "join", "phase", "kubelet-start", world.plane.endpoint),
+                *("--token", token, "--discovery-token-ca-cert-hash", openssl_ca_hash(world.plane.pki / "ca.crt")),
+                *("--node-name", NODE, "--rootfs", str(folder)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={"PATH": os.environ["PATH"]},
+        )
+    try:
+        waits = "Waiting for the kubelet to perform the TLS Bootstrap"
+        until(lambda: process.poll() is not None or waits in said.read_text(), "kubeadm gets there", 60)
+    finally:
+        process.kill()
+        process.wait()
+    return said.read_text()
+
+
+def say_ready(world: World) -> None:
+    """As its kubelet does."""
+    body = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}}
+    assert world.admin.call("PATCH", f"{NODES}/{NODE}/status", body, STRATEGIC).status == 200
+
+
+def test_kubeadm_gets_to_its_kubelet_with_a_machines_token(world: World, tmp_path: Path) -> None:
+    said = kubeadm_joins(world, tmp_path / "machine")
+    assert "Waiting for the kubelet" in said
+    written = tmp_path / "machine/var/lib/kubelet/config.yaml"
+    assert "cgroupDriver: systemd" in written.read_text()  # from ConfigMap kubelet-config-1.20
+
+
+def test_kubeadm_refuses_while_its_node_is_ready_and_goes_on_once_that_is_unknown(
+    world: World, tmp_path: Path
+) -> None:
+    """kubernetes#89512, and how the controller clears the way: the Node stays, and so does all that it carries."""
+    cordoned = {"metadata": {"annotations": {"keep": "me"}}, "spec": {"unschedulable": True}}
+    before = world.admin.call("PATCH", f"{NODES}/{NODE}", cordoned, MERGE).body
+    say_ready(world)
+    assert 'status "Ready" already exists' in kubeadm_joins(world, tmp_path / "refused")
+    assert may(world, says_that_it_boots)
+    assert "Waiting for the kubelet" in kubeadm_joins(world, tmp_path / "taken")
+    after = world.admin.get(f"{NODES}/{NODE}").body
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["annotations"]["keep"] == "me"
+    assert after["spec"]["unschedulable"]
 
 
 # What a thief tries.

@@ -44,7 +44,9 @@ BUILT_WITHIN_S = 1200.0
 VERSION = "v1.20.2"
 
 _CACHE = Path(os.environ.get("PXEBOOT_CACHE", "/var/cache/pxeboot")) / "kubernetes"
-_READY_S = 60.0
+_READY_S = 240.0
+"""Some 5 s on an idle machine."""
+_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _NODE = "control-plane"
 _ADVERTISED = "192.0.2.10"
 """For service `kubernetes`: kubeadm and the API server refuse to advertise a loopback address. No one uses it."""
@@ -215,9 +217,7 @@ class ControlPlane:
         self._start("kube-apiserver")
         deadline = time.monotonic() + _READY_S
         while True:
-            with suppress(CommandFailed):
-                self.kubectl("get", "--raw", "/readyz", "--request-timeout=2s")
-                self.kubectl("get", "namespace", "default", "kube-system", "kube-public", "kube-node-lease")
+            if self._get("/readyz") == "ok" and all(self._get(f"/api/v1/namespaces/{name}") for name in _NAMESPACES):
                 break
             self._check(deadline, "etcd", "kube-apiserver")
             time.sleep(0.1)
@@ -313,9 +313,8 @@ class ControlPlane:
         """Until cluster-info is signed (kubeadm has made a token) and there are service accounts."""
         deadline = time.monotonic() + _READY_S
         while True:
-            signed = self.kubectl("-n", "kube-public", "get", "configmap", "cluster-info", "-o", "yaml")
-            accounts = self.kubectl("-n", "default", "get", "serviceaccounts", "--no-headers")
-            if "jws-kubeconfig-" in signed and "default" in accounts:
+            signed = self._get("/api/v1/namespaces/kube-public/configmaps/cluster-info")
+            if "jws-kubeconfig-" in signed and self._get("/api/v1/namespaces/default/serviceaccounts/default"):
                 return
             self._check(deadline, "kube-controller-manager")
             time.sleep(0.1)
@@ -347,6 +346,12 @@ class ControlPlane:
         if "://" in value:  # two addresses have become one
             value = ",".join(dict.fromkeys(value.split(",")))
         return f"{name}={value}"
+
+    def _get(self, path: str) -> str:
+        """Ask as an administrator; "" for every error. It takes a twentieth of the time that kubectl does."""
+        keys = self.pki / "apiserver-kubelet-client"
+        own = ("--cert", f"{keys}.crt", "--key", f"{keys}.key", "--cacert", str(self.pki / "ca.crt"))
+        return self._run("curl", "--silent", "--fail", "--max-time", "5", *own, self.url + path).stdout
 
     # Processes.
 
