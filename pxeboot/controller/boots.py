@@ -27,11 +27,11 @@ from pxeboot.controller.boot import (
     TokenState,
     Work,
 )
-from pxeboot.controller.cluster_info import Untrusted, discover
 from pxeboot.controller.doom import Doom
-from pxeboot.controller.join import Discovery, JoinCommand, NotAJoinCommand
+from pxeboot.controller.join import Discovery
 from pxeboot.controller.judge import Judge
 from pxeboot.controller.pause import pause_s
+from pxeboot.controller.signing import Found, Nothing, Unsigned, find_join
 from pxeboot.controller.steps import End, Wait, next_step
 from pxeboot.controller.token import Token
 from pxeboot.joining.talk import BootBegun, TokenAsked
@@ -357,21 +357,16 @@ class Boots:
     ) -> list[Action]:
         """Give a boot its command if cluster-info is signed with its token, or was not for long."""
         assert boot.token is not None  # it is SIGNING, so it was asked for
-        boot.doubt = None
-        try:
-            found = discover(data, boot.token)
-        except Untrusted as error:
-            if now - boot.changed < self._terms.signer_wait_s:
+        may_wait = now - boot.changed < self._terms.signer_wait_s
+        match find_join(boot.token, data, own, api_server=self._terms.api_server, may_wait=may_wait):
+            case Unsigned():
                 return []
-            if isinstance(own, str):
-                return self._refuse(boot, f"{error}; and {own}", 5.0)
-            boot.doubt, found = str(error), own
-        try:
-            boot.join = JoinCommand(boot.token, Discovery(self._terms.api_server or found.server, found.ca_hashes))
-        except NotAJoinCommand as error:
-            return self._refuse(boot, f"no join command can be made: {error}", 5.0)
+            case Nothing(reason):
+                return self._refuse(boot, reason, 5.0)
+            case Found(join, doubt):
+                boot.join, boot.doubt = join, doubt
         boot.enter(Phase.GIVEN, now)
-        give = [Give(boot.id, boot.node, boot.join, boot.expires, boot.doubt)] if boot.waits else []
+        give = [Give(boot.id, boot.node, join, boot.expires, doubt)] if boot.waits else []
         boot.waits = False
         return [*give, *self._go(boot, now)]
 
