@@ -164,8 +164,10 @@ class Link:
             for wish, outcome in zip(wishes, outcomes, strict=True):
                 if isinstance(outcome, Unknown):
                     self._lose(outcome.why)
-                self._do(self.book.answered(wish, outcome, now))
-            self._store.flush()
+                try:
+                    self._do(self.book.answered(wish, outcome, now))
+                except Exception:
+                    log.exception("dhcp failed after %s was asked for", wish.address)
 
     async def _outcomes(self, session: aiohttp.ClientSession, wishes: list[Wish]) -> Sequence[Outcome]:
         try:
@@ -220,6 +222,9 @@ class Link:
             self._trouble = "the controller ended the connection"
         except (aiohttp.ClientError, OSError, TimeoutError, NotUnderstood, ValueError) as error:
             self._trouble = _reason(error)
+        except Exception:  # a bug of ours must not stop the machines of others
+            log.exception("dhcp failed on news of shared leases")
+            self._trouble = "a fault of our own"
 
     def _hear(self, news: News | None) -> None:
         now = self._store.clock()
