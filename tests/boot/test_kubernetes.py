@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.cpio_reader import unpack
-from tests.support.kubernetes_lab import KubernetesLab, is_ready, pool
+from tests.support.kubernetes_lab import KubernetesLab, is_ready, needs_what_machines_need, pool
 from tests.support.lab import SERVER
 from tests.support.machine import Machine
 from tests.support.segment import Host, Segment
@@ -40,6 +40,7 @@ def place(rack: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesLab]:
+    needs_what_machines_need()
     with (
         Segment() as segment,
         KubernetesLab(
@@ -133,7 +134,7 @@ def test_a_clone_of_a_running_machine_gets_no_token_and_does_not_disturb_it(
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["nodeInfo"]["bootID"] == before["status"]["nodeInfo"]["bootID"]
     heartbeat = renewed(farm)
-    farm.lab.wait(lambda: renewed(farm) != heartbeat, "its kubelet goes on", 30)
+    farm.lab.wait(lambda: renewed(farm) != heartbeat, "its kubelet goes on", 60)
     assert is_ready(farm.node(NAME))
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +39,16 @@ LTS = {
 SECOND_PLANE = "10.77.0.2/24"
 
 
+def needs_what_machines_need() -> None:
+    """Skip the test at a desk, and fail it in CI, where a machine could not become a Node. Ask before all else."""
+    if os.geteuid() != 0:
+        lacking("needs root, to make network namespaces")
+    if shutil.which("qemu-system-x86_64") is None:
+        lacking("needs qemu-system-x86_64 (package qemu-system-x86)")
+    if not (IMAGES / IMAGE).exists():
+        lacking("needs the node image with Kubernetes; make boot builds it")
+
+
 def pool(name: str, cluster: str, *nodes: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Return a pool whose machines join `cluster`."""
     return {"name": name, "image": IMAGE, "cluster": cluster, "nodes": list(nodes), **more}
@@ -57,8 +69,6 @@ class KubernetesLab:
         clusters: Sequence[str] = ("prod",),
     ) -> None:
         """Make the wires for it; nothing runs yet. `tags` are further ones; `clusters` are one or two."""
-        if not (IMAGES / IMAGE).exists():
-            lacking("needs the node image with Kubernetes; make boot builds it")
         self.segment = segment
         self.folder = folder
         self.pools = pools
