@@ -12,6 +12,7 @@ Times are seconds since 1970 by our own clock. The API server's may differ, and 
 its clock is ahead of ours. What counts of an expiry is the clock by which it comes first.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ LONGEST_BACKOFF_S = 30.0
 LONGEST_RETRY_AFTER_S = 60.0
 CLOCK_SLACK_S = 5.0
 """Clocks that differ by no more are the same: an HTTP Date has whole seconds, and answers take a while."""
+CLOCK_JUMP_S = 60.0
+"""When a clock was set by more, what is written of a token's end misleads whoever reads it: another is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ class Engine:
         self._failures = 0
         self._unsigned_since: tuple[str, float] | None = None
         self._minted = False
+        self._aheads: deque[float] = deque(maxlen=8)  # at the last looks
         self._ahead: dict[str, float] = {}  # by token id: how far the API's clock was ahead when we first met it
         self._others: dict[str, float] = {}  # tokens that are not the current one, and until when they are kept
         self._met: dict[str, float] = {}  # tokens and their ends, as we met them
@@ -209,6 +213,10 @@ class Engine:
         """Act on a successful look."""
         self.settled = False
         candidates = self._candidates(seen)
+        # Of several servers behind one address the one whose clock is furthest ahead counts, not each in turn.
+        self._aheads.append(ahead_s)
+        for made in candidates:  # not before: as long as the API has not answered, its clock is not known
+            self._ahead.setdefault(made.token.id, max(self._aheads))
         self._met |= {made.token.id: made.expires for made in candidates if now < made.expires}
         usable = (made for made in candidates if made.token.id not in seen.gone)
         current = next((made for made in usable if self._is_fresh(made, now, ahead_s)), None)
@@ -301,13 +309,18 @@ class Engine:
         When the API's clock went ahead of ours since we met the token, or ours back, which is the same from here, it
         ends that much earlier. In the other direction our own clock's word stands, which is then the earlier one.
         """
-        gone_s = ahead_s - self._ahead.setdefault(made.token.id, ahead_s)
-        return made.expires - (gone_s if gone_s > CLOCK_SLACK_S else 0.0)
+        return made.expires - self._jump_s(made, ahead_s)
+
+    def _jump_s(self, made: Made, ahead_s: float) -> float:
+        """How far clocks moved against a token since we met it; never below 0."""
+        moved_s = ahead_s - self._ahead.get(made.token.id, ahead_s)
+        return moved_s if moved_s > CLOCK_SLACK_S else 0.0
 
     def _is_fresh(self, made: Made, now: float, ahead_s: float) -> bool:
         """Whether a token may be published: in the first half of its life, and not of a longer one than ours."""
         left_s = self._expiry(made, ahead_s) - now
-        return self._terms.ttl_s / 2 < left_s <= self._terms.ttl_s + CLOCK_SLACK_S
+        as_ours = self._terms.ttl_s / 2 < left_s <= self._terms.ttl_s + CLOCK_SLACK_S
+        return as_ours and self._jump_s(made, ahead_s) <= CLOCK_JUMP_S
 
     def _join(self, seen: Observation, current: Made, now: float) -> tuple[JoinCommand, str | None]:
         """Return the command for `current`, and why its CA is not from a signed cluster-info.

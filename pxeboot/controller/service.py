@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Sequence
+from itertools import combinations
 
 from config.model import Cluster, Farm
 from pxeboot.controller.engine import Terms
@@ -30,21 +31,16 @@ def keepers(farm: Farm) -> list[Keeper]:
 
 
 def _check(clusters: dict[str, Cluster]) -> None:
-    places: dict[tuple[str, str], str] = {}
-    files: dict[str, str] = {}
-    pushed = {str(cluster.lts_conf): name for name, cluster in clusters.items() if cluster.push}
-    for name, cluster in clusters.items():
-        assert cluster.lts_conf is not None  # `config.clusters` sees to it
-        other = places.setdefault((str(cluster.lts_conf.resolve()), cluster.section), name)
-        if other != name:
+    files = {name: cluster.lts_conf.resolve() for name, cluster in clusters.items() if cluster.lts_conf}
+    for (one, its), (other, their) in combinations(clusters.items(), 2):
+        if files[one] != files[other]:
+            continue
+        if its.section == their.section:
+            raise Conflict(f"clusters {one} and {other} both write to section [{its.section}] of {its.lts_conf}")
+        if its.push or their.push:
             raise Conflict(
-                f"clusters {other} and {name} both write to section [{cluster.section}] of {cluster.lts_conf}"
-            )
-        other = files.setdefault(str(cluster.lts_conf.resolve()), name)
-        if other != name and (cluster.push or str(cluster.lts_conf) in pushed):
-            raise Conflict(
-                f"clusters {other} and {name} share {cluster.lts_conf}, and one of them has `push`, which needs the"
-                " whole file for its copy"
+                f"clusters {one} and {other} share {its.lts_conf}, and one of them has `push`, which needs the whole"
+                " file for its copy"
             )
 
 

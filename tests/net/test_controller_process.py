@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from pxeboot.controller.token import parse_rfc3339
 from tests.support.kube_api import Fault
-from tests.support.kube_credentials import make_ca, openssl_ca_hash
+from tests.support.kube_credentials import make_ca, make_server_certificate, openssl_ca_hash
 from tests.support.kube_thread import ROOT, ThreadedApi, join_command, running_api, running_controller, until
 from tests.support.segment import requires
 
@@ -305,3 +306,65 @@ def test_no_machine_joins_a_cluster_of_another_ca_or_with_another_secret(
     assert other_secret.returncode == 1
     assert "does not fit the token" in other_secret.stderr
     assert api.api.nodes == {}
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.mark.skipif(not FAKETIME.exists() and not os.environ.get("CI"), reason="needs faketime")
+@pytest.mark.parametrize("offset_s", [3600, -1800])
+def test_a_clock_that_jumps_gives_machines_no_token_that_has_expired(
+    lts_conf: Path, tmp_path: Path, offset_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller's clock, and with it its daemon's, is set while it runs; the API's is not (F-06)."""
+    offset, kube = tmp_path / "offset", tmp_path / "kube"
+    kube.mkdir()
+    with monkeypatch.context() as before:  # the certificates are good at every time that anybody believes in
+        before.setenv("LD_PRELOAD", str(FAKETIME))
+        before.setenv("FAKETIME", "-1d")
+        make_ca(kube)
+        make_server_certificate(kube, ["127.0.0.1"])
+    offset.write_text("+0")
+    with running_api(kube) as api, monkeypatch.context() as during:
+        during.setenv("LD_PRELOAD", str(FAKETIME))
+        during.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
+        during.setenv("FAKETIME_NO_CACHE", "1")
+        during.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        with running_controller(tmp_path, {"prod": cluster(api, lts_conf)}) as controller:
+            until(lambda: len(api.api.ever) == 1 and api.api.ever[0].token.id in join_command(lts_conf), "a command")
+            offset.write_text(f"{offset_s:+}s")
+            until(lambda: len(api.api.ever) == 2 and api.api.ever[1].token.id in join_command(lts_conf), "another", 45)
+            assert controller.process.poll() is None
+        second = api.api.ever[1]
+    assert abs(second.expires - time.time() - 900) < 30, "its end is told by the clock of the API"
+    end = re.search(r'^JOIN_K8S_EXPIRES="(.*)"\n', lts_conf.read_text(), re.MULTILINE)
+    assert end is not None
+    assert abs(parse_rfc3339(end[1]) - time.time() - offset_s - 900) < 30, "and to the daemon by ours"
+
+
+def test_a_server_with_a_name_comes_with_its_address(api: ThreadedApi, lts_conf: Path, tmp_path: Path) -> None:
+    named = {**cluster(api, lts_conf), "api_server": "api.farm.example:6443", "api_address": "192.0.2.7"}
+    with running_controller(tmp_path, {"prod": named}, "--once") as controller:
+        assert controller.wait() == 0, controller.log
+    text = lts_conf.read_text()
+    assert "kubeadm join api.farm.example:6443 " in text
+    assert '\nHOSTS_07_JOIN_K8S="192.0.2.7 api.farm.example"\n' in text
+
+
+def test_a_token_is_written_down_for_the_controller_alone_before_it_is_made(
+    api: ThreadedApi, lts_conf: Path, tmp_path: Path
+) -> None:
+    api.inject(Fault.CONFLICT)
+    with running_controller(tmp_path, {"prod": cluster(api, lts_conf)}, "--once") as controller:
+        assert controller.wait() == 1
+    (noted,) = tmp_path.glob(".lts.conf.*.token")
+    assert noted.stat().st_mode & 0o777 == 0o600
+    api.inject(Fault.NONE)
+    with running_controller(tmp_path, {"prod": cluster(api, lts_conf)}, "--once") as controller:
+        assert controller.wait() == 0
+    assert api.api.ever[0].token.reveal() in noted.read_text()
+    lts_conf.write_text(SEED)
+    with running_controller(tmp_path, {"prod": cluster(api, lts_conf)}, "--once") as controller:
+        assert controller.wait() == 0
+    assert len(api.api.ever) == 1, "a lost command is written again with the same token"
+    assert api.api.ever[0].token.id in join_command(lts_conf)

@@ -176,15 +176,15 @@ def test_at_half_its_life_a_token_is_followed_and_after_the_grace_deleted() -> N
     assert world.published.expires == START + 450 + TTL_S
 
 
-def test_a_day_needs_a_token_each_half_life_and_keeps_two_at_most() -> None:
+def test_a_morning_needs_a_token_each_half_life_and_keeps_two_at_most() -> None:
     world = World()
-    for minute in range(24 * 60):
+    for minute in range(6 * 60):
         world.until(START + minute * 60)
         assert len(world.tokens) <= 2
         assert world.published is not None
         assert world.published.expires is not None
         assert world.published.expires >= world.now + TTL_S / 2
-    assert world.minted == 24 * 3600 // 450
+    assert world.minted == 6 * 3600 // 450
 
 
 def test_a_short_life_has_a_short_grace() -> None:
@@ -443,13 +443,13 @@ EVENTS = st.lists(
                 *("set back", "set ahead", "api's clock"),
             ]
         ),
-        st.floats(1, 1500),
+        st.floats(1, 1000),
     ),
     max_size=12,
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(EVENTS)
 def test_whatever_happens_no_expired_command_stands_and_an_api_that_is_up_means_a_valid_one(
     events: list[tuple[str, float]],
@@ -474,16 +474,16 @@ def test_whatever_happens_no_expired_command_stands_and_an_api_that_is_up_means_
                 world.now, world.ahead_s = world.now + by_s, world.ahead_s - by_s
                 world.engine.deadline = world.now  # it sleeps for a minute at most, and by another clock
             case "api's clock":
-                world.ahead_s += wait_s - 750
+                world.ahead_s += wait_s - 500
             case _:
                 pass
         healthy_since = world.now
         end = world.now + wait_s
         while world.now < end:
-            world.until(min(end, world.now + 7.5))
+            world.until(min(end, world.now + 15))
             held = world.published
             assert held is None or held.expires is None or held.expires > world.now
-            if world.up and world.now - healthy_since > 30 + world.terms.signer_wait_s + 7.5:
+            if world.up and world.now - healthy_since > 30 + world.terms.signer_wait_s + 15:
                 assert world.token_id in world.tokens
                 assert len(world.tokens) <= 4
 
@@ -510,6 +510,14 @@ def test_a_clock_of_the_api_that_is_ahead_gives_the_token_its_whole_life() -> No
     assert kinds(world.until(START + 449)) == []
 
 
+def test_a_restart_beside_an_api_with_another_clock_makes_no_token() -> None:
+    world = World(ahead_s=3600)
+    world.until(START + 100)
+    world.restart()
+    assert world.engine.expire(world.published, world.now) == [], "it has not been asked yet"
+    assert world.step() == []
+
+
 def test_a_clock_that_is_a_little_off_is_taken_for_ours() -> None:
     world = World(ahead_s=4.0)
     world.until(START)
@@ -529,12 +537,23 @@ def test_a_clock_of_ours_that_is_set_back_lets_no_token_live_longer() -> None:
     assert world.until(START + 600) == [Retract(START + 600)], "the instant that was START + 900 before"
 
 
-def test_a_clock_of_ours_that_is_set_back_is_no_reason_to_keep_a_token_past_half_its_life() -> None:
+def test_a_clock_of_ours_that_is_set_back_is_answered_with_a_token_whose_end_is_told_by_it() -> None:
+    world = World()
+    world.until(START + 100)
+    world.now, world.ahead_s = world.now - 300, 300
+    assert kinds(world.step()) == ["Mint"]
+    assert kinds(world.step()) == ["Push"]
+    assert world.published is not None
+    assert world.published.expires == START - 200 + TTL_S
+    assert world.tokens["000002"][1] == START + 100 + TTL_S
+
+
+def test_a_clock_that_is_set_back_by_a_little_keeps_no_token_past_half_its_life() -> None:
     world = World()
     world.until(START + 440)
-    world.now, world.ahead_s = world.now - 300, 300
-    world.engine.deadline = START + 150
-    assert kinds(world.until(START + 151)) == ["Mint", "Push"]
+    world.now, world.ahead_s = world.now - 50, 50
+    world.engine.deadline = START + 400
+    assert kinds(world.until(START + 401)) == ["Mint", "Push"]
 
 
 def test_a_clock_of_ours_that_is_set_ahead_ends_what_it_says_has_ended() -> None:
@@ -546,14 +565,15 @@ def test_a_clock_of_ours_that_is_set_ahead_ends_what_it_says_has_ended() -> None
     assert world.tokens["000002"][1] == START + 100 + TTL_S
 
 
-def test_servers_with_different_clocks_behind_one_address_cause_no_more_tokens() -> None:
+@pytest.mark.parametrize("skew_s", [20.0, 200.0])
+def test_servers_with_different_clocks_behind_one_address_cause_no_more_tokens(skew_s: float) -> None:
     world = World()
-    for look in range(200):
-        world.ahead_s = 20.0 * (look % 2)
+    for look in range(100):
+        world.ahead_s = skew_s * (look % 2)
         world.now = START + 30 * look
         world.step()
         world.step()
-    assert world.minted <= 200 * 30 // 430 + 1
+    assert world.minted <= 100 * 30 // 420 + 2
 
 
 def test_every_ca_of_cluster_info_is_pinned_while_they_change() -> None:
