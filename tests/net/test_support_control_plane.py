@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_a_machine_on_the_segment_reaches_it_and_nothing_of_it_stays(segment: Se
         assert "server: https://api.test:6443" in info
         assert not plane.kubectl("get", "nodes")
         assert "bootstrap-token" not in plane.kubectl("-n", "kube-system", "get", "secrets")
+        # What a thread of the test has started outlives the thread.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(plane.kill_api).result()
+            thread.submit(plane.start_api).result()
+        assert "v1.20.2" in segment.client.run("curl", "-sS", "--cacert", ca, f"{plane.url}/version").stdout
+        pids = plane.pids()
     assert not [name for name, pid in pids.items() if alive(pid)]
     assert not segment.server.pids()
 

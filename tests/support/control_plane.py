@@ -29,7 +29,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import yaml
 
@@ -123,6 +123,7 @@ class ControlPlane:
         self._advertised = _ADVERTISED if IPv4Address(self.address).is_loopback else self.address
         self._root = folder / "root"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._starter = ThreadPoolExecutor(1, "control-plane")
 
     @property
     def url(self) -> str:
@@ -368,10 +369,11 @@ class ControlPlane:
     def _start(self, program: str) -> None:
         if program in self._processes:
             raise RuntimeError(f"{program} runs already")
-        # Even when this process is killed, nothing of it stays behind.
+        # Even when this process is killed, nothing of it stays behind. The signal comes when the thread ends that has
+        # started the program (prctl(2), PR_SET_PDEATHSIG), so that is one of ours and not whichever calls us.
         argv = self._argv("setpriv", "--pdeathsig", "KILL", *self._command(program))
         with (self.folder / f"{program}.log").open("ab") as log:
-            self._processes[program] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._processes[program] = self._starter.submit(_begin, argv, log).result()
 
     def _check(self, deadline: float, *programs: str) -> None:
         for name in programs:
@@ -392,6 +394,11 @@ class ControlPlane:
     def _stop(self) -> None:
         for program in reversed([*self._processes]):
             self._end(program, signal.SIGKILL)  # nothing of it is needed any more
+        self._starter.shutdown()
+
+
+def _begin(argv: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _address_of(host: Host) -> str:

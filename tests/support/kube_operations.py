@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from config.model import Taint
 from pxeboot.controller.token import MACHINES_GROUP, Token, boot_group
 from pxeboot.kube import leases, nodes, objects, paths, requests, tokens
 from pxeboot.kube.api import Api
-from pxeboot.kube.errors import Unavailable
+from pxeboot.kube.errors import Conflict, Unavailable
 from pxeboot.kube.watching import Watch
 from tests.support.control_plane import ControlPlane
 from tests.support.kube_client import Client, Object
@@ -127,8 +128,11 @@ async def labels_the_node(_: World, api: Api) -> None:
 
 
 async def says_that_it_boots(world: World, api: Api) -> None:
-    now = nodes.decode_node(world.admin.get(f"{NODES}/{NODE}").body)
-    assert (await nodes.set_unknown(api, now, "Booting", "it boots")).condition == "Unknown"
+    while True:
+        now = nodes.decode_node(world.admin.get(f"{NODES}/{NODE}").body)
+        with suppress(Conflict):  # the cluster's own controllers change it too
+            assert (await nodes.set_unknown(api, now, "Booting", "it boots")).condition == "Unknown"
+            return
 
 
 def a_lease(world: World) -> leases.Lease:
