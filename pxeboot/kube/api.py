@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -140,32 +140,34 @@ class Api:
         wait_s = self._gate.wait_s(self._clock())
         if wait_s > 0:
             raise Held(f"{self._gate.reason}; asked again in {wait_s:.0f} s", None, wait_s)
-        async with self._connections() as connections:
-            request = connections.opened.client.build_request(
-                method,
-                path,
-                params=dict(query or {}),
-                content=None if body is None else json.dumps(body).encode(),
-                headers={"Accept": JSON} | ({} if body is None else {"Content-Type": content_type}),
-            )
-            response = await self._answer(connections, request)
+        self._gate.passed()
+        async with AsyncExitStack() as held:
             try:
-                yield response
-            finally:
-                await response.aclose()
+                connections = await held.enter_async_context(self._connections())
+                request = connections.opened.client.build_request(
+                    method,
+                    path,
+                    params=dict(query or {}),
+                    content=None if body is None else json.dumps(body).encode(),
+                    headers={"Accept": JSON} | ({} if body is None else {"Content-Type": content_type}),
+                )
+                response = await self._answer(connections, request)
+            except BaseException:
+                self._gate.gave_up()
+                raise
+            held.push_async_callback(response.aclose)
+            yield response
 
     async def _answer(self, connections: _Connections, request: httpx2.Request) -> httpx2.Response:
         """Send it and return the answer's head. Raises `Unavailable` for what is none, or an error."""
-        self._gate.passed()
         try:
             with translated(REQUEST_S):
                 async with asyncio.timeout(REQUEST_S):
                     response = await connections.opened.client.send(request, stream=True)
                     self._set_clock(response.headers.get("Date", ""))
                     if not response.is_success:
-                        refused = await _refused(response)
-                        await response.aclose()
-                        raise refused
+                        async with aclosing(response):
+                            raise await _refused(response)
         except Unavailable as error:
             if error.status is None or error.status in _OVERLOADED:
                 self._gate.failed(str(error), self._clock(), random.random(), error.retry_after_s)
@@ -173,9 +175,6 @@ class Api:
                 self._gate.worked()
             if error.status is None or error.status == 401:
                 await self._drop(connections)
-            raise
-        except BaseException:
-            self._gate.gave_up()
             raise
         self._gate.worked()
         return response
@@ -242,6 +241,9 @@ def translated(within_s: float) -> Iterator[None]:
         raise Unavailable(f"no answer within {within_s:g} s") from None
     except ConfigError as error:
         raise Unavailable(f"the credentials cannot be used: {error}") from None
+    except httpx2.LocalProtocolError:
+        # Its text quotes the header that may not be sent: the one with our token.
+        raise Unavailable("the credentials cannot be used: they hold what no header may") from None
     except httpx2.HTTPError as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from None
     except OSError as error:

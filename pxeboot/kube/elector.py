@@ -20,6 +20,7 @@ log = logging.getLogger("controller")
 DURATION_S = 15
 """How long the lead of a controller that has vanished stays unclaimed."""
 _RELEASE_S = 2.0
+_LEAST_REST_S = 0.05
 
 
 def own_identity() -> str:
@@ -79,7 +80,7 @@ class Elector:
         """How long until the next attempt: not all at once, and while we still lead."""
         wait_s = self._candidate.retry_s * (0.8 + 0.4 * random.random())
         left_s = self._candidate.until - self._clock()
-        return min(wait_s, left_s / 2) if left_s > 0 else wait_s
+        return min(wait_s, max(left_s / 2, _LEAST_REST_S)) if left_s > 0 else wait_s
 
     async def _attempt(self) -> None:
         """Renew or take the lead if it is ours to take. While we lead it ends no later than the lead does."""

@@ -32,6 +32,7 @@ SHORT_S = 1.0
 """A watch that ended sooner did not work, though it was no error."""
 LEAST_PAUSE_S, MOST_PAUSE_S = 1.0, 20.0
 _LONGEST_LINE = 8 << 20
+_MOST_ODD = 100
 
 
 class _Gone(Exception):
@@ -43,7 +44,8 @@ class Watch(Generic[V]):
 
     `on_change` is told each difference, in order; `on_sync` when we lost (with the reason) or have again what the API
     has. Both are called on the loop and must not block; what one raises is logged, and ends nothing. `labels` and
-    `fields` are selectors, as kubectl takes them. `namespace` None: objects that have none.
+    `fields` are selectors, as kubectl takes them. `namespace` None: objects that have none. What `decode` makes None
+    of, or cannot read, is as if it were not there.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Watch(Generic[V]):
         self._what = f"{api.name}: the watch of {resource.plural}"
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         self._selectors = {key: value for key, value in selectors.items() if value}
-        self._cache = Cache(decode)
+        self._decode = decode
+        self._odd: set[str] = set()
+        self._cache = Cache(self._decoded)
         self._on_change = on_change
         self._on_sync = on_sync
         self._watch_s = watch_s
@@ -189,6 +193,17 @@ class Watch(Generic[V]):
             return _Gone()
         reason, message = str(status.get("reason", "")), str(status.get("message", ""))
         return refusal(code, reason, message, None, secret="/secrets" in self._path)
+
+    def _decoded(self, raw: Object) -> V | None:
+        """The value of an object; one that `decode` cannot read is none of ours, and hides no other."""
+        try:
+            return self._decode(raw)
+        except Exception as error:
+            name = str(raw["metadata"]["name"])
+            if name not in self._odd and len(self._odd) < _MOST_ODD:
+                self._odd.add(name)
+                log.warning("%s: %r is left out: it cannot be read (%s)", self._what, name, type(error).__name__)
+            return None
 
     def _change(self, changes: list[Change[V]]) -> None:
         for change in changes:

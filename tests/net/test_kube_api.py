@@ -17,7 +17,7 @@ from pxeboot.kube.api import CONNECTIONS_AGE_S, Api
 from pxeboot.kube.cache import Change
 from pxeboot.kube.errors import Held, Unavailable
 from pxeboot.kube.nodes import Node, decode_node
-from pxeboot.kube.paths import NODES
+from pxeboot.kube.paths import NODES, Object
 from pxeboot.kube.tokens import cluster_info
 from pxeboot.kube.watching import Watch
 from tests.support.kube_api import Fault
@@ -207,6 +207,34 @@ def test_a_token_file_is_read_again_when_its_token_is_refused(server: ThreadedAp
     run(kubeconfig, work)
 
 
+def test_a_token_that_may_not_be_sent_is_not_quoted(server: ThreadedApi, tmp_path: Path) -> None:
+    file, kubeconfig = tmp_path / "token", tmp_path / "kubeconfig"
+    with_token_file(server, file, kubeconfig)
+    file.write_text("s3cr3t\nof two lines\n")
+
+    async def work(api: Api) -> None:
+        with pytest.raises(Unavailable, match="credentials cannot be used") as failed:
+            await cluster_info(api)
+        assert "s3cr3t" not in str(failed.value)
+
+    run(kubeconfig, work)
+
+
+def test_after_an_outage_one_request_goes_first_and_of_the_others_none(server: ThreadedApi) -> None:
+    async def work(api: Api) -> None:
+        server.inject(Fault.INTERNAL)
+        with pytest.raises(Unavailable):
+            await cluster_info(api)
+        await api.close()  # so that connections have to be opened first
+        await asyncio.sleep(1.1)
+        before = asked(server)
+        found = await asyncio.gather(*(cluster_info(api) for _ in range(50)), return_exceptions=True)
+        assert asked(server) == before + 1
+        assert sum(isinstance(error, Held) for error in found) == 49
+
+    run(server.api.kubeconfig, work)
+
+
 def test_credentials_are_read_again_every_hour(server: ThreadedApi, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(server.api.kubeconfig.read_text())
@@ -352,6 +380,32 @@ def test_four_watches_of_a_server_that_fails_are_no_storm(server: ThreadedApi, f
             await watch.end()
 
     run(server.api.kubeconfig, work)
+
+
+def test_an_object_that_cannot_be_read_hides_no_other(server: ThreadedApi, caplog: pytest.LogCaptureFixture) -> None:
+    make_node(server, "odd")
+    make_node(server, "m1")
+
+    def decode(raw: Object) -> str:
+        if raw["metadata"]["name"] == "odd":
+            raise ValueError("a person's note")
+        return str(raw["metadata"]["name"])
+
+    async def work(api: Api) -> None:
+        watch: Watch[str] = Watch(api, NODES, decode, lambda change: None)
+        task = asyncio.create_task(watch.run())
+        async with asyncio.timeout(10):
+            while True:
+                await asyncio.sleep(0.02)
+                if watch.in_sync:
+                    break
+        assert watch.values == {"m1": "m1"}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(server.api.kubeconfig, work)
+    assert "'odd' is left out" in caplog.text
+    assert "note" not in caplog.text
 
 
 def test_a_fault_in_what_is_told_of_a_change_ends_nothing(
