@@ -47,7 +47,7 @@ class KubeApi(Cluster):
     def __init__(self, folder: Path, address: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(folder, address, port)
         self.fault = Fault.NONE
-        self.bookmark_s = 1.0
+        self.bookmark_s = 60.0
         self.requests: list[tuple[float, str, str]] = []
         """(monotonic time, method, path) of every request, refused ones too."""
         self.asked: list[tuple[str, str, str]] = []

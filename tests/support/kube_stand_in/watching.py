@@ -11,6 +11,8 @@ from tests.support.kube_stand_in.resources import Object, Target
 from tests.support.kube_stand_in.selectors import Matches, selector
 from tests.support.kube_stand_in.store import Change, Compacted, Store
 
+BEFORE_END_S = 2.0
+"""A watch that is about to end is told of its version then, as the real one does."""
 GONE = Refusal(410, "Expired", "too old resource version")
 
 
@@ -79,8 +81,11 @@ async def watch(
     """Answer a watch until its time is over, it is cut, or the client has gone. Raises `Refusal`."""
     matches = chosen(request, target)
     loop = asyncio.get_running_loop()
-    end = loop.time() + float(request.query.get("timeoutSeconds") or 1800)
-    bookmarks = request.query.get("allowWatchBookmarks") in ("true", "1")
+    begin = loop.time()
+    end = begin + float(request.query.get("timeoutSeconds") or 1800)
+    marks = [end - BEFORE_END_S, *(begin + bookmark_s * n for n in range(1, int((end - begin) / bookmark_s) + 1))]
+    due = sorted(marks) if request.query.get("allowWatchBookmarks") in ("true", "1") else []
+    passed = told_version = 0
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     queue: asyncio.Queue[Change | None] = asyncio.Queue()
     try:
@@ -96,26 +101,35 @@ async def watch(
         await response.prepare(request)
         for told in first:
             await response.write(_line(*told))
-        while (left_s := end - loop.time()) > 0:
+        while loop.time() < end and request.transport is not None and not request.transport.is_closing():
+            wait_s = min([end, *due[:1], loop.time() + 1.0]) - loop.time()
             try:
-                change = await asyncio.wait_for(queue.get(), min(left_s, bookmark_s))
+                change = await asyncio.wait_for(queue.get(), max(0.0, wait_s))
             except TimeoutError:
-                if bookmarks:
-                    kind = {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
-                    version = {"metadata": {"resourceVersion": str(store.version), "creationTimestamp": None}}
-                    await response.write(_line("BOOKMARK", {**kind, **version}))
+                if due and loop.time() >= due[0]:
+                    due.pop(0)
+                    if passed > told_version:  # a bookmark is of what changed, and not of the time that passed
+                        told_version = passed
+                        await response.write(_line("BOOKMARK", bookmark(target, passed)))
                 continue
             if change is None:
-                if request.transport:
-                    request.transport.abort()
+                request.transport.abort()
                 return response
-            if concerns(change, target) and (said := event(change, matches)):
-                await response.write(_line(*said))
+            if concerns(change, target):
+                passed = change.version
+                if said := event(change, matches):
+                    await response.write(_line(*said))
     except ConnectionResetError:
         pass
     finally:
         store.watchers.discard(queue)
     return response
+
+
+def bookmark(target: Target, version: int) -> Object:
+    """Return the object of a bookmark."""
+    kind = {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
+    return {**kind, "metadata": {"resourceVersion": str(version), "creationTimestamp": None}}
 
 
 def _line(kind: str, found: object) -> bytes:
