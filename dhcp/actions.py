@@ -18,8 +18,10 @@ class Store:
     """
 
     lease: Lease
-    otherwise: "tuple[Action, ...]" = ()
+    taken: "tuple[Action, ...]" = ()
     """What to carry out in place of the actions after it if another server gave the address to somebody else."""
+    unsure: "tuple[Action, ...]" = ()
+    """The same if nobody can be asked now whether one did."""
 
 
 @dataclass(frozen=True, slots=True)

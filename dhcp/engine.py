@@ -204,8 +204,7 @@ class Server:
     def _selecting(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
         if self._may_have(request, address, now):
             return self._acknowledge(request, address, now)
-        if self._unsure(request, address, now):
-            return ignore(request, Reason.AWAY, f"no lease of {address} is known here")
+        # Who has nothing yet is not left waiting for us: another server may be able to give him something.
         return [replies.nak(request, f"{address} is not yours to take")]
 
     def _init_reboot(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
@@ -257,17 +256,17 @@ class Server:
             return ignore(request, Reason.TOO_MANY, why)
         else:
             others = self.leases.others
-            otherwise: tuple[Action, ...] = ()
+            refusal: tuple[Action, ...] = ()
             if others is not None:
                 latest = others.latest(int(address), request.identity, now)
                 if latest is not None and latest != NEVER:
                     lease_s = min(lease_s, int(latest - now) - 1)
                 if lease_s < 1:
                     return ignore(request, Reason.AWAY, f"its lease of {address} cannot be made longer")
-                otherwise = (replies.nak(request, f"{address} is not yours any more"),)
+                refusal = (replies.nak(request, f"{address} is not yours any more"),)
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
-            actions.append(Store(lease, otherwise))
+            actions.append(Store(lease, refusal, refusal if request.chosen_server is not None else ()))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
             happened = Happened(request.mac, Stage.ADDRESS, self._has(request, address), request.client.boots)

@@ -50,6 +50,10 @@ class Taken(OSError):
     """The address is somebody else's: another server was quicker."""
 
 
+class Away(OSError):
+    """Nobody can be asked whether another server gave the address to somebody."""
+
+
 class StoreBusy(OSError):
     """The disk is too slow for what is asked of it."""
 

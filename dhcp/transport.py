@@ -23,7 +23,7 @@ from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
 from dhcp.sending import Early, Sender
 from dhcp.sockets import CannotServe, Sockets, open_sockets
-from dhcp.store import LeaseStore, Taken
+from dhcp.store import Away, LeaseStore, Taken
 
 __all__ = ["CannotServe", "Fast", "Service", "Sockets", "open_sockets", "serve"]
 
@@ -248,11 +248,11 @@ class Service:
                     self._sender.send(action, source_of(action.message, self._addresses, own) if several else own)
                 case Datagram():
                     self._sender.put(action, own)
-                case Store(lease, otherwise):
+                case Store(lease, taken, unsure):
                     rest, early = actions[i + 1 :], None
                     if rest and isinstance(rest[0], Datagram):
                         early = self._sender.early(rest[0], own)
-                    self._store.put(lease, partial(self._stored, lease, (rest, otherwise), own, early), early)
+                    self._store.put(lease, partial(self._stored, lease, (rest, taken, unsure), own, early), early)
                     return
                 case Probe(address, then, request):
                     free = partial(self._carry_out, then, own)
@@ -268,15 +268,15 @@ class Service:
     def _stored(
         self,
         lease: Lease,
-        ways: tuple[Sequence[Action | Datagram], Sequence[Action]],
+        ways: tuple[Sequence[Action | Datagram], Sequence[Action], Sequence[Action]],
         own: IPv4Address,
         early: Early | None,
         error: BaseException | None,
     ) -> None:
-        rest, otherwise = ways
-        if isinstance(error, Taken) and not self._closed:
-            log.info("dhcp: another server was quicker to give %s to somebody", lease.address)
-            self._carry_out(otherwise, own)
+        rest, taken, unsure = ways
+        if isinstance(error, Taken | Away) and not self._closed:
+            log.info("dhcp: %s gets no lease of %s: %s", lease.mac, lease.address, error)
+            self._carry_out(taken if isinstance(error, Taken) else unsure, own)
         elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
         elif not self._closed:

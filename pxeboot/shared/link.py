@@ -35,7 +35,7 @@ from dhcp.shared_wire import (
     news_of,
     outcomes_of,
 )
-from dhcp.store import LeaseStore, StoreBusy, Taken, Then
+from dhcp.store import Away, LeaseStore, StoreBusy, Taken, Then
 
 log = logging.getLogger("dhcp")
 
@@ -53,10 +53,6 @@ _BATCHES = 4
 """Under way at once."""
 _LONGEST_LINE = 1 << 20
 _JUMP_S = 10.0
-
-
-class Away(OSError):
-    """No lease can be given to somebody new: the API cannot be asked."""
 
 
 @dataclass(slots=True)
@@ -148,7 +144,7 @@ class Link:
             case Why.TAKEN:
                 return Taken("another server gave it to somebody else")
             case Why.AWAY:
-                return Away(f"the API of cluster {self.cluster}, which keeps them, cannot be asked: {self._trouble}")
+                return Away(f"the API of cluster {self.cluster} cannot be asked: {self._trouble}")
             case Why.BUSY:
                 return StoreBusy("too many requests wait for the API already")
 

@@ -340,14 +340,14 @@ def test_an_offer_is_forgotten_when_the_client_chooses_the_other_server() -> Non
 def test_an_ack_of_a_shared_lease_knows_what_to_say_if_somebody_was_quicker() -> None:
     server, _ = serving(entry(lease()))
     [store] = [a for a in say(server, MessageType.DHCPREQUEST, ciaddr=A1) if isinstance(a, Store)]
-    assert sent(list(store.otherwise)) is MessageType.DHCPNAK
+    assert sent(list(store.taken)) is MessageType.DHCPNAK
+    assert not store.unsure
 
 
 @pytest.mark.parametrize("ask", [
     pytest.param({}, id="discover"),
     pytest.param({"ciaddr": A1}, id="renewing"),
     pytest.param({"options": {50: A1.packed}}, id="init-reboot"),
-    pytest.param({"options": {50: A1.packed, 54: OURS.packed}}, id="selecting"),
 ])  # fmt: skip
 def test_while_the_api_is_away_a_stranger_hears_nothing_not_even_a_refusal(ask: dict[str, Any]) -> None:
     server, shared = serving()
@@ -356,6 +356,18 @@ def test_while_the_api_is_away_a_stranger_hears_nothing_not_even_a_refusal(ask: 
     actions = say(server, kind, **ask)
     assert sent(actions) is None
     assert ignored(actions) == [Reason.AWAY]
+
+
+def test_while_the_api_is_away_who_has_nothing_yet_is_sent_to_another_server() -> None:
+    server, shared = serving()
+    say(server, MessageType.DHCPDISCOVER)
+    offered = server.leases.offered(X, NOW)
+    assert offered is not None
+    chosen = {50: offered.packed, 54: OURS.packed}
+    [store] = [a for a in say(server, MessageType.DHCPREQUEST, options=chosen) if isinstance(a, Store)]
+    assert sent(list(store.unsure)) is MessageType.DHCPNAK
+    shared.away_now()
+    assert sent(say(server, MessageType.DHCPREQUEST, options=chosen)) is MessageType.DHCPNAK
 
 
 def test_while_the_api_is_away_an_address_that_is_somebody_elses_is_refused() -> None:

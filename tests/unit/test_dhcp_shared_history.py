@@ -87,7 +87,8 @@ class Waiting:
 
     client: str
     rest: Sequence[Action]
-    otherwise: Sequence[Action]
+    taken: Sequence[Action]
+    unsure: Sequence[Action]
 
 
 @dataclass
@@ -182,8 +183,8 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
                     self.carry_out(replica, waiting.client, waiting.rest)
                 case Deny(ticket, why):
                     waiting = replica.waiting.pop(ticket)
-                    if why is Why.TAKEN:
-                        self.carry_out(replica, waiting.client, waiting.otherwise)
+                    instead = waiting.taken if why is Why.TAKEN else waiting.unsure if why is Why.AWAY else ()
+                    self.carry_out(replica, waiting.client, instead)
                 case Keep(lease):
                     replica.disk[lease.address] = lease
                 case Lost():
@@ -201,9 +202,9 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
     def carry_out(self, replica: Replica, client: str, actions: Sequence[Action]) -> None:
         for i, action in enumerate(actions):
             match action:
-                case Store(lease, otherwise):
+                case Store(lease, taken, unsure):
                     replica.tickets += 1
-                    replica.waiting[replica.tickets] = Waiting(client, actions[i + 1 :], otherwise)
+                    replica.waiting[replica.tickets] = Waiting(client, actions[i + 1 :], taken, unsure)
                     self.do(replica, replica.book.put(lease, replica.tickets, self.clock(replica)))
                     return
                 case Send():
