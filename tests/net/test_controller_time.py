@@ -45,8 +45,8 @@ def lts_conf(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[Keeper]:
-    """A keeper at work, in a thread of its own."""
+def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[tuple[Keeper, asyncio.AbstractEventLoop]]:
+    """A keeper at work, in a thread and on a loop of its own."""
     place, made = FilePlace(LtsFile(lts_conf, "Default", KEY)), MadeFile.beside(lts_conf, "prod")
     keeper = Keeper("prod", Api("prod", api.api.kubeconfig), place, made, terms, HostLines(None))
     loop = asyncio.new_event_loop()
@@ -59,7 +59,7 @@ def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[Keeper]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield keeper
+        yield keeper, loop
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
@@ -161,6 +161,19 @@ def test_a_token_deleted_behind_its_back_is_replaced(api: ThreadedApi, lts_conf:
         until(lambda: (held(lts_conf) or first)[0] != first[0], "another token", 5)
 
 
+def test_people_see_the_token_and_one_that_they_revoke_is_replaced_at_once(api: ThreadedApi, lts_conf: Path) -> None:
+    with keeping(api, lts_conf, Terms(ttl_s=900)) as (keeper, loop):
+        until(lambda: held(lts_conf) is not None, "the first token")
+        (seen,) = keeper.tokens()
+        first = held(lts_conf)
+        assert first == (seen.id, seen.expires_s)
+        assert keeper.status()["token"] == seen.id
+        assert not asyncio.run_coroutine_threadsafe(keeper.revoke("zzzzzz"), loop).result(10), "none of ours"
+        assert asyncio.run_coroutine_threadsafe(keeper.revoke(seen.id), loop).result(10)
+        until(lambda: held(lts_conf) not in (first, None), "another token", 10)
+        assert api.token_ids == [keeper.tokens()[0].id]
+
+
 def test_an_owners_edit_is_kept(api: ThreadedApi, lts_conf: Path) -> None:
     with keeping(api, lts_conf, Terms(ttl_s=4, poll_s=0.2)):
         until(lambda: held(lts_conf) is not None, "the first token")
@@ -173,7 +186,7 @@ def test_an_owners_edit_is_kept(api: ThreadedApi, lts_conf: Path) -> None:
 WRITER = """
 import itertools, sys, time
 from pathlib import Path
-from pxeboot.controller.join import JoinCommand
+from pxeboot.controller.join import Discovery, JoinCommand
 from pxeboot.controller.lts_file import LtsFile
 from pxeboot.controller.token import Token
 file = LtsFile(Path(sys.argv[1]), "Default", "RCFILE_07_JOIN_K8S")
@@ -198,11 +211,13 @@ def test_no_reader_and_no_sigkill_meets_half_a_file(lts_conf: Path) -> None:
         while time.monotonic() < end:
             held(lts_conf)
             reads += 1
+        assert writer.poll() is None, "it wrote until it was killed"
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
         held(lts_conf)
         assert lts_conf.stat().st_mode & 0o777 == 0o640 or lts_conf.read_text() == SEED
     assert reads > 100
+    assert held(lts_conf) is not None
     leftovers = [path for path in lts_conf.parent.iterdir() if re.fullmatch(r"\.lts\.conf\..+", path.name)]
     assert all(path.stat().st_mode & 0o007 == 0 for path in leftovers)
