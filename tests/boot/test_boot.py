@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pxeboot.bootfiles.cpio import Entry, archive
+from pxeboot.cli.token import tokens
+from pxeboot.controller.token import FORM
 from pxeboot.image.store import open_image
 from tests.support.lab import IMAGES, Lab, farm
 from tests.support.machine import Firmware, Machine
@@ -18,6 +20,7 @@ MAC = "52:54:00:12:34:56"
 SECOND_MAC = "52:54:00:12:34:57"
 BOOT_S = 240
 JOIN_S = 60
+OF_CLUSTER = ["token", "fetched", "approved", "registered", "ready"]
 
 
 def node(name: str = "m1c29", macs: tuple[str, ...] = (MAC,), ip: str = "10.77.0.29") -> dict[str, Any]:
@@ -34,6 +37,11 @@ def pool(*nodes: Mapping[str, Any], root: str = "http", **more: Any) -> dict[str
         "nodes": list(nodes),
         **more,
     }
+
+
+def shared(folder: Path) -> dict[str, Any]:
+    """Return a cluster whose machines share one token, in an lts.conf."""
+    return {"prod": {"kubeconfig": str(folder / "kube/controller.kubeconfig"), "lts_conf": str(folder / "lts.conf")}}
 
 
 def started(segment: Segment, folder: Path, *pools: Mapping[str, Any], **more: Any) -> Lab:
@@ -92,6 +100,23 @@ def check_report(report: Mapping[str, str], name: str, ip: str) -> None:
 
 
 def check_join(lab: Lab, name: str, ip: str) -> None:
+    """The machine joined with a token of its own, which nobody saw, and which is gone now."""
+    lab.wait_stage(name, "ready", JOIN_S)
+    steps = {step["stage"]: step["detail"] for step in lab.steps(name)}
+    assert steps["joining"].startswith(
+        "kubeadm join 10.77.0.1:6443 --token *** --discovery-token-ca-cert-hash sha256:"
+    )
+    stages = lab.stages(name)
+    assert [stage for stage in stages if stage in OF_CLUSTER] == OF_CLUSTER, lab.story(name)
+    assert f"node '{name}' joined from {ip}" in lab.log("kube")
+    assert "accelerator=nvidia" in lab.log("kube")
+    lab.wait(lambda: tokens(lab.controller) == [], "the token is deleted", 10)
+    assert "kubeadm join" not in (lab.folder / "lts.conf").read_text()
+    for text in (*map(lab.log, ("serve", "controller", "kube")), str(lab.machine(name))):
+        assert not FORM.search(text), "a token is where people read"
+
+
+def check_shared_join(lab: Lab, name: str, ip: str) -> None:
     """The machine ran the join command that the controller had put into lts.conf, and the API knows its Node."""
     pushed = next(line for line in (lab.folder / "lts.conf").read_text().splitlines() if "kubeadm join" in line)
     joining = next(step["detail"] for step in lab.steps(name) if step["stage"] == "joining")
@@ -100,8 +125,7 @@ def check_join(lab: Lab, name: str, ip: str) -> None:
     assert joining.startswith("kubeadm join 10.77.0.1:6443 --token *** ")
     assert f"node '{name}' joined from {ip}" in lab.log("kube")
     assert "accelerator=nvidia" in lab.log("kube")
-    token = pushed.split("--token ")[1].split()[0]
-    secret = token.split(".")[1]
+    secret = pushed.split("--token ")[1].split()[0].split(".")[1]
     for log in ("serve", "controller", "kube"):
         assert secret not in lab.log(log)
     assert secret not in str(lab.machine(name))
@@ -171,8 +195,8 @@ def test_a_uefi_machine_runs_from_an_nbd_root(segment: Segment, folder: Path) ->
 
 
 def test_an_unknown_bios_machine_boots_from_the_pool_over_nbd(segment: Segment, folder: Path) -> None:
-    """And it joins although the controller comes up only after it."""
-    lab = Lab(segment, folder, farm(folder, [pool(root="nbd")]))
+    """And it joins, with a token that machines share, although the controller comes up only after it."""
+    lab = Lab(segment, folder, farm(folder, [pool(root="nbd")], clusters=shared(folder)))
     lab.start_api()
     lab.start_daemon()
     name = "node-" + MAC.replace(":", "")
@@ -186,7 +210,7 @@ def test_an_unknown_bios_machine_boots_from_the_pool_over_nbd(segment: Segment, 
     assert known is not None
     assert known["ip"].startswith("10.77.0.2")
     assert lab.report(name)["hostname"] == name
-    check_join(lab, name, known["ip"])
+    check_shared_join(lab, name, known["ip"])
     machine.power_off()
 
 
