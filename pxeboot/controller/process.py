@@ -59,6 +59,8 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for api in self._apis.values():
+                await api.close()
 
     async def _talk(self, stack: AsyncExitStack) -> None:
         """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""

@@ -52,6 +52,7 @@ class Voice:
         self._path = path
         self._cluster = cluster
         self.heard: list[Told] = []
+        self._listening: socket.socket | None = None
         self._ended = threading.Event()
         self._connected = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -63,6 +64,9 @@ class Voice:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        with suppress(OSError):
+            if self._listening is not None:
+                self._listening.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
 
     def listening(self, within_s: float = 20) -> None:
@@ -136,6 +140,7 @@ class Voice:
             with suppress(OSError, http.client.HTTPException):
                 connection = _Connection(self._path, 30)
                 connection.request("GET", "/v1/events")
+                self._listening = connection.sock
                 self._read(connection.getresponse())
             self._connected.clear()
             time.sleep(0.05)
@@ -253,7 +258,6 @@ class Machine:
         """All of it, to Ready."""
         self.certificate(self.ask())
         self.register(boot_id)
-        self.beat()
 
 
 def make_request(folder: Path, subject: str, *, key: str = "kubelet", rsa: bool = False) -> bytes:
