@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pxeboot.joining import talk
@@ -98,7 +99,7 @@ class Client:
                 # It may have been restarted since it was told of this boot.
                 await self._tell(boot)
                 status, text = await self._request("POST", boot, "/token", ASK_S, asked)
-        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is one
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:  # a TimeoutError is one
             raise LaterJoin(f"the controller does not answer ({_why(error)})") from None
         try:
             if status == 200:
@@ -119,8 +120,15 @@ class Client:
                     back_off_s = FIRST_BACK_OFF_S
                     await self._follow(events)
                 why = "it closed the connection"
-            except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a line that has no end
+            except (
+                aiohttp.ClientError,
+                HttpProcessingError,
+                OSError,
+            ) as error:  # a line that has no end is the second
                 why = _why(error)
+            except Exception as error:
+                log.exception("what the controller told failed")
+                why = type(error).__name__
             self._is(False, why)
             await asyncio.sleep(back_off_s * random.uniform(0.5, 1.0))
             back_off_s = min(back_off_s * 2, LONGEST_BACK_OFF_S)
@@ -146,7 +154,7 @@ class Client:
         self._new.set()
         telling = asyncio.create_task(self._tell_all())
         try:
-            while line := await asyncio.wait_for(events.content.readline(), SILENT_S):
+            while line := await _line(events):
                 try:
                     if line.strip():  # it says nothing now and then, to say that it is there
                         self._hear(talk.told(line))
@@ -163,7 +171,7 @@ class Client:
                 machine, boot = next(iter(self._untold.items()))
                 try:
                     await self._tell(boot)
-                except (aiohttp.ClientError, OSError):
+                except (aiohttp.ClientError, HttpProcessingError, OSError):
                     await asyncio.sleep(TELL_AGAIN_S)
                     self._untold[machine] = self._untold.pop(machine)  # the newest; others are told first
                     continue
@@ -208,6 +216,15 @@ class Client:
                         self._path, trouble)  # fmt: skip
         self._said = True
         self.trouble = trouble
+
+
+async def _line(events: aiohttp.ClientResponse) -> bytes:
+    """Return the next line, b"" at the end. Raises `TimeoutError` when none comes.
+
+    (asyncio.wait_for of Python 3.11 loses a cancellation that comes together with the line.)
+    """
+    async with asyncio.timeout(SILENT_S):
+        return await events.content.readline()
 
 
 def _why(error: Exception) -> str:
