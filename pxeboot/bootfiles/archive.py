@@ -174,7 +174,8 @@ def machine_id(machine: Machine) -> str:
 def network(machine: Machine) -> bytes:
     """Return systemd-networkd's file for the card that booted: keep its address, and renew the lease.
 
-    KeepConfiguration matters with an NBD root, which must not lose its address while the lease is taken over.
+    KeepConfiguration matters with an NBD root, which must not lose its address while the lease is taken over. The name
+    is in /etc/hostname; to be told it once more starts systemd-hostnamed for nothing.
     """
     return f"""\
 [Match]
@@ -187,6 +188,7 @@ KeepConfiguration=yes
 [DHCPv4]
 ClientIdentifier=mac
 UseMTU=yes
+UseHostname=no
 """.encode()
 
 
