@@ -122,6 +122,17 @@ def test_nobody_else_gets_an_address_before_its_time_is_over_on_every_clock(stat
     assert write.replaces == "3.uid"
 
 
+def test_what_one_server_may_promise_ends_before_another_gives_it_away_though_their_clocks_differ() -> None:
+    """Each clock may be 25 s off the API's, and leases follow a clock that was set by 30 s at once only."""
+    theirs, leases, _ = book(entry(lease(X)))
+    cut_off, _, _ = book(entry(lease(X)))
+    cut_off.away_now()
+    latest = cut_off.latest(int(A1), X, NOW)
+    assert latest is not None
+    assert leases.others is theirs
+    assert theirs.free_at(int(A1), Y, NOW) >= latest + 2 * (25 + 30) + LATE_S
+
+
 def test_a_lease_that_never_ends_is_nobody_elses() -> None:
     ours, leases, _ = book(entry(lease(Y, expires=NEVER)))
     assert not leases.is_free(A1, X, NOW + 10**9)
