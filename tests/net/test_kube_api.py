@@ -346,6 +346,21 @@ def test_a_watch_that_is_cut_goes_on_and_tells_what_came_and_went_meanwhile(serv
     run(server.api.kubeconfig, work)
 
 
+def test_a_watch_whose_time_is_over_goes_on_without_another_list(server: ThreadedApi) -> None:
+    make_node(server, "m1")
+
+    async def work(api: Api) -> None:
+        seen = Followed(api, watch_s=2)
+        await asyncio.sleep(5)
+        verbs = [verb for _, verb, path in server.api.asked if path == NODES.path()]
+        assert verbs.count("list") == 1
+        assert verbs.count("watch") >= 2
+        assert [in_sync for in_sync, _ in seen.syncs] == [True]
+        await seen.end()
+
+    run(server.api.kubeconfig, work)
+
+
 def test_a_version_that_is_forgotten_costs_one_more_list_and_tells_nothing_twice(server: ThreadedApi) -> None:
     make_node(server, "m1")
 
