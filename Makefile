@@ -39,7 +39,7 @@ test: kubernetes lint unit net boot
 kubernetes: .build/test-packages
 	@tests/support/build-kubernetes --is-done || { \
 		echo "== Kubernetes is built in the background: .build/kubernetes.log"; \
-		setsid -f nice -n 19 tests/support/build-kubernetes </dev/null >.build/kubernetes.log 2>&1; }
+		setsid -f nice -n 19 tests/support/build-kubernetes </dev/null >>.build/kubernetes.log 2>&1; }
 
 lint: $(BIN)/pxeboot .build/test-packages
 	@echo "== lint"
