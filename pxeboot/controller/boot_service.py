@@ -21,6 +21,7 @@ from pxeboot.kube.errors import Conflict, Unavailable
 from pxeboot.kube.nodes import apply_owned, heartbeat, node, set_unknown
 from pxeboot.kube.paths import REQUESTS, Object
 from pxeboot.kube.requests import approve, decode_request, deny
+from pxeboot.kube.times import running_clock
 from pxeboot.kube.tokens import cluster_info, create_token, delete_token
 from pxeboot.kube.values import Request
 from pxeboot.kube.watching import Watch
@@ -41,8 +42,8 @@ AGAIN_S = 1.0
 class BootKeeper:
     """The tokens of the boots of one cluster. `tell` hears what happens to them.
 
-    `clock` tells monotonic seconds, `wall` seconds since 1970, and neither is believed about the other: what lives for
-    so many seconds does so by the first, and the API server is told by its own clock until when.
+    `clock` tells seconds of a clock that nobody sets, `wall` seconds since 1970, and neither is believed about the
+    other: what lives for so many seconds does so by the first, and the API server is told by its own clock until when.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class BootKeeper:
         terms: Terms,
         tell: Callable[[Told], None],
         api_address: IPv4Address | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = running_clock,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = api.name

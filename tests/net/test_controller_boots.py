@@ -1,5 +1,6 @@
 """A token per boot, against a real control plane and with the least privilege: to Ready; attacks, kills, a farm."""
 
+import asyncio
 import secrets
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,11 @@ import yaml
 
 from config.events import Stage
 from config.model import Taint
-from pxeboot.controller.token import Token, boot_group
-from pxeboot.joining.talk import JoinGiven, Refused
+from pxeboot.controller.boot_service import BootKeeper
+from pxeboot.controller.boots import Terms
+from pxeboot.controller.token import Token, boot_group, parse_rfc3339
+from pxeboot.joining.talk import BootBegun, JoinGiven, Refused, TokenAsked
+from pxeboot.kube.api import Api
 from tests.support.boot_voice import Machine, Voice, until
 from tests.support.control_plane import ROOT, ControlPlane
 
@@ -310,6 +315,39 @@ def test_a_revoked_token_opens_nothing(controller: Controller, voice: Voice, pla
     assert voice.say("DELETE", f"/v1/tokens/prod/{given.token_id}")[0] == 404
 
 
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0])
+def test_our_clock_being_set_neither_extends_a_token_nor_ends_it(
+    plane: ControlPlane, kubeconfig: Path, node: str, jump_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seed = time.time, secrets.token_hex(32)
+    off = [jump_s]
+    monkeypatch.setattr(time, "time", lambda: real() + off[0])
+
+    async def run() -> JoinGiven:
+        keeper = BootKeeper(Api("prod", kubeconfig), Terms(600.0), lambda told: None, wall=lambda: time.time())
+        keeping = asyncio.create_task(keeper.run())
+        boot = secrets.token_hex(8)
+        keeper.begun(node, BootBegun(boot, IPv4Address("10.77.0.9"), time.time()))
+        answer: JoinGiven | Refused = Refused("")
+        while isinstance(answer, Refused):
+            answer = await keeper.give(node, TokenAsked(boot, seed))
+        assert answer.expires_s == pytest.approx(time.time() + 600, abs=10)
+        off[0] = 0.0
+        await asyncio.sleep(2)
+        (seen,) = keeper.tokens()
+        assert seen.expires_s == pytest.approx(real() + 600, abs=10)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        return answer
+
+    given = asyncio.run(run())
+    expiration = plane.kubectl(
+        *("-n", "kube-system", "get", "secret", f"bootstrap-token-{given.token_id}"),
+        *("-o", "go-template={{.data.expiration | base64decode}}"),
+    )
+    assert parse_rfc3339(expiration) == pytest.approx(real() + 600, abs=15)
+
+
 def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     controller: Controller, voice: Voice, plane: ControlPlane, node: str
 ) -> None:
@@ -381,6 +419,37 @@ def test_while_the_api_is_killed_machines_are_told_to_wait_and_then_all_goes_on(
     machine.register("kernel-1")
     voice.told(boot, Stage.READY, within_s=60)
     assert voice.stages(boot) == READY
+
+
+def test_what_is_not_understood_is_refused_and_a_second_controller_too(
+    controller: Controller, voice: Voice, tmp_path: Path
+) -> None:
+    assert controller.socket.stat().st_mode & 0o777 == 0o660
+    boot = f'{{"boot": "{"0" * 16}", "address": "10.0.0.1", "began_s": 1}}'
+    for method, path, body, status in (
+        ("PUT", "/v1/boots/prod/m1", "{}", 400),
+        ("PUT", "/v1/boots/prod/m1", "nonsense", 400),
+        ("PUT", "/v1/boots/prod/m1%2Fstatus", boot, 400),
+        ("PUT", "/v1/boots/prod/M1", boot, 400),
+        ("PUT", "/v1/boots/other/m1", boot, 404),
+        ("PUT", "/v1/boots/prod/m1", " " * 100_000, 413),
+        ("POST", "/v1/boots/prod/m1/token", boot, 400),
+        ("POST", "/v1/boots/prod/m1/token", f'{{"boot": "{"0" * 16}", "seed": "{"0" * 64}"}}', 503),
+        ("DELETE", "/v1/tokens/other/abcdef", "", 404),
+    ):
+        assert voice.say(method, path, body)[0] == status, (method, path)
+    run = "from pxeboot.cli.controller import command; command()"
+    second = subprocess.run(
+        [sys.executable, "-c", run, "-c", str(controller.folder / "farm.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "another pxeboot controller answers" in second.stderr
+    assert voice.say("GET", "/v1/status")[0] == 200
 
 
 def test_a_hundred_machines_boot_at_once(controller: Controller, voice: Voice, plane: ControlPlane) -> None:

@@ -353,7 +353,8 @@ def test_what_was_to_be_approved_is_not_once_a_newer_boot_began(world: World) ->
     assert world.approved(request) is False
 
 
-def test_a_token_whose_making_was_on_its_way_when_its_boot_ended_is_deleted(world: World) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_token_whose_making_was_on_its_way_when_its_boot_ended_is_deleted(world: World, answered: bool) -> None:
     boot = world.begin("m1")
     world.settle(20)
     world.ask("m1", boot)
@@ -362,8 +363,7 @@ def test_a_token_whose_making_was_on_its_way_when_its_boot_ended_is_deleted(worl
     mint = world.todo.pop(0)
     world.begin("m1")
     world.settle(1)
-    world.perform(mint)
-    assert world.tokens
+    world.perform(mint, answered=answered)
     world.settle(1)
     assert not world.tokens
 
