@@ -91,10 +91,13 @@ def newest(root: Path, pattern: str) -> Path:
 
 
 def squash(root: Path, squashfs: Path, level: int, say: Say) -> None:
-    """Pack a root folder. Every file is in it but /boot, which the machine gets by other names."""
+    """Pack a root folder. Every file is in it but those of /boot, which the machine gets by other names.
+
+    What the kernel was configured with stays: kubeadm refuses to join where it cannot read that.
+    """
     require_tools("mksquashfs")
     argv: list[str | Path] = ["mksquashfs", root, squashfs, "-comp", "zstd", "-Xcompression-level", str(level)]
-    run([*argv, "-noappend", "-no-progress", "-xattrs", "-wildcards", "-e", "boot/*"], say)
+    run([*argv, "-noappend", "-no-progress", "-xattrs", "-wildcards", "-e", "boot/!(config-*)"], say)
 
 
 def add_root(
