@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.cpio_reader import unpack
-from tests.support.kubernetes_lab import KubernetesLab, is_ready, needs_what_machines_need, pool
+from tests.support.kubernetes_lab import PATIENCE_S, KubernetesLab, is_ready, needs_what_machines_need, pool
 from tests.support.lab import SERVER
 from tests.support.machine import Machine
 from tests.support.segment import Host, Segment
@@ -218,14 +218,38 @@ def test_a_machine_that_is_reset_while_its_node_is_ready_joins_again_and_its_nod
     check_story(farm, NAME)
 
 
-def test_two_pools_join_two_clusters(farm: KubernetesLab, machine: Machine) -> None:
+@pytest.fixture(scope="module")
+def other(farm: KubernetesLab, machine: Machine) -> Iterator[str]:
+    """Boot the machine of the other cluster while its API server is away, and start that when the machine waits.
+
+    Once it is Ready, what it was told while it waited.
+    """
     machine.power_off()
-    other = farm.machine(OTHER, OTHER_MAC)
-    other.power_on()
+    farm.planes["test"].stop_api()
+    made = farm.machine(OTHER, OTHER_MAC)
+    made.power_on()
     try:
-        farm.until_ready(other, OTHER, "test")
+        farm.lab.wait_stage(OTHER, "system", PATIENCE_S)
+        farm.lab.wait(lambda: "the Kubernetes API" in waits(farm), "people see that the API is away", 90)
+        told = waits(farm)
+        farm.planes["test"].start_api()
+        farm.until_ready(made, OTHER, "test")
+        yield told
     finally:
-        other.power_off()
+        made.power_off()
+
+
+def waits(farm: KubernetesLab) -> str:
+    """Return what is told of the machine of the other cluster that waits for its join command."""
+    return next((str(step["detail"]) for step in farm.lab.steps(OTHER) if step["stage"] == "joining"), "")
+
+
+def test_a_machine_whose_api_server_is_away_waits_for_it_and_people_see_why(farm: KubernetesLab, other: str) -> None:
+    assert "join command" in other
+    check_story(farm, OTHER)
+
+
+def test_two_pools_join_two_clusters(farm: KubernetesLab, other: str) -> None:
     node = farm.node(OTHER, "test")
     assert is_ready(node)
     assert internal_ip(node) == OTHER_IP
@@ -233,4 +257,3 @@ def test_two_pools_join_two_clusters(farm: KubernetesLab, machine: Machine) -> N
     assert farm.node(OTHER, "prod") == {}
     assert farm.node(NAME, "test") == {}
     assert not farm.live_tokens("test")
-    check_story(farm, OTHER)

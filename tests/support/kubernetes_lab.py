@@ -84,9 +84,8 @@ class KubernetesLab:
 
     def __enter__(self) -> Self:
         try:
-            # The threads stay as long as the control planes, whose processes die with the thread that started them.
-            threads = self._undo.enter_context(ThreadPoolExecutor(len(self.planes)))
-            starts = [(plane, threads.submit(plane.__enter__)) for plane in self.planes.values()]
+            with ThreadPoolExecutor() as threads:
+                starts = [(plane, threads.submit(plane.__enter__)) for plane in self.planes.values()]
             for plane, start in starts:
                 if start.exception() is None:
                     self._undo.push(plane)
