@@ -275,7 +275,8 @@ class Service:
     ) -> None:
         rest, taken, unsure = ways
         if isinstance(error, Taken | Away) and not self._closed:
-            log.info("dhcp: %s gets no lease of %s: %s", lease.mac, lease.address, error)
+            mac, address = lease.mac, lease.address
+            self._complain("shared", "dhcp: %s gets no lease of %s: %s", mac, address, error, whom=mac)
             self._carry_out(taken if isinstance(error, Taken) else unsure, own)
         elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)

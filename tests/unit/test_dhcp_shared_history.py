@@ -39,8 +39,8 @@ from tests.support.dhcp_clients import message
 
 NOW = 1_790_000_000.0
 OURS = (IPv4Address("10.77.0.1"), IPv4Address("10.77.0.2"))
-CLIENTS = tuple(f"02:00:00:00:00:{n:02x}" for n in range(6))
-POOL = tuple(IPv4Address(f"10.77.0.{n}") for n in range(10, 14))
+CLIENTS = tuple(f"02:00:00:00:00:{n:02x}" for n in range(5))
+POOL = tuple(IPv4Address(f"10.77.0.{n}") for n in range(10, 13))
 """Fewer than the clients."""
 LEASE_S = 7200
 
@@ -256,6 +256,26 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
         options = {50: address.packed, 54: OURS[chosen].packed} | ({51: (600).to_bytes(4, "big")} if short else {})
         for number in (0, 1) if both else (chosen,):
             self.say(MessageType.DHCPREQUEST, client, self.replicas[number], options=options)
+
+    @rule(client=st.sampled_from(CLIENTS), number=st.integers(0, 1), short=st.booleans())
+    def gets_an_address(self, client: str, number: int, short: bool) -> None:
+        """What mostly happens; of a server that is cut off, what it can do alone."""
+        connected = not self.replicas[number].book.away
+        if connected:
+            self.all_goes_well_for_a_moment(number)
+        if self.has(client) is None:
+            self.discovers(client, (number,))
+            self.requests(client, number, both=True, short=short)
+        else:
+            self.renews(client, (number,), rebinds=True)
+        if connected:
+            self.all_goes_well_for_a_moment(number)
+
+    @rule(which=st.integers(0, 9), after_s=st.sampled_from([-130, -60, 1, 130]))
+    def wait_until_an_address_is_free(self, which: int, after_s: int) -> None:
+        times = sorted({entry.until for entry in self.api.objects.values() if entry.until < NOW + 10**9})
+        if times:
+            self.now = max(self.now, times[which % len(times)] + after_s)
 
     @rule(client=st.sampled_from(CLIENTS), hears=st.sampled_from([(0,), (1,), (0, 1)]), rebinds=st.booleans())
     def renews(self, client: str, hears: tuple[int, ...], rebinds: bool) -> None:
