@@ -72,16 +72,17 @@ class BootKeeper:
         self._trouble = ""
 
     async def run(self) -> None:
-        """Keep them until cancelled."""
+        """Keep them until cancelled. After a fault of our own it can be run again; what is under way goes on."""
         try:
             self._arm()
             await self._watch.run()
-        finally:
+        except asyncio.CancelledError:
             if self._timer is not None:
                 self._timer.cancel()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            raise
 
     # What the daemon says
 
