@@ -21,13 +21,13 @@ PEER_UNPACKED := atftpd nbd-server etcd-server
 KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
 .PHONY: help demo test kubernetes lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd \
-	bench-ready fuzz clean
+	bench-shared bench-ready fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
 	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | bench-nbd | \
-bench-ready | fuzz"
+bench-shared | bench-ready | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -76,6 +76,9 @@ bench-http: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 
 bench-nbd: $(BIN)/pxeboot .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.nbd
+
+bench-shared: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
+	@$(BIN)/python -m bench.shared_leases
 
 bench-ready: $(BIN)/pxeboot .build/kubernetes-image .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.ready
