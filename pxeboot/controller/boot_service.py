@@ -35,6 +35,8 @@ AT_ONCE = 16
 """How many requests for boots are sent at a time."""
 DENIALS_AT_ONCE = 2
 """A thief who asks again and again does not keep the others waiting."""
+MOST_TIMES = 20_000
+"""Of things that were told, for when they are told again."""
 AGAIN_S = 1.0
 """After a fault of our own, what is due is not tried again before."""
 
@@ -70,6 +72,7 @@ class BootKeeper:
         self._revoking: dict[str, list[asyncio.Future[None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._trouble = ""
+        self._times: dict[tuple[str, float], float] = {}
 
     async def run(self) -> None:
         """Keep them until cancelled. After a fault of our own it can be run again; what is under way goes on."""
@@ -353,7 +356,10 @@ class BootKeeper:
     def _told(self, tell: acts.Tell) -> None:
         if not tell.again:
             log.info("%s: %s: %s: %s", self.name, tell.node or f"boot {tell.boot}", tell.stage.value, tell.detail)
-        at_s = self._since_1970(tell.at)
+        # Told again, its time is the same to the last digit, whatever the clocks did: the daemon drops repetitions.
+        at_s = self._times.setdefault((tell.boot, tell.at), self._since_1970(tell.at))
+        if len(self._times) > MOST_TIMES:
+            del self._times[next(iter(self._times))]
         self._tell(Told(self.name, tell.node, tell.boot, tell.stage, at_s, tell.detail))
 
     def _since_1970(self, moment: float) -> float:
