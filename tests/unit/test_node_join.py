@@ -40,6 +40,7 @@ echo $((left - 1)) >/failures
 mkdir -p /etc/kubernetes/pki
 touch /etc/kubernetes/pki/ca.crt
 echo "cannot join with abcdef.0123456789abcdef"
+echo "To see the stack trace of this error execute with --v=5 or higher"
 exit 1
 """
 CURL = (
@@ -200,6 +201,22 @@ def test_a_kubelet_that_has_its_certificate_needs_kubeadm_no_more(machine: Boote
     assert machine.lines("said")[-1] == "joined: the kubelet is well, though kubeadm said: cannot join with ***"
     assert machine.lines("systemctl") == []
     assert (machine.root / "etc/kubernetes/pki/ca.crt").exists()
+
+
+@requires("dash", "busybox", "unshare")
+def test_with_a_token_that_machines_share_the_next_try_finds_nothing_of_the_one_before(machine: Booted) -> None:
+    (machine.root / "run/pxeboot/env").write_text("SERVER=x\nJOIN_KEY=RCFILE_07_JOIN_K8S\n")
+    (machine.root / "failures").write_text("2")
+    assert machine.run(answers=["0"] * 9, text=JOIN) == 0
+    assert machine.lines("joined") == ["join --config /run/pxeboot/join-settings"] * 3
+    assert machine.lines("said")[-1] == "joined: joined with ***"
+    assert not (machine.root / "etc/kubernetes/pki/ca.crt").exists(), "which kubeadm would refuse to go on from"
+    (machine.root / "failures").write_text("100")
+    (machine.root / "etc/kubernetes/kubelet.conf").write_text("mine")
+    (machine.root / "unwell").write_text("1")
+    assert machine.run(answers=["0"] * 9, text=JOIN) == 0
+    assert machine.lines("said")[-1] == "joined: the kubelet is well, though kubeadm said: cannot join with ***"
+    assert not (machine.root / "run/pxeboot/join-settings").exists()
 
 
 @requires("dash", "busybox", "unshare")
