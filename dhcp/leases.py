@@ -82,6 +82,9 @@ class Others(Protocol):
     def latest(self, address: int, client: str, now: float) -> float | None:
         """Until when at most `client` may be told that it has `address`; None: as long as we like."""
 
+    def shift(self, by_s: int) -> None:
+        """Our clock was set by so much."""
+
 
 @dataclass(slots=True)
 class _Offer:
@@ -295,6 +298,8 @@ class Leases:
             offer.until += by_s
         self._quarantined = deque((time + by_s for time in self._quarantined), MOST_QUARANTINES_A_MINUTE)
         self._searches.clear()
+        if self.others is not None:
+            self.others.shift(by_s)
 
     def pools_changed(self) -> None:
         """Forget what searches found; the pools are others now."""

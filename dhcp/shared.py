@@ -14,7 +14,7 @@ Nothing here is sent: each call returns what is to be done.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import islice
 
@@ -117,6 +117,16 @@ class Book:
         entry = self._entries.get(address)
         return entry.until if entry is not None and entry.lease.client == client else now
 
+    def shift(self, by_s: int) -> None:
+        """Our clock was set, by so much: the API cannot be asked until it was listed again.
+
+        What it had ends at a time of the clock as it was, if that was right, and as it is, if that is right: the
+        earlier one counts. A clock that was set back would otherwise let us promise what another gives away.
+        """
+        self.away_now()
+        if by_s < 0:
+            self._entries = {number: _earlier(entry, by_s) for number, entry in self._entries.items()}
+
     def put(self, lease: Lease, ticket: Ticket, now: float) -> list[Act]:
         """Have a lease kept; `Go` or `Deny` follows, now or after an answer."""
         number = int(lease.address)
@@ -130,8 +140,9 @@ class Book:
             asked.tickets.append(ticket)
             return []
         denied: list[Act] = []
-        if asked.then is not None and asked.then.client != lease.client:
-            denied = self._deny(asked.then_tickets, Why.TAKEN)
+        if asked.then is not None and not (asked.then.client == lease.client and _covers(lease, asked.then)):
+            same = asked.then.client == lease.client
+            denied = self._deny(asked.then_tickets, Why.CHANGED if same else Why.TAKEN)
             asked.then_tickets = []
         asked.then = lease
         asked.then_tickets.append(ticket)
@@ -149,7 +160,9 @@ class Book:
             return []
         del self._asked[number]
         acts = self._judge(asked, outcome, now)
-        if asked.then is not None:
+        if asked.then is not None and (again := self._asked.get(number)) is not None:
+            again.then, again.then_tickets = asked.then, asked.then_tickets
+        elif asked.then is not None:
             acts += self._want(asked.then, asked.then_tickets, now)
         return acts
 
@@ -332,11 +345,13 @@ class Book:
 
     def _tidied(self, now: float) -> list[Act]:
         """Delete one object that is of no use any more."""
+        looked_at = 0
         for entry in islice(self._cursor, _LOOKED_AT):
+            looked_at += 1
             number = int(entry.lease.address)
             if entry.until + KEPT_S <= now and self._entries.get(number) is entry and number not in self._asked:
                 return [Ask(Remove(entry.lease.address, entry.version))]
-        if next(self._cursor, None) is None:
+        if looked_at < _LOOKED_AT:
             self._cursor = iter(tuple(self._entries.values()))
         return []
 
@@ -346,6 +361,13 @@ def _until(lease: Lease, now: float) -> int:
     if lease.expires == NEVER or lease.state is not State.BOUND:
         return lease.expires
     return lease.expires + max(LEAD_S, lease.expires - int(now))
+
+
+def _earlier(entry: Entry, by_s: int) -> Entry:
+    lease = entry.lease
+    if lease.expires != NEVER:
+        lease = replace(lease, expires=lease.expires + by_s)
+    return replace(entry, lease=lease, until=entry.until if entry.until == NEVER else entry.until + by_s)
 
 
 def _covers(kept: Lease, lease: Lease) -> bool:

@@ -17,6 +17,8 @@ class Why(Enum):
     """Another server gave the address to somebody else."""
     AWAY = auto()
     """Nobody can be asked now."""
+    CHANGED = auto()
+    """The same client has asked for something else, or less, by now."""
     BUSY = auto()
     """Too much is asked of the API already."""
 

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import count
@@ -145,6 +144,8 @@ class Link:
                 return Taken("another server gave it to somebody else")
             case Why.AWAY:
                 return Away(f"the API of cluster {self.cluster} cannot be asked: {self._trouble}")
+            case Why.CHANGED:
+                return Away("it has asked for something else meanwhile")
             case Why.BUSY:
                 return StoreBusy("too many requests wait for the API already")
 
@@ -199,10 +200,9 @@ class Link:
             try:
                 await asyncio.wait((news, again), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (news, again):
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
+                news.cancel()
+                again.cancel()
+                await asyncio.wait((news, again))  # to await one would swallow what cancels us meanwhile
             self.book.away_now()
             await asyncio.sleep(AGAIN_S)
 

@@ -178,6 +178,33 @@ def test_what_comes_while_the_api_is_asked_is_asked_after_it() -> None:
     assert ask == Ask(Write(Entry(later, later.expires + LEASE_S + 60), "5.uid"))
 
 
+def test_who_waits_is_not_forgotten_when_the_copy_was_old_and_he_has_asked_for_more_meanwhile() -> None:
+    ours, leases, _ = book(entry(lease(), 4))
+    first, second = lease(expires=END + 600), lease(expires=END + 900)
+    write = asked(ours.put(first, 1, NOW))
+    leases.remember(second)
+    assert ours.put(second, 2, NOW) == []
+    again = asked(ours.answered(write, Refused(entry(lease(), 5)), NOW))
+    assert again == Write(Entry(first, first.expires + LEASE_S + 600), "5.uid")
+    [go, ask] = ours.answered(again, Done(entry(first, 6)), NOW)
+    assert go == Go(1, first)
+    assert isinstance(ask, Ask)
+    assert isinstance(ask.wish, Write)
+    assert ours.answered(ask.wish, Done(entry(second, 7)), NOW) == [Go(2, second)]
+
+
+@pytest.mark.parametrize("last", [lease(expires=END + 60), lease(expires=int(NOW), state=State.RELEASED)])
+def test_nobody_is_told_of_more_than_he_asked_for_last(last: Lease) -> None:
+    """What is written is the last; an answer that tells of a lease that never ends would outlive it."""
+    ours, _, _ = book()
+    write = asked(ours.put(lease(), 1, NOW))
+    assert ours.put(lease(expires=NEVER), 2, NOW) == []
+    assert ours.put(last, 3, NOW) == [Deny(2, Why.CHANGED)]
+    acts = ours.answered(write, Done(entry(lease(), 5)), NOW)
+    assert Go(2, lease(expires=NEVER)) not in acts
+    assert Go(1, lease()) in acts
+
+
 def test_an_answer_that_waited_too_long_does_not_leave() -> None:
     ours, _, _ = book()
     write = asked(ours.put(lease(), 1, NOW))
@@ -193,6 +220,22 @@ def test_while_the_api_is_away_who_is_known_goes_on_within_his_time() -> None:
     assert ours.put(lease(expires=END + LEASE_S + 1), 2, NOW) == [Deny(2, Why.AWAY)]
     assert ours.untold == 1
     assert not leases.is_free(A1, X, END + LEASE_S + 1)
+
+
+@pytest.mark.parametrize(("by_s", "moves"), [(-3600, True), (3600, False)])
+def test_a_clock_that_is_set_back_lets_nobody_be_told_more_than_the_api_has(by_s: int, moves: bool) -> None:
+    """It may have been right before. Set forward, it may be right now."""
+    ours, leases, _ = book(entry(lease()), entry(lease(Y, A2, expires=NEVER)))
+    before = ours.latest(int(A1), X, NOW), ours.free_at(int(A1), X, NOW)
+    assert before == (None, float("-inf"))
+    leases.shift(by_s)
+    assert ours.away, "what the API has is to be listed again"
+    assert ours.latest(int(A1), X, NOW) == END + LEASE_S + (by_s if moves else 0)
+    assert ours.latest(int(A2), Y, NOW) == NEVER
+    listed(ours, entry(lease()))
+    assert not ours.away
+    ours.away_now()
+    assert ours.latest(int(A1), X, NOW) == END + LEASE_S
 
 
 def test_while_the_api_is_away_nobody_else_gets_anything() -> None:
@@ -304,6 +347,16 @@ def test_what_is_of_no_use_any_more_is_deleted_one_at_a_time() -> None:
     ours.answered(Remove(A1, "3.uid"), Done(None), NOW)
     assert len(ours) == 1
     assert asked(ours.put(lease(Y), 1, NOW)).replaces == ""
+
+
+def test_what_is_of_no_use_is_found_wherever_it_is_among_many() -> None:
+    """One more entry than are looked at in a round was passed over in every round."""
+    old = [entry(lease(address=A1 + n, expires=int(NOW) + 600), n + 1) for n in range(404)]
+    for n in (200, 401):
+        old[n] = entry(lease(address=A1 + n, expires=int(NOW) - 10**6), n + 1, int(NOW) - KEPT_S - 1)
+    ours, _, acts = book(*old)
+    rounds = (acts, *(ours.expire(NOW) for _ in range(10)))
+    assert {act.wish.address for each in rounds for act in each if isinstance(act, Ask)} == {A1 + 200, A1 + 401}
 
 
 def farm() -> Farm:

@@ -183,7 +183,9 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
                     self.carry_out(replica, waiting.client, waiting.rest)
                 case Deny(ticket, why):
                     waiting = replica.waiting.pop(ticket)
-                    instead = waiting.taken if why is Why.TAKEN else waiting.unsure if why is Why.AWAY else ()
+                    instead = (
+                        waiting.taken if why is Why.TAKEN else waiting.unsure if why in (Why.AWAY, Why.CHANGED) else ()
+                    )
                     self.carry_out(replica, waiting.client, instead)
                 case Keep(lease):
                     replica.disk[lease.address] = lease

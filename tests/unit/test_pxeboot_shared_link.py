@@ -1,0 +1,51 @@
+"""pxeboot.shared.link: how it ends; what it does with a controller is in tests/net/test_dhcp_shared.py."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from config.model import Farm
+from dhcp.engine import Server
+from dhcp.plan import plan
+from dhcp.store import LeaseStore
+from pxeboot.shared.link import Link
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_link_that_is_cancelled_as_it_connects_again_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """It waited for what it had cancelled itself, and took its own cancellation for that of the other."""
+    store = LeaseStore.open(tmp_path / "leases")
+
+    async def news(_session: aiohttp.ClientSession) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:  # a connection that is closed
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        link = Link(tmp_path / "socket", "farm", Server(plan(Farm()), [], store.clock()), store)
+        monkeypatch.setattr(link, "_news", news)
+        async with aiohttp.ClientSession() as session:
+            listening = asyncio.create_task(link._listen(session))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            link._lose("the clock was set")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            listening.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            ended = listening.done()
+            listening.cancel()
+            await asyncio.wait({listening})
+            assert ended
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        store.close()
