@@ -78,7 +78,9 @@ def entry_of(found: kube.Lease) -> Entry | None:
         if not is_name(client) or not is_name(mac):
             raise ValueError("a client is one word")
         lease = Lease(address, client, _time(said[EXPIRES]), State(said[STATE]), mac)
-        return Entry(lease, _time(said[UNTIL]), version_of(found))
+        until = _time(said[UNTIL])
+        # Its client was told so much, whatever somebody made of the object.
+        return Entry(lease, max(until, lease.expires) if lease.state is State.BOUND else until, version_of(found))
     except (KeyError, ValueError):
         return Entry(Lease(address, SOMEBODY, NEVER, State.DECLINED), NEVER, version_of(found))
 

@@ -28,7 +28,8 @@ TIMES = st.integers(0, 1 << 33) | st.just(NEVER)
 def test_an_entry_is_read_as_it_was_written(client: str, expires: int, until: int, state: State) -> None:
     entry = Entry(Lease(IPv4Address("10.28.72.10"), client, expires, state, "02:00:00:00:00:01"), until, "7.abc")
     raw = encode_lease(object_of(entry, NOW, "7.abc", FARM), "pxeboot")
-    assert entry_of(decode_lease(raw)) == entry
+    least = expires if state is State.BOUND else 0
+    assert entry_of(decode_lease(raw)) == replace(entry, until=max(until, least))
     assert 1 <= raw["spec"]["leaseDurationSeconds"] < 1 << 31
     assert len(raw["spec"]["holderIdentity"]) <= 128
 
@@ -55,6 +56,13 @@ def test_an_object_that_cannot_be_read_keeps_its_address_from_everybody(annotati
     found = entry_of(replace(known, annotations=changed))
     assert found is not None
     assert (found.lease.client, found.lease.state, found.until) == (SOMEBODY, State.DECLINED, NEVER)
+
+
+def test_an_object_whose_time_somebody_made_shorter_still_keeps_its_address_while_its_client_has_it() -> None:
+    known = object_of(ENTRY, NOW, "7.abc", FARM)
+    found = entry_of(replace(known, annotations=dict(known.annotations) | {"pxeboot/until": "2026-09-21T14:00:00Z"}))
+    assert found is not None
+    assert found.until == ENTRY.lease.expires
 
 
 def test_an_object_of_another_name_is_none_of_ours() -> None:
