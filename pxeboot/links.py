@@ -64,7 +64,8 @@ class Watch:
                 self.look()
                 await asyncio.sleep(PAUSE_S)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._signal.wait(), self._poll_s)
+                    async with asyncio.timeout(self._poll_s):  # wait_for of Python 3.11 may lose a cancellation
+                        await self._signal.wait()
 
     async def _listen(self) -> None:
         """Set the signal at each message of the kernel about links and addresses."""

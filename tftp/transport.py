@@ -260,7 +260,8 @@ class Server:
         What a thread still finds later is closed by the lookup.
         """
         try:
-            return await asyncio.wait_for(self.lookup(name, client), _LOOKUP_S)
+            async with asyncio.timeout(_LOOKUP_S):
+                return await self.lookup(name, client)
         except TimeoutError as error:  # ours, or that of a lookup that knows better
             why = error if error.args else f"it was not found within {_LOOKUP_S:.0f} s: a disk hangs"
             raise Busy(f"asked for {name!r}: {why}") from None

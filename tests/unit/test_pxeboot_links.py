@@ -104,3 +104,29 @@ def test_without_netlink_it_polls(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 )
 def test_what_an_interface_lacks_is_said(link: Link | None, lacks: str | None) -> None:
     assert serving.lacks(link) == lacks
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_watch_that_is_cancelled_as_something_changes_ends(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """`asyncio.wait_for` of Python 3.11 took the change and lost the cancellation, and the daemon did not end."""
+    Kernel(monkeypatch)
+    monkeypatch.setattr(links, "PAUSE_S", 0.0)
+
+    async def scenario() -> None:
+        watch = Watch(["eth1"], lambda found, own: None)
+        monkeypatch.setattr(watch, "_messages", asyncio.Event().wait)
+        running = asyncio.create_task(watch.run())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        watch._signal.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ended = running.done()
+        running.cancel()
+        await asyncio.wait({running})
+        assert ended
+
+    asyncio.run(scenario())
