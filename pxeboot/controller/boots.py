@@ -40,6 +40,8 @@ from pxeboot.kube.values import Heartbeat, Node, Request
 KEPT_S = 7200.0
 """So long a boot that is over is remembered, to deny what still comes with its token: longer than a token lives."""
 MOST_BOOTS = 20_000
+MOST_OF_NODE = 4
+"""A machine that asks for its menu again and again, or somebody in its name, displaces its own boots only."""
 LOOKS_PER_S = 40.0
 """How many Nodes are looked at in a second, while their machines are about to be Ready."""
 SWEEP_S = 60.0
@@ -66,7 +68,7 @@ class Boots:
         """Begin with none; the daemon tells again which there are."""
         self._terms = terms
         self._boots: dict[str, Boot] = {}
-        self._newest: dict[str, Boot] = {}
+        self._of_node: dict[str, list[Boot]] = {}  # the newest last
         self._active: dict[str, Boot] = {}
         self._polled: set[str] = set()
         self._doom = Doom()
@@ -93,11 +95,12 @@ class Boots:
             boot.enter(Phase.GIVEN, now)
             boot.token_id, boot.made = said.token_id, now
             boot.expires = now + (left_s if 0 < left_s <= self._terms.ttl_s else self._terms.ttl_s)
-        actions: list[Action] = []
-        before = self._newest.get(node)
-        if before is not None and not before.is_over:
-            actions += self._end(before, "a newer boot of its machine began", now)
-        self._boots[boot.id] = self._newest[node] = self._active[boot.id] = boot
+        of_node = self._of_node.setdefault(node, [])
+        actions = self._end(of_node[-1], "a newer boot of its machine began", now) if of_node else []
+        of_node.append(boot)
+        self._boots[boot.id] = self._active[boot.id] = boot
+        for idle in [old for old in of_node[:-MOST_OF_NODE] if not old.busy]:
+            self._forget(idle)  # its token is gone, or doomed; what still comes with it is approved by nobody
         if len(self._boots) > MOST_BOOTS:
             oldest = next(iter(self._boots.values()))
             actions += self._end(oldest, "too many boots began after it", now)
@@ -412,5 +415,6 @@ class Boots:
 
     def _forget(self, boot: Boot) -> None:
         self._boots.pop(boot.id, None)
-        if self._newest.get(boot.node) is boot:
-            del self._newest[boot.node]
+        self._of_node[boot.node].remove(boot)
+        if not self._of_node[boot.node]:
+            del self._of_node[boot.node]

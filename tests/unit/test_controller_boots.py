@@ -554,6 +554,21 @@ def test_many_boots_are_bounded_and_the_oldest_go_first(world: World, monkeypatc
     assert isinstance(world.answer(boots[0]), acts.Refuse)
 
 
+def test_a_machine_that_asks_for_its_menu_for_ever_ends_no_boot_but_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pxeboot.controller.boots.MOST_BOOTS", 50)
+    other = world.begin("m2")
+    for _ in range(100):
+        newest = world.begin("m1")
+        world.settle(0.1)
+    for node, boot in (("m1", newest), ("m2", other)):
+        world.settle(20)
+        world.ask(node, boot)
+        world.settle(20)
+        assert isinstance(world.answer(boot), acts.Give), node
+
+
 def test_a_boot_that_is_long_over_is_forgotten(world: World) -> None:
     boot = to_ready(world)
     world.settle(7300)
