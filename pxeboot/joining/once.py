@@ -95,13 +95,13 @@ class Boots:
     """The newest boot of each machine, and the one before it. `now_s` is of a clock that nobody can set."""
 
     def __init__(self, kept: Iterable[Boot] = (), *, clock_s: float = 0.0, now_s: float = 0.0) -> None:
-        """Go on with the boots that were kept; `clock_s` are seconds since 1970 now."""
+        """Go on with the boots that were kept, the oldest first; `clock_s` are seconds since 1970 now."""
         self._born_s: dict[str, float] = {}  # in the order of their ages
         self._boots: dict[str, Boot] = {}
         self._newest: dict[str, str] = {}
         self._before: dict[str, str] = {}
         self._named: dict[tuple[Kind, str], str] = {}
-        for boot in sorted(kept, key=lambda boot: boot.began_s):
+        for boot in kept:  # in the order in which they began, which a clock that is set does not tell
             # Where the clock was set back meanwhile, it is as if it had begun now; its time is over one day.
             self._add(boot, now_s - max(0.0, clock_s - boot.began_s))
         self._forget(now_s)

@@ -144,6 +144,17 @@ def test_a_clock_that_is_set_makes_no_boot_late_and_keeps_none_for_good() -> Non
     assert len(Boots(list(boots), clock_s=CLOCK_S + KEPT_S + 1, now_s=5.0)) == 0
 
 
+def test_a_clock_that_was_set_back_makes_no_older_boot_the_newest_after_a_restart() -> None:
+    boots = Boots()
+    first, second = begin(boots, now_s=1000.0, number=1), begin(boots, now_s=10.0, number=2)
+    again = Boots(parse(dump(boots))[0], clock_s=CLOCK_S + 20, now_s=20.0)
+    newest = again.newest("m1")
+    assert newest is not None
+    assert (newest.id, first.began_s > second.began_s) == (second.id, True)
+    begin(again, now_s=30.0, number=3)
+    assert why(again.may("join", second.join, "m1", 30.0)) is Why.ENDED
+
+
 def test_no_secret_is_in_a_repr() -> None:
     boot = begin(Boots())
     shown = f"{boot!r} {Refused(Why.SPENT, boot)!r}"
