@@ -27,6 +27,8 @@ from httpimage.reports import Accept, Reports
 log = logging.getLogger(__name__)
 
 _REPORTS = "report/"
+_ONCE = web.RequestKey("once", str)
+"""What a request is called in the log whose target is a name that is given once."""
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 _STOPPED_WITHIN_S = 0.3  # aiohttp waits this long twice
 
@@ -148,7 +150,8 @@ async def _guard(
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:
-        log.exception("http %s: %s %.200r failed", request.remote, request.method, request.raw_path)
+        path = request.get(_ONCE, request.raw_path)
+        log.exception("http %s: %s %.200r failed", request.remote, request.method, path)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError("the answer has begun; only closing can tell the peer") from None
         return Refusal(500, now_s=now_s, close=True)
@@ -209,6 +212,7 @@ class _Service:
         try:
             content = None if name is None else await self._lookup(name, peer)
             if isinstance(content, Once):
+                request[_ONCE] = name = content.name  # what it was asked for by is a secret, and still good
                 if request.method == "HEAD":  # which says nothing of what is not made yet
                     return Reply(200, [("Cache-Control", "no-store")], None, now_s=now_s)
                 content = await content.take(lambda: request.transport is not None)
