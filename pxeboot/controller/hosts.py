@@ -43,15 +43,6 @@ def name_of(server: str) -> str | None:
     return None
 
 
-async def hosts_lines(server: str, api_address: IPv4Address | None) -> tuple[str, ...]:
-    """Return the `IP NAME` lines by which a machine finds `server`, a HOST:PORT.
-
-    None for an address, which needs no look-up, and for a name that is not found within `LOOK_UP_S`: the machine is
-    left to its own DNS servers then.
-    """
-    return await HostLines(api_address).lines(server) or ()
-
-
 class HostLines:
     """The lines for one cluster's API server, which remember.
 

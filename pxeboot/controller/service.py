@@ -1,7 +1,6 @@
 """The shared join commands of a farm: a keeper for each cluster that has one, put together from its parts."""
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -73,19 +72,3 @@ def keeper(name: str, cluster: Cluster, terms: Terms | None = None, lead_s: int 
 async def run_once(all_keepers: Sequence[Keeper]) -> bool:
     """One round of every cluster; return whether each now has a fresh join command."""
     return all(await asyncio.gather(*(keeper.run_once() for keeper in all_keepers)))
-
-
-async def run(all_keepers: Sequence[Keeper]) -> None:
-    """Keep every cluster's join command until SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(keeper.run()) for keeper in all_keepers]
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopped, *tasks):
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            raise outcome

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from pxeboot.controller.hosts import KEPT_S, MOST, HostLines, addresses, hosts_lines, name_of
+from pxeboot.controller.hosts import KEPT_S, MOST, HostLines, addresses, name_of
 
 ADDRESS = IPv4Address("192.0.2.7")
 
@@ -33,14 +33,13 @@ def test_an_address_needs_no_line_and_no_look_up(server: str) -> None:
     resolver = Resolver()
     assert asyncio.run(resolver.host_lines().lines(server)) == ()
     assert resolver.asked == []
-    assert asyncio.run(hosts_lines(server, ADDRESS)) == ()
+    assert asyncio.run(resolver.host_lines(ADDRESS).lines(server)) == ()
 
 
 def test_a_name_has_the_address_that_the_configuration_gives_and_is_not_looked_up() -> None:
     resolver = Resolver({"api.example.org": ("192.0.2.99",)})
     assert asyncio.run(resolver.host_lines(ADDRESS).lines("api.example.org:443")) == ("192.0.2.7 api.example.org",)
     assert resolver.asked == []
-    assert asyncio.run(hosts_lines("api.example.org:443", ADDRESS)) == ("192.0.2.7 api.example.org",)
 
 
 def test_a_name_is_looked_up_and_asked_for_again_after_a_while() -> None:
