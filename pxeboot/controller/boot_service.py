@@ -376,6 +376,9 @@ class BootKeeper:
 
 
 def _decode(raw: Object) -> Request | None:
-    """Keep requests that were made with the token of a boot, and of others nothing."""
+    """Keep requests that were made with the token of a boot and are not denied; of others nothing.
+
+    A thief is denied as many as he makes, and the API keeps those for an hour.
+    """
     request = decode_request(raw)
-    return request if named_boot(request) is not None else None
+    return request if named_boot(request) is not None and not request.denied else None

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pxeboot.controller.token import MACHINES_GROUP, BootOfNode, boot_group, read_boot_group
 from pxeboot.kube.values import Request
 
-MOST = 5000
+MOST = 20_000
 """Requests that are kept; then the oldest is forgotten, which leaves it undecided."""
+MOST_OF_BOOT = 32
+"""Of one boot; then its oldest that waits is forgotten. So who has a token displaces what was made with it alone, and
+what was approved stays known."""
 STRANGE_AFTER_S = 60.0
 """So long the boot that a request names may be unknown before that is told: the daemon may be about to tell it."""
 
@@ -67,6 +70,9 @@ class Filing:
         filed = Filed(request, names, now if request.waits else None, now + STRANGE_AFTER_S)
         self._by_uid[request.uid] = filed
         self._by_boot.setdefault(names.boot, {})[request.uid] = filed
+        of_boot = self._by_boot[names.boot]
+        if len(of_boot) > MOST_OF_BOOT:
+            self.drop(next((uid for uid, known in of_boot.items() if known.request.waits), next(iter(of_boot))))
         if len(self._by_uid) > MOST:
             self.drop(next(iter(self._by_uid)))
         return filed

@@ -13,6 +13,8 @@ from pxeboot.kube.values import Request
 __all__ = ["Request", "approve", "decode_request", "deny"]
 
 _TRIES = 4
+_MOST_BYTES = 16385
+"""Of a request's PEM that is kept, one more than any that is approved has: it may be a megabyte of whoever made it."""
 
 
 def decode_request(raw: Object) -> Request:
@@ -20,7 +22,7 @@ def decode_request(raw: Object) -> Request:
     metadata, spec, status = (raw.get(part) or {} for part in ("metadata", "spec", "status"))
     decided = {condition.get("type") for condition in status.get("conditions") or () if isinstance(condition, dict)}
     try:
-        pem = base64.b64decode(spec.get("request") or "", validate=True)
+        pem = base64.b64decode(spec.get("request") or "", validate=True)[:_MOST_BYTES]
     except (binascii.Error, ValueError, TypeError):
         pem = b""
     return Request(

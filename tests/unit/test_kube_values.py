@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from config.clusters import Push
+from pxeboot.controller.request import LONGEST_BYTES
 from pxeboot.kube.leases import Lease, decode_lease, encode_lease
 from pxeboot.kube.nodes import Node, decode_node
 from pxeboot.kube.objects import Text, decode_text
@@ -39,6 +40,11 @@ def test_a_request_says_who_asks_for_what() -> None:
         usages=("digital signature", "client auth"),
         pem=PEM,
     )
+
+
+def test_no_more_is_kept_of_a_request_than_shows_that_it_is_too_long() -> None:
+    spec = {"request": base64.b64encode(PEM + b"x" * 1_000_000).decode()}
+    assert len(decode_request(REQUEST | {"spec": spec}).pem) == LONGEST_BYTES + 1
 
 
 @pytest.mark.parametrize(
