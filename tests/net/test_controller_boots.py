@@ -141,7 +141,7 @@ def test_a_machine_joins_and_joins_again_and_its_node_keeps_what_is_not_ours(
     assert voice.stages(boot) == READY
     assert given.token_id not in tokens(plane)
     assert voice.tokens() == []
-    until(lambda: "nvidia" in plane.kubectl("get", "node", node, "--show-labels"), 10)
+    until(lambda: "nvidia" in plane.kubectl("get", "node", node, "--show-labels"), 30)
     assert "gpu" in plane.kubectl("get", "node", node, "-o", "jsonpath={.spec.taints[*].key}")
 
     plane.kubectl("cordon", node)
@@ -155,7 +155,7 @@ def test_a_machine_joins_and_joins_again_and_its_node_keeps_what_is_not_ours(
     controller.machine(node, given.command, "second").boot("kernel-2")
     voice.told(boot, Stage.READY)
     assert voice.stages(boot) == READY
-    until(lambda: "amd" in plane.kubectl("get", "node", node, "--show-labels"), 10)
+    until(lambda: "amd" in plane.kubectl("get", "node", node, "--show-labels"), 30)
     text = plane.kubectl("get", "node", node, "-o", "yaml")
     assert uid in text
     for kept in ("farm.example/rack: r7", "farm.example/by: hand", "unschedulable: true", "key: gpu"):
@@ -299,7 +299,7 @@ def test_a_second_machine_with_the_mac_of_one_that_lives_gets_nothing(
     first = voice.told(clone, Stage.FAILED)
     assert "lives" in first.detail
     voice.begin(node, clone)
-    until(lambda: len([told for told in voice.heard if told == first]) == 2, 5)
+    until(lambda: len([told for told in voice.heard if told == first]) == 2, 20)
     assert (
         plane.kubectl("get", "node", node, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == "True"
     )
@@ -357,17 +357,17 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     def again(given: JoinGiven | None = None) -> None:
         controller.kill()
         controller.start()
-        until(lambda: controller.socket.exists() or None, 20)
+        until(lambda: controller.socket.exists() or None, 40)
         time.sleep(0.2)
         voice.listening()
-        until(lambda: _tells(voice, node, boot, given), 20)
+        until(lambda: _tells(voice, node, boot, given), 40)
 
     seed = secrets.token_hex(32)
     boot = voice.begin(node)
     again()
     with ThreadPoolExecutor() as threads:
         asking = threads.submit(lambda: _ask_quietly(voice, node, boot, seed))
-        until(lambda: Token.derived(seed).id in tokens(plane), 20)
+        until(lambda: Token.derived(seed).id in tokens(plane), 40)
         again()
         asking.result()
     given = voice.join(node, boot, seed)
@@ -377,7 +377,7 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     controller.kill()
     request = machine.ask()
     controller.start()
-    until(lambda: _tells(voice, node, boot, given), 20)
+    until(lambda: _tells(voice, node, boot, given), 40)
     machine.certificate(request)
     again(given)
     machine.register("kernel-1", ready=False)
@@ -385,7 +385,7 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     machine.register("kernel-1")
     voice.told(boot, Stage.READY)
     assert voice.stages(boot)[-1] is Stage.READY
-    until(lambda: given.token_id not in tokens(plane), 10)
+    until(lambda: given.token_id not in tokens(plane), 30)
 
 
 def _ask_quietly(voice: Voice, node: str, boot: str, seed: str) -> None:

@@ -173,21 +173,21 @@ def test_one_of_two_leads_and_both_have_what_it_pushed(
     """Then the leader is killed, and the other goes on with the token that it finds."""
     (a, b), _, tokens = farm
     a.start()
-    until(a.holds_a_valid_one, "the first has a command", 40)
+    until(a.holds_a_valid_one, "the first has a command", 60)
     b.start()
-    until(b.holds_a_valid_one, "the second has a copy", 40)
+    until(b.holds_a_valid_one, "the second has a copy", 60)
     assert a.token() == b.token()
     assert "made token" not in b.log
     assert len(tokens.ever) <= 2
     rotations = len(tokens.ever)
     a.kill()
     watching([b], lambda one: True, 2 * LEAD_S)
-    until(lambda: len(tokens.ever) > rotations, "the second follows the token when its time comes", TTL_S + 20)
-    until(lambda: b.token() is not None and b.token()[0] == tokens.ever[-1], "it is in its file", 5)  # type: ignore[index]
+    until(lambda: len(tokens.ever) > rotations, "the second follows the token when its time comes", TTL_S + 60)
+    until(lambda: b.token() is not None and b.token()[0] == tokens.ever[-1], "it is in its file", 20)  # type: ignore[index]
     assert b.log.count("made token") == len(tokens.ever) - rotations
     assert not b.bad
     a.start()
-    until(lambda: a.token() == b.token(), "the first has a copy again", 40)
+    until(lambda: a.token() == b.token(), "the first has a copy again", 60)
 
 
 def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
@@ -211,7 +211,7 @@ def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
             case _:
                 line.cut(silent=blow == "silence")
         watching([other], lambda _: True, 1.25 * LEAD_S)
-        until(lambda other=other, led_at=led_at: other.led_at() > led_at, f"the other leads after: {blow}", 15)  # type: ignore[misc]
+        until(lambda other=other, led_at=led_at: other.led_at() > led_at, f"the other leads after: {blow}", 40)  # type: ignore[misc]
         match blow:
             case "kill":
                 one.start()
@@ -226,7 +226,7 @@ def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
     rotations = took_s / (TTL_S / 2)
     print(f"{len(tokens.ever)} tokens in {took_s:.0f} s: {rotations:.1f} half lives, {len(blows)} ends of the lead")
     assert len(tokens.ever) <= rotations + 2, "a token for each half life, and none for a blow"
-    until(lambda: len(tokens.now) <= 2, "those before are deleted", TTL_S + 10)
+    until(lambda: len(tokens.now) <= 2, "those before are deleted", TTL_S + 40)
 
 
 def test_an_api_server_that_is_killed_again_and_again_costs_no_token(

@@ -91,8 +91,8 @@ def test_tokens_follow_each_other_and_a_valid_one_is_always_there(api: ThreadedA
             if holds[0] not in seen:
                 seen.append(holds[0])
             time.sleep(0.005)
-        until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted", 5)
-    assert 4 <= len(seen) <= 8
+        until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted", 20)
+    assert 3 <= len(seen) <= 8
 
 
 def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: ThreadedApi, lts_conf: Path) -> None:
@@ -102,12 +102,13 @@ def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: Thre
         last = held(lts_conf)
         while (holds := held(lts_conf)) is not None:
             last = holds
+            assert time.time() < last[1] + 30
             time.sleep(0.01)
         assert last is not None
-        assert 0 <= time.time() - last[1] < 1, "as long as it was good, and no longer"
+        assert 0 <= time.time() - last[1] < 3, "as long as it was good, and no longer"
         assert lts_conf.read_text() == SEED
         api.inject(Fault.NONE)
-        until(lambda: held(lts_conf) is not None, "a token again", 30)
+        until(lambda: held(lts_conf) is not None, "a token again", 60)
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.INTERNAL, Fault.UNAUTHORIZED, Fault.NONSENSE])
@@ -116,30 +117,30 @@ def test_an_api_that_is_ill_is_asked_seldom_and_used_again_when_it_is_well(
 ) -> None:
     api.inject(fault)
     with keeping(api, lts_conf, Terms(ttl_s=60)):
-        until(lambda: len(api.api.requests) >= 2, "it is tried again", 15)
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 45)
         time.sleep(2)
         times = [moment for moment, _, _ in api.api.requests]
         assert len(times) <= 5
         api.inject(Fault.NONE)
-        until(lambda: held(lts_conf) is not None, "a token", 30)
+        until(lambda: held(lts_conf) is not None, "a token", 60)
 
 
 def test_retry_after_is_obeyed(api: ThreadedApi, lts_conf: Path) -> None:
     api.inject(Fault.TOO_MANY_REQUESTS)
     with keeping(api, lts_conf, Terms(ttl_s=60)):
-        until(lambda: len(api.api.requests) >= 2, "it is tried again", 10)
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 30)
         first, second = (moment for moment, _, _ in api.api.requests[:2])
-        assert 3 <= second - first < 4
+        assert 3 <= second - first < 10
 
 
 def test_a_late_signer_is_waited_for(api: ThreadedApi, lts_conf: Path) -> None:
-    api.api.signer_delay_s = 1.5
+    api.api.signer_delay_s = 4
     with keeping(api, lts_conf, Terms(ttl_s=60)):
         until(lambda: bool(api.token_ids), "the token is made")
         begin = time.monotonic()
         assert held(lts_conf) is None
         until(lambda: held(lts_conf) is not None, "it is pushed")
-        assert 1 < time.monotonic() - begin < 4
+        assert 1 < time.monotonic() - begin < 9, "before the kubeconfig's CA would have been taken"
 
 
 def test_without_a_signer_the_kubeconfigs_ca_is_used(
@@ -158,7 +159,7 @@ def test_a_token_deleted_behind_its_back_is_replaced(api: ThreadedApi, lts_conf:
         first = held(lts_conf)
         assert first is not None
         api.forget(first[0])
-        until(lambda: (held(lts_conf) or first)[0] != first[0], "another token", 5)
+        until(lambda: (held(lts_conf) or first)[0] != first[0], "another token", 20)
 
 
 def test_people_see_the_token_and_one_that_they_revoke_is_replaced_at_once(api: ThreadedApi, lts_conf: Path) -> None:
@@ -170,7 +171,7 @@ def test_people_see_the_token_and_one_that_they_revoke_is_replaced_at_once(api: 
         assert keeper.status()["token"] == seen.id
         assert not asyncio.run_coroutine_threadsafe(keeper.revoke("zzzzzz"), loop).result(10), "none of ours"
         assert asyncio.run_coroutine_threadsafe(keeper.revoke(seen.id), loop).result(10)
-        until(lambda: held(lts_conf) not in (first, None), "another token", 10)
+        until(lambda: held(lts_conf) not in (first, None), "another token", 30)
         assert api.token_ids == [keeper.tokens()[0].id]
 
 

@@ -96,7 +96,7 @@ async def talking(
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(45):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

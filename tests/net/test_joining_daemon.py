@@ -89,7 +89,7 @@ class Farm:
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

@@ -67,7 +67,7 @@ Do = Callable[[Callable[[Api], Awaitable[object]]], object]
 
 async def signed(api: Api, token: Token) -> dict[str, str]:
     """Wait until cluster-info is signed for the token, and return it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             info = await cluster_info(api) or {}
             if f"jws-kubeconfig-{token.id}" in info:
@@ -116,7 +116,7 @@ def test_the_clock_of_the_api_server_is_known(do: Do) -> None:
         assert api.skew_s == 0.0
         await cluster_info(api)
         assert api.skew_s != 0.0
-        assert abs(api.skew_s) < 2
+        assert abs(api.skew_s) < 5
 
     do(work)
 

@@ -108,10 +108,10 @@ def test_without_this_right_something_fails(world: World, right: tuple[str, str,
     assert may(world, operation)
     try:
         assert world.admin.put(path_of(document), without(document, resource, part)).status == 200
-        until(lambda: not may(world, operation), "it is forbidden", 10)
+        until(lambda: not may(world, operation), "it is forbidden", 30)
     finally:
         assert world.admin.put(path_of(document), document).status == 200
-        until(lambda: may(world, operation), "it is allowed again", 10)
+        until(lambda: may(world, operation), "it is allowed again", 30)
 
 
 # Exactly that: what the API server itself says of them.
@@ -427,7 +427,7 @@ def test_a_kubeconfig_whose_secret_was_deleted_opens_nothing(world: World) -> No
     """The operator's way to take a stolen one back."""
     try:
         assert world.admin.delete(f"{OURS}/secrets/pxeboot-controller-token").status == 200
-        until(lambda: world.controller.get(f"{NODES}/{NODE}").status == 401, "it is refused", 30)
+        until(lambda: world.controller.get(f"{NODES}/{NODE}").status == 401, "it is refused", 60)
     finally:
         world.controller = Client.of(world.plane.controller_kubeconfig(), world.folder / "c")
 

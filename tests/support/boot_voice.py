@@ -69,7 +69,7 @@ class Voice:
                 self._listening.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
 
-    def listening(self, within_s: float = 20) -> None:
+    def listening(self, within_s: float = 40) -> None:
         """Wait until the events are heard (again)."""
         assert self._connected.wait(within_s), f"nobody answers at {self._path}"
 
@@ -109,7 +109,7 @@ class Voice:
         assert status in (200, 409, 503), text
         return talk.join_given(text) if status == 200 else talk.refused(text)
 
-    def join(self, node: str, boot: str, seed: str | None = None, within_s: float = 40) -> JoinGiven:
+    def join(self, node: str, boot: str, seed: str | None = None, within_s: float = 60) -> JoinGiven:
         """Ask until there is a token, as a machine does."""
         seed, deadline = seed or secrets.token_hex(32), time.monotonic() + within_s
         while True:
@@ -127,7 +127,7 @@ class Voice:
         found: list[dict[str, Any]] = json.loads(text)["tokens"]
         return found
 
-    def told(self, boot: str, stage: Stage, within_s: float = 20) -> Told:
+    def told(self, boot: str, stage: Stage, within_s: float = 40) -> Told:
         """Wait for an event of a boot."""
         return until(lambda: next((t for t in self.heard if (t.boot, t.stage) == (boot, stage)), None), within_s)
 
@@ -217,7 +217,7 @@ class Machine:
         self.request("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", body)
         return name
 
-    def certificate(self, name: str, within_s: float = 20) -> Path:
+    def certificate(self, name: str, within_s: float = 40) -> Path:
         """Wait until a request is approved and signed, with what the token may read."""
         path = f"/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}"
         issued = until(lambda: self.request("GET", path).get("status", {}).get("certificate"), within_s)
@@ -274,7 +274,7 @@ def make_request(folder: Path, subject: str, *, key: str = "kubelet", rsa: bool 
     return done.stdout
 
 
-def until(found: Callable[[], T | None], within_s: float = 20) -> T:
+def until(found: Callable[[], T | None], within_s: float = 40) -> T:
     """Return what `found` returns once that is something."""
     deadline = time.monotonic() + within_s
     while True:
