@@ -60,14 +60,14 @@ class Client:
         self,
         path: Path,
         waiting: Callable[[], Sequence[Boot]],
-        begun: Callable[[Boot], BootBegun],
+        begun: Callable[[Boot], BootBegun | None],
         hear: Callable[[Told], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Talk at the unix socket `path`.
 
-        `waiting` are the boots that the controller has to know of, `begun` what it is told of one; `hear` takes in
-        what it tells. `clock` gives seconds since 1970.
+        `waiting` are the boots that the controller has to know of, `begun` what it is told of one, None if a newer one
+        of its machine has begun; `hear` takes in what it tells. `clock` gives seconds since 1970.
         """
         self._path = path
         self._waiting = waiting
@@ -180,8 +180,14 @@ class Client:
             await self._new.wait()
 
     async def _tell(self, boot: Boot) -> None:
-        """Tell of one boot. Raises `aiohttp.ClientError`, `OSError`."""
-        status, _ = await self._request("PUT", boot, "", TELL_S, talk.dump(self._begun(boot)))
+        """Tell of one boot, if it is its machine's newest: whichever a controller hears of last ends the one before.
+
+        Raises `aiohttp.ClientError`, `OSError`.
+        """
+        begun = self._begun(boot)
+        if begun is None:
+            return
+        status, _ = await self._request("PUT", boot, "", TELL_S, talk.dump(begun))
         if self.connected:
             self.trouble = f"it keeps no cluster {boot.cluster}" if status == 404 else ""
 

@@ -285,9 +285,14 @@ class Door:
         ours = {name for name, cluster in self._farm.clusters.items() if cluster.minted == "boot"}
         return [boot for boot in self._store.open() if boot.cluster in ours]
 
-    def _begun(self, boot: Boot) -> BootBegun:
-        """Return what the controller is told of a boot, with what the farm's file says of its machine now."""
-        newest = self._store.get(boot.id) or boot
+    def _begun(self, boot: Boot) -> BootBegun | None:
+        """Return what the controller is told of a boot, with what the farm's file says of its machine now.
+
+        None if it is not the newest of its machine.
+        """
+        newest = self._store.newest(boot.machine)
+        if newest is None or newest.id != boot.id:
+            return None
         machine = self._tree().machine_of(boot.mac, boot.address, boot.machine)
         labels, taints = ({}, ()) if machine is None else (machine.labels, machine.taints)
         return BootBegun(boot.id, boot.address, boot.began_s, labels, taints, newest.token_id, newest.expires_s)

@@ -18,7 +18,7 @@ from pxeboot.joining.client import Client, LaterJoin, NoJoin
 from pxeboot.joining.door import Door
 from pxeboot.joining.once import Boot
 from pxeboot.joining.store import FILE, BootStore
-from pxeboot.joining.talk import JoinGiven, Told
+from pxeboot.joining.talk import JoinGiven, Refused, Told, dump
 
 P = ParamSpec("P")
 M1, M2, STRANGER = (IPv4Address(f"10.0.0.{last}") for last in (10, 11, 99))
@@ -287,6 +287,24 @@ async def test_what_the_controller_tells_is_of_the_newest_boot_once(entrance: En
     after = entrance.store.newest("m1")
     assert after is not None
     assert (after.ended, after.seed) == ("its Node is Ready", "")
+
+
+@awaited
+async def test_a_boot_that_is_not_its_machines_newest_is_not_told_of(entrance: Entrance) -> None:
+    """A controller that has just started would take it for the newest, and end that."""
+
+    class Heard(Client):
+        async def _request(self, method: str, boot: Boot, more: str, total_s: float, body: str) -> tuple[int, bytes]:
+            heard.append((method, boot.id))
+            return 503, dump(Refused("not told of yet", 1.0)).encode()
+
+    heard: list[tuple[str, str]] = []
+    client = Heard(Path("/nowhere"), list, entrance.door._begun, lambda _: None)
+    old, new = entrance.begin(), entrance.begin()
+    for boot in (old, new):
+        with pytest.raises(LaterJoin):
+            await client.ask(boot)
+    assert heard == [("POST", old.id), ("PUT", new.id), ("POST", new.id)]
 
 
 @awaited
