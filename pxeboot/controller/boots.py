@@ -311,8 +311,8 @@ class Boots:
             self._wake(boot, None)
             return []
         match next_step(boot, now, self._terms.ttl_s, max(1.0, len(self._polled) / LOOKS_PER_S)):
-            case End(reason):
-                return self._end(boot, reason, now)
+            case End(reason, failed):
+                return (self._fail if failed else self._end)(boot, reason, now)
             case Wait(due):
                 self._wake(boot, due)
                 return []

@@ -26,9 +26,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Nothing is granted to the boot any more."""
+    """Nothing is granted to the boot any more; `failed`: people are told."""
 
     reason: str
+    failed: bool = False
 
 
 def next_step(boot: Boot, now: float, ttl_s: float, look_s: float) -> Work | Wait | End:
@@ -58,12 +59,14 @@ def next_step(boot: Boot, now: float, ttl_s: float, look_s: float) -> Work | Wai
 
 
 def _next_to_ready(boot: Boot, now: float, look_s: float) -> Work | Wait | End:
-    if boot.phase is Phase.REGISTERED and not boot.applied:
-        return ApplyOwned(boot.id, boot.node, boot.labels, boot.taints)
-    if boot.ready:
+    if boot.ready and boot.applied:
         return End("its Node is Ready")
     if now >= boot.changed + READY_S:
-        return End("its Node did not become Ready")
+        what = "has not its labels and taints" if boot.ready else "is not Ready"
+        why = boot.trouble or "the kubelet's log on the machine may say why"
+        return End(f"its Node {what} after {READY_S / 60:.0f} minutes, and is left alone now: {why}", failed=True)
+    if boot.phase is Phase.REGISTERED and not boot.applied:
+        return ApplyOwned(boot.id, boot.node, boot.labels, boot.taints)
     return _at(boot.seen + look_s, now, Look(boot.id, boot.node, beat=False))
 
 

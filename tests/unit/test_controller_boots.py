@@ -388,6 +388,34 @@ def test_a_machine_that_takes_longer_than_its_token_lives_is_still_told_ready(wo
     assert world.stages(boot) == READY
 
 
+@pytest.mark.parametrize("registers", [False, True])
+def test_of_a_machine_that_does_not_become_ready_within_an_hour_people_are_told(world: World, registers: bool) -> None:
+    boot, token_id = given(world)
+    world.request(token_id, "m1")
+    world.settle(10)
+    if registers:
+        world.register("m1", "new", ready=False)
+    world.settle(3700)
+    assert world.stages(boot)[-1] is Stage.FAILED
+    assert "is not Ready after 60 minutes" in world.told[-1].detail
+    assert world.engine.counts() == {}
+
+
+def test_of_labels_that_cannot_be_set_people_are_told_and_it_is_not_tried_for_ever(world: World) -> None:
+    boot, token_id = given(world)
+    world.request(token_id, "m1")
+    world.settle(1)
+    world.register("m1", "new")
+    for _ in range(2000):
+        world.advance(2)
+        for action in [world.todo.pop(0) for _ in world.todo[:]]:
+            world.perform(action, works=not isinstance(action, acts.ApplyOwned))
+    assert world.stages(boot)[-1] is Stage.FAILED
+    assert "labels and taints after 60 minutes, and is left alone now: it is down" in world.told[-1].detail
+    assert world.engine.counts() == {}
+    assert not world.tokens
+
+
 def test_a_boot_that_never_asks_is_over_after_half_an_hour(world: World) -> None:
     boot = world.begin("m1")
     world.settle(1801)
