@@ -71,8 +71,15 @@ class Mirror:
         return await self._copy()
 
     def original(self) -> str:
-        """The file's text without our mark: what a new object begins with. Raises `OSError`; waits for the disk."""
+        """The file's text without our mark: what a new object begins with.
+
+        Raises `OSError`, and `ValueError` for bytes that an object cannot hold; waits for the disk.
+        """
         text = self._file.text()
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{self._file.path} is not UTF-8, as what begins from it has to be") from None
         return text.partition("\n")[2] if text.startswith(_MARK) else text
 
     def _on_change(self, change: Change[Text]) -> None:
@@ -116,7 +123,9 @@ class Mirror:
         before = self._file.text()
         ours = before.startswith(_MARK)
         if text is None:
-            self._file.retract()
+            held = self._file.read()
+            if ours or (held is not None and held.expires is not None):  # a command without its end is a person's
+                self._file.retract()
             return
         if published and published.expires is not None and published.expires <= self._clock():
             text = self._file.place.retract(text)  # an expired token is never written
