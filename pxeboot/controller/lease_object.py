@@ -72,6 +72,8 @@ def entry_of(found: kube.Lease) -> Entry | None:
         address = IPv4Address(found.name.removeprefix(_PREFIX).replace("-", "."))
     except AddressValueError:
         return None
+    if name_of(address) != found.name:  # without our prefix: of two objects of one address this is not the one
+        return None
     said = found.annotations
     try:
         client, mac = said[CLIENT], said[MAC]

@@ -65,5 +65,6 @@ def test_an_object_whose_time_somebody_made_shorter_still_keeps_its_address_whil
     assert found.until == ENTRY.lease.expires
 
 
-def test_an_object_of_another_name_is_none_of_ours() -> None:
-    assert entry_of(replace(object_of(ENTRY, NOW, "", FARM), name="pxeboot-controller")) is None
+@pytest.mark.parametrize("name", ["pxeboot-controller", "10-28-72-10", "dhcp-10.28.72.10"])
+def test_an_object_of_another_name_is_none_of_ours(name: str) -> None:
+    assert entry_of(replace(object_of(ENTRY, NOW, "", FARM), name=name)) is None
