@@ -6,7 +6,7 @@ two doors to the same tree, so both are handed one `Lookup` and neither knows wh
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 
@@ -42,13 +42,13 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Bytes made for one machine. `secret` content is never cached and never logged.
+    """Bytes made for one machine. `secret` content is never cached and never logged, nor shown by `repr`.
 
     `immutable` is true for what is made from content that is named by its digest, and so is the same for everybody.
     """
 
     name: str
-    data: bytes
+    data: bytes = field(repr=False)
     etag: str
     secret: bool = False
     immutable: bool = False

@@ -20,7 +20,7 @@ from config.model import Cluster, Farm
 from pxeboot.bootfiles.machine import Machine
 from pxeboot.joining import text
 from pxeboot.joining.client import Client, LaterJoin, NoJoin
-from pxeboot.joining.once import LATE_S, MOST, Boot, Kind, Refused, Why
+from pxeboot.joining.once import LATE_S, MOST, Boot, Kind, Refused, State, Why
 from pxeboot.joining.store import BootStore
 from pxeboot.joining.talk import BootBegun, JoinGiven, Told
 from pxeboot.seldom import Seldom
@@ -341,7 +341,8 @@ class Door:
             "connected": client.connected, "since_s": client.since_s, "trouble": client.trouble,
             "socket": str(self._farm.server.controller),
         }  # fmt: skip
-        return {"controller": controller, "joins": {"open": len(self._store.open()), **self.counts}}
+        to_fetch = sum(boot.state is not State.GIVEN for boot in self._store.open())
+        return {"controller": controller, "joins": {"open": to_fetch, **self.counts}}
 
 
 def _still(there: Callable[[], bool]) -> None:

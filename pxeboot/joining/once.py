@@ -15,6 +15,8 @@ from typing import Literal
 
 LATE_S = 1800.0
 """So long after its menu, a machine may fetch its join command. One that takes longer does not boot well."""
+WATCHED_S = 3600.0
+"""So long after its token ended a boot may still become Ready: with its certificate, the kubelet needs no token."""
 KEPT_S = LATE_S + 3600.0
 """After so long a boot is forgotten: the longest that a token lives has passed."""
 MOST = 20_000
@@ -189,12 +191,12 @@ class Boots:
         return max(0.0, self._born_s.get(boot.id, now_s - LATE_S) + LATE_S - now_s)
 
     def open(self, clock_s: float, now_s: float) -> list[Boot]:
-        """Return the boots that may still fetch their join command, or join with the token that they were given."""
+        """Return the boots that may still fetch their join command, or become Ready with the one that they have."""
         return [
             boot
             for boot in self._boots.values()
             if (boot.state in (State.MENU, State.ARCHIVE) and self.left_s(boot, now_s) > 0)
-            or (boot.state is State.GIVEN and boot.expires_s > clock_s)
+            or (boot.state is State.GIVEN and boot.expires_s + WATCHED_S > clock_s)
         ]
 
     def _add(self, boot: Boot, born_s: float) -> None:

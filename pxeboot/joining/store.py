@@ -104,7 +104,7 @@ class BootStore:
             return self._boots.newest(machine)
 
     def open(self) -> list[Boot]:
-        """Return the boots that may still fetch their join command, or join with the token that they were given."""
+        """Return the boots that may still fetch their join command, or become Ready with the one that they have."""
         with self._lock:
             return self._boots.open(self._clock(), self._now())
 

@@ -161,7 +161,10 @@ async def test_what_is_given_once_is_secret_to_every_cache(entrance: Entrance) -
     for name in (cpio(boot), f"join/{boot.join}"):
         found = await entrance.door.lookup(name, M1)
         assert isinstance(found, Once)
-        assert (await found.take(lambda: True)).secret
+        made = await found.take(lambda: True)
+        assert made.secret
+        assert made.data
+        assert not any(secret in repr(made) for secret in (boot.join, "0123456789abcdef"))
 
 
 @awaited
@@ -287,6 +290,14 @@ async def test_what_the_controller_tells_is_of_the_newest_boot_once(entrance: En
     after = entrance.store.newest("m1")
     assert after is not None
     assert (after.ended, after.seed) == ("its Node is Ready", "")
+
+
+@awaited
+async def test_what_was_fetched_is_not_counted_as_still_to_be_fetched(entrance: Entrance) -> None:
+    one, _ = entrance.begin(M1), entrance.begin(M2)
+    await entrance.get(f"join/{one.join}")
+    joins = entrance.door.status()["joins"]
+    assert joins == {"open": 1, "given": 1}
 
 
 @awaited
