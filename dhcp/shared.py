@@ -309,6 +309,8 @@ class Book:
         """Whether our record is what the API should have."""
         if lease.client != entry.lease.client:
             return lease.holds(now) and entry.until + SKEW_S <= now
+        if _covers(entry.lease, lease):  # another server was asked too, and was later
+            return False
         return told or (
             lease.state is entry.lease.state is State.BOUND
             and lease.expires > entry.lease.expires

@@ -281,6 +281,17 @@ def test_what_was_renewed_meanwhile_is_written_up_when_the_api_is_back() -> None
     assert not ours.untold
 
 
+def test_what_another_server_renewed_for_longer_needs_no_writing_up() -> None:
+    ours, leases, _ = book(entry(lease(), 4))
+    ours.away_now()
+    leases.remember(lease(expires=END + 600))
+    assert ours.put(leases.record(A1) or lease(), 1, NOW + 600) == [Go(1, lease(expires=END + 600))]
+    theirs = lease(expires=END + 601)
+    assert listed(ours, entry(theirs, 5), now=NOW + 601) == [Keep(theirs)]
+    assert leases.record(A1) == theirs
+    assert not ours.untold
+
+
 def test_a_release_and_a_decline_are_written_up_too() -> None:
     ours, leases, _ = book(entry(lease()), entry(lease(Y, A2)))
     ours.away_now()
