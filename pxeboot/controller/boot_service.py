@@ -7,12 +7,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from pxeboot.controller import boot as acts
 from pxeboot.controller.boots import Boots, Terms
 from pxeboot.controller.filing import named_boot
 from pxeboot.controller.hosts import HostLines
+from pxeboot.controller.request import KUBELET_SIGNER
 from pxeboot.controller.token import rfc3339
 from pxeboot.joining.talk import BootBegun, JoinGiven, Refused, TokenAsked, TokenSeen, Told
 from pxeboot.kube.api import Api
@@ -378,7 +380,10 @@ class BootKeeper:
 def _decode(raw: Object) -> Request | None:
     """Keep requests that were made with the token of a boot and are not denied; of others nothing.
 
-    A thief is denied as many as he makes, and the API keeps those for an hour.
+    A thief is denied as many as he makes, and the API keeps those for an hour; those to other signers, which we leave
+    alone, for a day.
     """
     request = decode_request(raw)
-    return request if named_boot(request) is not None and not request.denied else None
+    if named_boot(request) is None or request.denied:
+        return None
+    return request if request.signer == KUBELET_SIGNER else replace(request, pem=b"")

@@ -1,6 +1,7 @@
 """A token for each boot: what is made, approved, denied and deleted when. The API and the machines are made up."""
 
 import secrets
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pxeboot.controller import boot as acts
 from pxeboot.controller.boots import Boots, Terms
 from pxeboot.controller.request import KUBELET_SIGNER
 from pxeboot.controller.token import MACHINES_GROUP, Token, boot_group
+from pxeboot.joining.talk import BootBegun
 from tests.support.boot_world import OWN, TTL_S, World, a_node, pem_for
 from tests.support.kube_credentials import make_ca, openssl_ca_hash, public_kubeconfig
 
@@ -557,6 +559,23 @@ def test_after_a_restart_nothing_is_decided_before_all_requests_were_seen(world:
     fresh.feed(fresh.engine.synced(fresh.now))
     fresh.settle(1)
     assert fresh.approved(second) is False
+
+
+def test_a_boot_whose_token_has_ended_is_followed_by_a_controller_that_starts_then(world: World) -> None:
+    boot, token_id = given(world)
+    request = world.request(token_id, "m1")
+    world.settle(TTL_S + 100)
+    assert request is not None
+    fresh = World(world.cluster_info, now=world.now)
+    fresh.seeds = world.seeds
+    begun = BootBegun(boot, IPv4Address("10.0.0.9"), 0.0, {"rack": "r1"}, (), token_id)
+    fresh.feed(fresh.engine.begun("m1", begun, fresh.now, -100.0))
+    fresh.feed(fresh.engine.request_seen(world.requests[request.uid], fresh.now))
+    fresh.settle(5)
+    fresh.register("m1", "new")
+    fresh.settle(10)
+    assert fresh.stages(boot) == [Stage.APPROVED, Stage.REGISTERED, Stage.READY]
+    assert fresh.applied == ["m1"]
 
 
 def test_told_again_what_a_boot_reached_is_told_again(world: World) -> None:

@@ -1,5 +1,7 @@
 """The requests that are kept, by boot, when somebody makes more than is good."""
 
+import base64
+
 import pytest
 
 from pxeboot.controller import filing
@@ -52,3 +54,12 @@ def test_nothing_is_kept_of_a_request_that_was_denied(condition: str | None, is_
         "status": {"conditions": conditions},
     }
     assert (_decode(raw) is not None) is is_kept
+
+
+@pytest.mark.parametrize(("signer", "kept"), [(KUBELET_SIGNER, b"PEM"), ("kubernetes.io/kube-apiserver-client", b"")])
+def test_of_what_is_left_alone_only_is_kept_that_it_is_there(signer: str, kept: bytes) -> None:
+    groups = [MACHINES_GROUP, boot_group(ONE, "m1")]
+    spec = {"groups": groups, "signerName": signer, "request": base64.b64encode(b"PEM").decode()}
+    found = _decode({"metadata": {"name": "csr-1", "uid": "u"}, "spec": spec})
+    assert found is not None
+    assert (found.signer, found.pem) == (signer, kept)
