@@ -253,7 +253,9 @@ class Book:
         entry = self._entries.get(number)
         mine = entry is not None and entry.lease.client == lease.client
         if entry is not None and mine and _covers(entry.lease, lease):
-            return self._go(lease, tickets, now)
+            if self._synced:
+                self._told.pop(number, None)
+            return self._go(lease, tickets, now) if tickets or not self._synced else self._settle(number, now)
         if not self._synced:
             return self._offline(lease, tickets, now)
         if entry is not None and not mine and entry.until + SKEW_S > now:

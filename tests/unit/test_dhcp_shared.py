@@ -238,6 +238,17 @@ def test_a_clock_that_is_set_back_lets_nobody_be_told_more_than_the_api_has(by_s
     assert ours.latest(int(A1), X, NOW) == END + LEASE_S
 
 
+def test_what_was_told_here_and_the_api_has_for_longer_is_not_waited_for_to_be_written_up() -> None:
+    ours, leases, _ = book(entry(lease()))
+    leases.shift(-3600)
+    leases.shift(3599)
+    assert ours.put(lease(expires=END - 1), 1, NOW) == [Go(1, lease(expires=END - 1))]
+    assert ours.untold == 1
+    acts = [*listed(ours, entry(lease())), *ours.expire(NOW)]
+    assert Keep(lease()) in acts
+    assert ours.untold == 0
+
+
 def test_while_the_api_is_away_nobody_else_gets_anything() -> None:
     ours, leases, _ = book(entry(lease(Y, expires=int(NOW) - 10**6)))
     ours.away_now()
