@@ -181,6 +181,9 @@ class Link:
                 return [Unknown("the controller answers something else")] * len(wishes)
         except (aiohttp.ClientError, OSError, TimeoutError, NotUnderstood) as error:
             return [Unknown(_reason(error))] * len(wishes)
+        except Exception:  # nothing that a controller says ends the daemon
+            log.exception("dhcp failed on what the controller answers")
+            return [Unknown("a fault of our own")] * len(wishes)
 
     def _url(self, part: str = "") -> str:
         return f"http://controller/v1/dhcp/leases/{self.cluster}{part}"

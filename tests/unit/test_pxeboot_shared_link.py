@@ -1,14 +1,17 @@
 """pxeboot.shared.link: how it ends; what it does with a controller is in tests/net/test_dhcp_shared.py."""
 
 import asyncio
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp.http_exceptions import TransferEncodingError
 
 from config.model import Farm
 from dhcp.engine import Server
 from dhcp.plan import plan
+from dhcp.shared_wire import Remove, Unknown
 from dhcp.store import LeaseStore
 from pxeboot.shared.link import Link
 
@@ -44,6 +47,32 @@ def test_a_link_that_is_cancelled_as_it_connects_again_ends(
             listening.cancel()
             await asyncio.wait({listening})
             assert ended
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        store.close()
+
+
+def test_an_answer_that_no_program_would_give_leaves_the_question_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What aiohttp's parser raises of a body may be no `ClientError`, and would end the daemon."""
+    store = LeaseStore.open(tmp_path / "leases")
+
+    def post(*_: object, **__: object) -> None:
+        raise TransferEncodingError("chunk size")
+
+    async def scenario() -> None:
+        link = Link(tmp_path / "socket", "farm", Server(plan(Farm()), [], store.clock()), store)
+        link.book.begin_list()
+        link.book.list_over()
+        link.book.expire(store.clock())
+        assert not link.book.away
+        monkeypatch.setattr(aiohttp.ClientSession, "post", post)
+        async with aiohttp.ClientSession() as session:
+            outcomes = await link._outcomes(session, [Remove(IPv4Address("10.0.0.1"), "1.x")])
+        assert outcomes == [Unknown("a fault of our own")]
 
     try:
         asyncio.run(scenario())
