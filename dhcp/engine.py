@@ -374,7 +374,7 @@ class Server:
         """Return whether an ACK for `address` would take it from nobody.
 
         One MAC cannot collect a pool by asking for one address after the other: while it has a lease or an offer,
-        that is the only one it can have.
+        that is the only one it can have. (It has two where a server that shares leases failed in the middle.)
         """
         static = self._static(request, now)
         if static is not None:
@@ -383,6 +383,9 @@ class Server:
             return False
         if not self.leases.is_free(address, request.identity, now):
             return False
+        held = self.leases.bound(address, now)
+        if held is not None and held.client == request.identity:
+            return True
         bound = self.leases.bound_to(request.identity, request.pools, now)
         entitled = {self.leases.offered(request.identity, now), bound.address if bound else None} - {None}
         return not entitled or address in entitled

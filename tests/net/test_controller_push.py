@@ -317,9 +317,13 @@ def test_while_the_api_is_away_the_file_stays_and_afterwards_it_follows(
 def test_a_controller_killed_after_it_made_a_token_publishes_that_one_when_it_is_back(
     plane: ControlPlane, kubeconfig: Path, tmp_path: Path
 ) -> None:
-    with running_controller(tmp_path, cluster(kubeconfig, tmp_path)) as controller:
-        until(lambda: "made token" in controller.log, "a token", 60)
-    assert published(pushed(plane)) is None, "it died before that"
+    plane.stop_controllers()  # without a signature, it waits before it publishes
+    try:
+        with running_controller(tmp_path, cluster(kubeconfig, tmp_path)) as controller:
+            until(lambda: "made token" in controller.log, "a token", 60)
+        assert published(pushed(plane)) is None, "it died before that"
+    finally:
+        plane.start_controllers()
     plane.kubectl("delete", "-n", "pxeboot", "lease/pxeboot-controller")
     for pause_s in (0.7, 1.0, 1.3, 2.0):
         with running_controller(tmp_path, cluster(kubeconfig, tmp_path)):

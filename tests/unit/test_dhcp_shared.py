@@ -415,6 +415,12 @@ def test_a_client_that_renews_at_the_other_server_keeps_its_address() -> None:
     assert sent(say(server, MessageType.DHCPREQUEST, Y, ciaddr=A1)) is MessageType.DHCPNAK
 
 
+def test_a_client_that_has_two_addresses_since_a_server_failed_in_the_middle_keeps_the_one_that_it_uses() -> None:
+    for uses in (A1, A2):
+        server, _ = serving(entry(lease()), entry(lease(X, A2)))
+        assert sent(say(server, MessageType.DHCPREQUEST, ciaddr=uses)) is MessageType.DHCPACK
+
+
 def test_an_offer_is_forgotten_when_the_client_chooses_the_other_server() -> None:
     server, _ = serving()
     say(server, MessageType.DHCPDISCOVER)
