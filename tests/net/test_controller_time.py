@@ -92,7 +92,7 @@ def test_tokens_follow_each_other_and_a_valid_one_is_always_there(api: ThreadedA
                 seen.append(holds[0])
             time.sleep(0.005)
         until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted", 20)
-    assert 3 <= len(seen) <= 8
+    assert 4 <= len(seen) <= 8
 
 
 def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: ThreadedApi, lts_conf: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: Thre
             assert time.time() < last[1] + 30
             time.sleep(0.01)
         assert last is not None
-        assert 0 <= time.time() - last[1] < 3, "as long as it was good, and no longer"
+        assert 0 <= time.time() - last[1] < 1, "as long as it was good, and no longer"
         assert lts_conf.read_text() == SEED
         api.inject(Fault.NONE)
         until(lambda: held(lts_conf) is not None, "a token again", 60)
@@ -130,17 +130,17 @@ def test_retry_after_is_obeyed(api: ThreadedApi, lts_conf: Path) -> None:
     with keeping(api, lts_conf, Terms(ttl_s=60)):
         until(lambda: len(api.api.requests) >= 2, "it is tried again", 30)
         first, second = (moment for moment, _, _ in api.api.requests[:2])
-        assert 3 <= second - first < 10
+        assert 3 <= second - first < 4
 
 
 def test_a_late_signer_is_waited_for(api: ThreadedApi, lts_conf: Path) -> None:
-    api.api.signer_delay_s = 4
+    api.api.signer_delay_s = 1.5
     with keeping(api, lts_conf, Terms(ttl_s=60)):
         until(lambda: bool(api.token_ids), "the token is made")
         begin = time.monotonic()
         assert held(lts_conf) is None
         until(lambda: held(lts_conf) is not None, "it is pushed")
-        assert 1 < time.monotonic() - begin < 9, "before the kubeconfig's CA would have been taken"
+        assert 1 < time.monotonic() - begin < 4
 
 
 def test_without_a_signer_the_kubeconfigs_ca_is_used(
