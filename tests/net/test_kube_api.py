@@ -5,7 +5,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from pxeboot.kube.errors import Held, Unavailable
 from pxeboot.kube.paths import NODES
 from pxeboot.kube.tokens import cluster_info
 from tests.support.kube_api import Fault
+from tests.support.kube_client_at import asked, run
 from tests.support.kube_credentials import make_ca
 from tests.support.kube_thread import ThreadedApi, running_api
 
@@ -27,22 +28,6 @@ pytestmark = pytest.mark.net
 def server(tmp_path: Path) -> Iterator[ThreadedApi]:
     with running_api(tmp_path / "api") as server:
         yield server
-
-
-def run(kubeconfig: Path, work: Callable[[Api], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        api = Api("prod", kubeconfig)
-        try:
-            async with asyncio.timeout(60):
-                await work(api)
-        finally:
-            await api.close()
-
-    asyncio.run(bounded())
-
-
-def asked(server: ThreadedApi) -> int:
-    return len(server.api.requests)
 
 
 FAULTS = [

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from pxeboot.kube.nodes import Node, decode_node
 from pxeboot.kube.paths import NODES, Object
 from pxeboot.kube.watching import Watch
 from tests.support.kube_api import Fault
+from tests.support.kube_client_at import asked, run
 from tests.support.kube_thread import ThreadedApi, running_api
 
 pytestmark = pytest.mark.net
@@ -22,22 +23,6 @@ pytestmark = pytest.mark.net
 def server(tmp_path: Path) -> Iterator[ThreadedApi]:
     with running_api(tmp_path / "api") as server:
         yield server
-
-
-def run(kubeconfig: Path, work: Callable[[Api], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        api = Api("prod", kubeconfig)
-        try:
-            async with asyncio.timeout(60):
-                await work(api)
-        finally:
-            await api.close()
-
-    asyncio.run(bounded())
-
-
-def asked(server: ThreadedApi) -> int:
-    return len(server.api.requests)
 
 
 class Followed:
