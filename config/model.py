@@ -16,6 +16,7 @@ from config.clusters import Cluster, Push
 from config.delivery import Http, Tftp, Tls
 from config.dhcp import AddressPool, Dhcp, DhcpOptions, Limits, Route, Subnet
 from config.exports import Nbd, Nbdkit, NbdTls, Writable
+from config.observing import Log, MachineLogs, Web
 from config.quirks import Quirk
 from config.setting import AddressRange, Mac, Prefix, Range, Setting, parse_mac, parse_range
 
@@ -29,7 +30,9 @@ __all__ = [
     "Http",
     "Image",
     "Limits",
+    "Log",
     "Mac",
+    "MachineLogs",
     "Nbd",
     "NbdTls",
     "Nbdkit",
@@ -49,6 +52,7 @@ __all__ = [
     "Taint",
     "Tftp",
     "Tls",
+    "Web",
     "Writable",
     "parse_mac",
     "parse_range",
@@ -244,6 +248,9 @@ class Farm(Setting):
     tftp: Tftp = Tftp()
     http: Http = Http()
     nbd: Nbd = Nbd()
+    web: Web = Web()
+    log: Log = Log()
+    machine_logs: MachineLogs = MachineLogs()
     images: dict[str, Image] = {}
     """Images by name."""
     clusters: dict[str, Cluster] = {}

@@ -28,7 +28,7 @@ class Route:
 
     method: str
     path: str
-    handler: Callable[[web.Request], Awaitable[web.Response]]
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:

@@ -14,7 +14,7 @@ from config.ltsconf import LtsConf
 from config.model import NodeSettings, Pool, Taint
 from pxeboot.bootfiles import archive
 from pxeboot.bootfiles.machine import Machine
-from pxeboot.daemon import NODE_FILES
+from pxeboot.bootfiles.scripts import NODE_FILES
 from tests.support.cpio_reader import Unpacked, unpack
 from tests.support.segment import requires
 

@@ -18,8 +18,8 @@ from config.content import Content, Made, OpenFile
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.bootfiles.lookups import handed_over
+from pxeboot.bootfiles.scripts import NODE_FILES
 from pxeboot.bootfiles.tree import Asker, Tree, stage_of
-from pxeboot.daemon import NODE_FILES
 from pxeboot.image import store
 from tests.support.cpio_reader import unpack
 from tests.support.fake_image import add_image, noise

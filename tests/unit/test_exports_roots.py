@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from config.exports import Writable
@@ -304,13 +305,16 @@ def test_who_asks_is_answered_though_the_disks_are_not(
 
     async def ask() -> None:
         (route,) = nbd_api.routes(house.roots, cast(Service, NoService()))
-        found = json.loads((await route.handler(make_mocked_request("GET", "/v1/nbd"))).text or "")
+        answer = await route.handler(make_mocked_request("GET", "/v1/nbd"))
+        assert isinstance(answer, web.Response)
+        found = json.loads(answer.text or "")
         assert [pin["machine"] for pin in found["pins"]] == ["m1"]
         assert found["disks"] == []
         assert said in found["disks_trouble"]
         (route,) = images_api.routes(house.roots)
         request = make_mocked_request("GET", "/", match_info={"id": house.one.image_id})
         response = await route.handler(request)
+        assert isinstance(response, web.Response)
         assert (response.status, said in (response.text or "")) == (503, True), "no image is removed then"
 
     try:

@@ -13,7 +13,7 @@ import pytest
 from config.model import NodeSettings, Pool
 from pxeboot.bootfiles import archive
 from pxeboot.bootfiles.machine import Machine
-from pxeboot.daemon import node_files
+from pxeboot.bootfiles.scripts import node_files
 from tests.support.cpio_reader import unpack
 from tests.support.initramfs import ROOT, busybox_root, install, mode, run_inside, unpack_into
 from tests.support.segment import requires

@@ -1,0 +1,182 @@
+"""What the servers share: the farm, the leases, the tree of names, and the story of every boot."""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface
+
+import dhcp.engine
+import dhcp.others
+import dhcp.plan
+import dhcp.store
+from config.events import Event, Stage
+from config.model import Farm
+from pxeboot.api.nodes import Nodes
+from pxeboot.bootfiles.scripts import node_files
+from pxeboot.bootfiles.tree import Asker, Tree
+from pxeboot.exports.pin_store import PinStore
+from pxeboot.exports.roots import Roots
+from pxeboot.intent_store import IntentStore
+from pxeboot.joining import store as joins
+from pxeboot.joining.door import Door
+from pxeboot.joining.once import Boot
+from pxeboot.nbdkit.second import Second
+from pxeboot.seldom import Seldom
+from pxeboot.timeline import Timeline
+
+log = logging.getLogger("pxeboot")
+
+TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
+"""A bootstrap token. What machines say about themselves is kept and shown without it."""
+
+HAS_ROOT = frozenset((Stage.ROOT, Stage.PREPARED, Stage.SYSTEM))
+"""What a machine reports once its root is there: one in RAM is whole then."""
+
+TOLD_BY_CLUSTER = frozenset((Stage.TOKEN, Stage.FETCHED, Stage.APPROVED, Stage.REGISTERED, Stage.READY, Stage.REFUSED))
+"""What we and the controller see of a join."""
+
+STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS} - TOLD_BY_CLUSTER
+"""What a machine may report of itself."""
+
+MENU_TAKES_S = 10.0
+"""Within this time of a failure on our side, the machine has fetched the menu that tells of it."""
+
+NOWHERE = IPv4Address(0)
+"""Our address while we have none."""
+
+
+def one_line(text: str) -> str:
+    r"""Return a text that somebody else wrote as it may stand in a line of ours.
+
+    >>> one_line("joined\n\x1b[31m")
+    'joined  [31m'
+    """
+    return "".join(c if c.isprintable() else " " for c in text.strip()[:500])
+
+
+class Hub:
+    """What the servers share: the farm, the leases, the tree of names, the timeline."""
+
+    def __init__(
+        self,
+        farm: Farm,
+        leases: dhcp.store.LeaseStore,
+        intents: IntentStore,
+        pins: PinStore,
+        boots: joins.BootStore,
+        second: Second,
+    ) -> None:
+        """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
+        self._farm = farm
+        self._interfaces: Sequence[IPv4Interface] = ()
+        self._clock = leases.clock
+        self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
+        self.roots = Roots(farm, pins, self.machine_name, self.report)
+        self.timeline = Timeline()
+        self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
+        self.tree = Tree(
+            farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
+            intent=intents.of, start=intents.start, begins=self.roots.boots.begins, joins=self.door.begins,
+            nbd_port=second.port_of,
+        )  # fmt: skip
+        self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
+        self._seldom = Seldom()
+
+    def who(self, address: IPv4Address) -> Asker | None:
+        """Return who holds an address now."""
+        holder = self.dhcp.who(address, self._clock())
+        if holder is None:
+            return None
+        return Asker(holder.mac or "", holder.node_name or dhcp.plan.machine_name(holder.mac or ""))
+
+    def machine_name(self, address: IPv4Address) -> str | None:
+        """Return the name of the machine that holds an address now."""
+        asker = self.who(address)
+        return asker.name if asker is not None else None
+
+    def about(self, name: str) -> dict[str, object]:
+        """Return what more there is to say of a machine: its intent, and its root if it reads that by NBD."""
+        return self.nodes.about(name) | self.roots.about(name)
+
+    def server_for(self, client: IPv4Address) -> IPv4Address:
+        """Return our address as a machine reaches it: its subnet's, the farm's, or that of the interface it is on."""
+        for subnet in self._farm.dhcp.subnets:
+            if client in subnet.subnet and subnet.next_server is not None:
+                return subnet.next_server
+        if self._farm.server.address is not None:
+            return self._farm.server.address
+        near = [interface.ip for interface in self._interfaces if client in interface.network]
+        return (near or [interface.ip for interface in self._interfaces] or [NOWHERE])[0]
+
+    def has_addresses(self, addresses: Sequence[IPv4Interface]) -> None:
+        """Take note of our addresses on the interfaces that are served. The last ones stand while there are none."""
+        self._interfaces = addresses or self._interfaces
+
+    def ours(self) -> dhcp.others.Ours:
+        """Return what tells our own DHCP answers and machines from those of others."""
+
+        def address(of: IPv4Address) -> bool:
+            return of == self._farm.server.address or any(of == interface.ip for interface in self._interfaces)
+
+        def machine(mac: str) -> str | None:
+            host = self.dhcp.plan.by_mac.get(mac)
+            return host.name if host else None
+
+        def proxied(of: IPv4Address) -> bool:
+            return any(subnet.proxy and of in subnet.subnet for subnet in self._farm.dhcp.subnets)
+
+        return dhcp.others.Ours(address, machine, proxied)
+
+    def report(self, event: Event) -> None:
+        """Take in what one of the servers saw."""
+        if isinstance(event.peer, str):
+            mac, ip = event.peer, ""
+            name = self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
+        else:
+            asker = self.who(event.peer)
+            if asker is None:
+                return
+            mac, ip, name = asker.mac, str(event.peer), asker.name
+        if event.stage is Stage.MENU and self._just_told(name):
+            return  # it was sent the menu that says why there is nothing to boot, or that it goes on with its disk
+        machine = self.timeline.record(name, event.stage, event.detail, time.time(), event.bytes_sent)
+        machine.mac = mac or machine.mac
+        machine.ip = ip or machine.ip
+        found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
+        machine.pool = found.pool.name if found else machine.pool
+
+    def tell_of_join(self, boot: Boot, stage: Stage, detail: str, at_s: float) -> None:
+        """Take in what happened to the join of a boot, which may have been a while ago."""
+        line = one_line(TOKEN.sub("***", detail))
+        machine = self.timeline.joins(boot.machine, stage, line, at_s, boot.began_s)
+        if machine is None:
+            return
+        machine.mac, machine.ip = machine.mac or boot.mac, machine.ip or str(boot.address)
+        if stage in TOLD_BY_CLUSTER - {Stage.REFUSED}:
+            log.info("%s: %s: %s", boot.machine, stage, line)
+
+    def _just_told(self, name: str) -> bool:
+        machine = self.timeline.get(name)
+        step = machine.boots[-1].newest if machine and machine.boots else None
+        told = step is not None and step.stage in (Stage.FAILED, Stage.DISK)
+        return step is not None and told and time.time() - step.last_s < MENU_TAKES_S
+
+    def accept(self, peer: IPv4Address, stage: str, text: str) -> bool:
+        """Take in what a machine says of itself; False if there is no such machine or stage."""
+        asker = self.who(peer)
+        if asker is None or stage not in STAGES_OF_MACHINES:
+            return False
+        text = TOKEN.sub("***", text)
+        detail = "multi-user reached" if stage == Stage.SYSTEM else one_line(text)
+        before = self.timeline.get(asker.name)
+        newest = before.boots[-1].stage if before and before.boots else None
+        self.report(Event(peer, Stage(stage), detail))
+        if stage == Stage.SYSTEM:
+            self.timeline.keep_report(asker.name, text)
+        if stage in HAS_ROOT and (machine := self.tree.machine_at(peer)) is not None:
+            self.roots.boots.in_ram(machine)
+        if newest != stage and self._seldom(asker.name, stage):
+            level = logging.WARNING if stage == Stage.FAILED else logging.INFO
+            log.log(level, "%s: %s: %s", asker.name, stage, detail)
+        return True

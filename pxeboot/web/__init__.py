@@ -1,0 +1,1 @@
+"""The web page that shows the farm, on listeners of its own, beside metrics and health checks."""
