@@ -1,0 +1,67 @@
+"""Whether the interfaces that the farm names can serve its networks."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
+
+from config.interfaces import Link, is_pattern, matches
+from config.model import Farm
+from pxeboot.selftest.findings import Finding
+
+
+def look(farm: Farm, links: Mapping[str, Link]) -> list[Finding]:
+    """Return what is wrong with `links`, the interfaces of `farm.server.interfaces` that exist."""
+    found = [*_missing(farm.server.interfaces, links)]
+    for name, link in links.items():
+        found += _one(farm, name, link)
+    return [*found, *_unreached(farm, links)]
+
+
+def _missing(patterns: Iterable[str], links: Mapping[str, Link]) -> Iterable[Finding]:
+    for name in patterns:
+        if is_pattern(name):
+            if not any(matches(link, name) for link in links):
+                yield Finding("error", f"interface {name}", "no interface with an IPv4 address has such a name",
+                              "see `ip -brief address`; it is served once it is there")  # fmt: skip
+        elif name not in links:
+            yield Finding("error", f"interface {name}", "there is no such interface",
+                          "see `ip -brief link`; it is served once it is there")  # fmt: skip
+
+
+def _one(farm: Farm, name: str, link: Link) -> Iterable[Finding]:
+    about = f"interface {name}"
+    if not link.up:
+        yield Finding("error", about, "it is down", f"ip link set {name} up")
+    elif not link.carrier:
+        yield Finding("error", about, "there is no wire, or nothing at its other end (no carrier)",
+                      "look at the cable and the switch port")  # fmt: skip
+    subnets = [subnet.subnet for subnet in farm.dhcp.subnets]
+    if not link.addresses:
+        example = f"{subnets[0][1]}/{subnets[0].prefixlen}" if subnets else "ADDRESS/LENGTH"
+        yield Finding("error", about, "it has no IPv4 address", f"ip address add {example} dev {name}")
+    elif subnets and not any(address.ip in subnet for address in link.addresses for subnet in subnets):
+        own = ", ".join(str(address) for address in link.addresses)
+        listed = ", ".join(map(str, subnets[:4])) + (" and others" if len(subnets) > 4 else "")
+        yield Finding("warning", about, f"its address {own} is in no subnet of the farm ({listed}), so machines on its"
+                      " own wire get no answer there", "change its address or dhcp.subnets; all is well if only relays"
+                      " reach it")  # fmt: skip
+    told = _mtus(farm)
+    if link.addresses and told and max(told) > link.mtu:
+        yield Finding("warning", about, f"machines are told an MTU of {max(told)}, and its own is {link.mtu}: what"
+                      " they send is lost", f"ip link set {name} mtu {max(told)}, or tell machines {link.mtu}")  # fmt: skip
+
+
+def _mtus(farm: Farm) -> list[int]:
+    """Return every MTU that the farm tells machines."""
+    places = [farm.dhcp, *farm.dhcp.subnets, *farm.dhcp.shared_networks.values(), *farm.dhcp.architectures.values()]
+    places += [pool for subnet in farm.dhcp.subnets for pool in subnet.pools]
+    places += [tag.dhcp for tag in farm.tags.values()]
+    places += [node.dhcp for pool in farm.pools for node in pool.nodes]
+    return [place.mtu for place in places if place.mtu is not None]
+
+
+def _unreached(farm: Farm, links: Mapping[str, Link]) -> Iterable[Finding]:
+    own: list[IPv4Network] = [address.network for link in links.values() for address in link.addresses]
+    for subnet in farm.dhcp.subnets:
+        if own and not any(subnet.subnet.overlaps(network) for network in own):
+            yield Finding("note", f"subnet {subnet.subnet}", "no interface has an address in it, so its machines reach"
+                          " us through a relay only")  # fmt: skip
