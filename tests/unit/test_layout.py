@@ -48,11 +48,20 @@ def test_every_script_of_a_machine_is_installed(setup_cfg: ConfigParser) -> None
     assert there == set(words(setup_cfg, "options.data_files", "share/pxeboot/node"))
 
 
+def folder_of(package: str) -> Path:
+    return ROOT / package.replace(".", "/")
+
+
 def test_every_file_beside_the_code_is_installed(setup_cfg: ConfigParser) -> None:
-    for package in PACKAGES:
-        there = {path.name for path in (ROOT / package).rglob("*.json")}
-        listed = setup_cfg["options.package_data"].get(package, "").split()
-        assert there == set(listed), package
+    there = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    data = setup_cfg["options.package_data"]
+    listed = {path for package in data for name in data[package].split() for path in folder_of(package).glob(name)}
+    assert there == listed
 
 
 def test_every_pure_module_is_held_to_it(setup_cfg: ConfigParser) -> None:
