@@ -12,9 +12,10 @@ have the same, such as that of the last commit.
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from config.content import Content, Made, OpenFile
 from config.model import Image
@@ -41,17 +42,18 @@ def has_file(file: str) -> bool:
 class ImageFiles:
     """Opens files of the images that a farm names. All of it blocks on the disk; safe to use from several threads."""
 
-    def __init__(self, images: Mapping[str, Image], seldom: Seldom) -> None:
-        """`seldom` says how often a complaint is logged."""
+    def __init__(self, images: Mapping[str, Image], seldom: Seldom, more: Sequence[Path] = ()) -> None:
+        """`seldom` says how often a complaint is logged. `more` are paths of images that have no name any more."""
         self._images = images
         self._seldom = seldom
+        self._paths = tuple(dict.fromkeys((*(setting.path for setting in images.values()), *more)))
 
     def by_digest(self, image_id: str) -> store.StoredImage | None:
         """Return the image of this digest from any store that the farm names, whichever version is current now."""
         if not _DIGEST.fullmatch(image_id):
             return None
-        for setting in self._images.values():
-            for folder in (setting.path.parent / store.BY_DIGEST / image_id, setting.path):
+        for path in self._paths:
+            for folder in (path.parent / store.BY_DIGEST / image_id, path):
                 try:
                     image = store.open_image(folder)
                 except store.ImageError:

@@ -18,13 +18,14 @@ Who asks is the holder of the source address: a machine gets its own files and n
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from config.content import Content, Made
 from config.events import Event, Report, Stage
@@ -124,6 +125,21 @@ def is_ours(name: str) -> bool:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One farm, as it is served. Who asks is answered from one of them, though another one may come meanwhile."""
+
+    house: Farmhouse
+    images: ImageFiles
+    archives: Archives
+    files: Root | None
+
+    def may(self, machine: Machine, card: str) -> bool:
+        """Return whether this card's archive is given to this machine by a name that anybody knows."""
+        cluster = self.archives.cluster(machine)
+        return card in machine.macs and (cluster is None or not cluster.per_boot)
+
+
 class Tree:
     """What every machine may fetch. `lookup` is the seam that TFTP and HTTP are handed."""
 
@@ -162,22 +178,31 @@ class Tree:
         self._begins = begins
         self._joins = joins
         self._nbd_port = nbd_port
+        self._grub = Root(farm.server.state / "boot")
+        self._loaders = loader.Images(farm.server.state / "boot")
         self.swap(farm)
         self._threads = Lookups(8, "lookup")
         # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
         self._files_threads = Lookups(4, "files")
 
-    def swap(self, farm: Farm) -> None:
-        """Serve another farm from now on."""
-        self.house = Farmhouse(farm)
-        self._grub = Root(farm.server.state / "boot")
-        self._loaders = loader.Images(farm.server.state / "boot")
-        self._images = ImageFiles(farm.images, self._seldom)
-        self._archives = Archives(
-            *(self.house, self._images), server_for=self._server_for, node=self._node, nbd_port=self._nbd_port,
+    def swap(self, farm: Farm, house: Farmhouse | None = None, stores: Sequence[Path] = ()) -> None:
+        """Serve another farm from now on; `house` is its index, if there is one already. Its state folder stays.
+
+        `stores` are the paths of images that farms before it had: machines that boot one of them get it whole.
+        """
+        house = house or Farmhouse(farm)
+        images = ImageFiles(farm.images, self._seldom, stores)
+        archives = Archives(
+            *(house, images), server_for=self._server_for, node=self._node, nbd_port=self._nbd_port,
             now=self._now, seldom=self._seldom,
         )  # fmt: skip
-        self._files = Root(farm.server.files, self._unreadable) if farm.server.files else None
+        files = Root(farm.server.files, self._unreadable) if farm.server.files else None
+        self._served = _Served(house, images, archives, files)
+
+    @property
+    def house(self) -> Farmhouse:
+        """The farm that is served now, by its machines."""
+        return self._served.house
 
     def _unreadable(self, name: str) -> None:
         if self._seldom("unreadable"):
@@ -198,31 +223,37 @@ class Tree:
         Raises `OSError` as `lookup` does.
         """
         tell = self._tell(machine.ip)
-        work = self._threads.submit(self._archives.make, image_id, machine, card, partial(tell, Stage.FAILED), join)
+        work = self._threads.submit(
+            self._served.archives.make, image_id, machine, card, partial(tell, Stage.FAILED), join
+        )
         return await handed_over(work)
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
         """Return the machine whose address this is, if the farm gives it something to boot."""
+        return self._machine_at(self._served.house, peer)
+
+    def _machine_at(self, house: Farmhouse, peer: IPv4Address) -> Machine | None:
         asker = self._who(peer)
-        node = self.house.node_at(peer)
+        node = house.node_at(peer)
         if asker is None and node is not None:
-            return self.house.machine(node.macs[0], peer, node.name) if node.macs else None
+            return house.machine(node.macs[0], peer, node.name) if node.macs else None
         if asker is None:
             return None
-        return self.house.machine(asker.mac or (node.macs[0] if node and node.macs else ""), peer, asker.name)
+        return house.machine(asker.mac or (node.macs[0] if node and node.macs else ""), peer, asker.name)
 
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
         """Return what `name` is for `peer`, or None. Disk is read in a thread.
 
         Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and on which many wait already.
         """
-        machine, tell = self.machine_at(peer), self._tell(peer)
+        served = self._served
+        machine, tell = self._machine_at(served.house, peer), self._tell(peer)
         found: Content | None = None
         if name.partition("/")[0] in _TOPS:
-            seen = await handed_over(self._threads.submit(self._find, name, peer, machine, tell))
+            seen = await handed_over(self._threads.submit(self._find, served, name, peer, machine, tell))
             found = await self._when_kept(seen, machine, tell) if isinstance(seen, _Menu) else seen
-        if found is None and self._files is not None and not is_ours(name):
-            found = await handed_over(self._files_threads.submit(self._files.open, name))
+        if found is None and served.files is not None and not is_ours(name):
+            found = await handed_over(self._files_threads.submit(served.files.open, name))
         if found is None and name.startswith("grub/") and name.endswith(".lst"):
             return Made(name, b"", "empty")  # GRUB likes an empty list better than an error, and goes on faster
         return found
@@ -251,11 +282,13 @@ class Tree:
             return menu.otherwise
         return menu.content
 
-    def _find(self, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
+    def _find(
+        self, served: _Served, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell
+    ) -> Content | _Menu | None:
         failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
-                return self._menu(last, machine, tell)
+                return self._menu(served.house, last, machine, tell)
             case ["grub", _, "fs.lst"]:
                 # With the real list, GRUB fetches 33 modules when it meets a partition that it cannot read.
                 return Made(name, b"", "empty")
@@ -265,7 +298,7 @@ class Tree:
             case ["grub", *_]:
                 return self._grub.open(name)
             case ["images", which, file] if has_file(file):
-                content = self._images.find(which, file)
+                content = served.images.find(which, file)
                 if content is None and machine is not None:
                     failed(f"{file} of image {which[:12]!r} is not here")
                 return content
@@ -278,20 +311,15 @@ class Tree:
                 return None  # nothing that was made for it: it holds a join token
             case ["images", image_id, mac, "node.cpio"] if machine is not None:
                 card = mac.removeprefix("01-").replace("-", ":").lower()
-                return self._archives.make(image_id, machine, card, failed) if self._may(machine, card) else None
+                return served.archives.make(image_id, machine, card, failed) if served.may(machine, card) else None
             case ["lts.conf"] if machine is not None:
-                return made(name, archive.lts_text(machine, self._archives.lts(machine)), secret=True)
+                return made(name, archive.lts_text(machine, served.archives.lts(machine)), secret=True)
             case ["lts", key] if machine is not None:
-                value = self._archives.lts(machine).get(key)
+                value = served.archives.lts(machine).get(key)
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _may(self, machine: Machine, card: str) -> bool:
-        """Return whether this card's archive is given to this machine by a name that anybody knows."""
-        cluster = self._archives.cluster(machine)
-        return card in machine.macs and (cluster is None or not cluster.per_boot)
-
-    def _menu(self, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
+    def _menu(self, house: Farmhouse, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
         failed = partial(tell, Stage.FAILED)
         asked = MENU.fullmatch(last)
@@ -303,7 +331,7 @@ class Tree:
             return made(last, grubcfg.nothing(card or "unknown").encode())
         if (last != "grub.cfg" and not card) or (card and card not in machine.macs):
             return None
-        booting = self.house.machine(card, machine.ip, machine.name) if card else machine
+        booting = house.machine(card, machine.ip, machine.name) if card else machine
         if booting is None:
             return None
         intent = self._intent(booting.name)
@@ -312,7 +340,7 @@ class Tree:
             return made(last, self._away(booting, intent, tell).encode())
         http = self._http(machine.ip)
         try:
-            image = store.open_image(self.house.farm.images[booting.pool.image].path)
+            image = store.open_image(house.farm.images[booting.pool.image].path)
             if booting.pool.writable is not None and not image.has_disk:
                 self._begin(booting, None)
                 failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
