@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 
 MOST = 120
@@ -27,12 +27,19 @@ class Complaints:
         self._hushed: Counter[str | tuple[str, str]] = Counter()
 
     def __call__(
-        self, about: str, text: str, *arguments: object, whom: str = "", level: int = logging.WARNING
+        self,
+        about: str,
+        text: str,
+        *arguments: object,
+        whom: str = "",
+        level: int = logging.WARNING,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Log `text` unless something was logged `about` this in the last minute.
 
         `whom` is what a peer has a say in, its MAC for instance: then it is about this of this one, and nothing is
         logged of more than `most` of them. So nobody can hush what is `about` ourselves by making machines up.
+        `extra` is what the record says besides its text.
         """
         now = self._clock()
         if not whom:
@@ -40,7 +47,7 @@ class Complaints:
                 self._hushed[about] += 1
                 return
             self._quiet[about] = now + PERIOD_S
-            self._say(about, level, text, arguments)
+            self._say(about, level, text, arguments, extra)
             return
         key = (about, whom)
         if len(self._quiet_of) >= self._most and now >= self._tidy_at:
@@ -51,10 +58,17 @@ class Complaints:
         if len(self._quiet_of) >= self._most:
             return
         self._quiet_of[key] = now + PERIOD_S
-        self._say(key, level, text, arguments)
+        self._say(key, level, text, arguments, extra)
 
-    def _say(self, key: str | tuple[str, str], level: int, text: str, arguments: tuple[object, ...]) -> None:
-        self._log.log(level, text, *arguments)
+    def _say(
+        self,
+        key: str | tuple[str, str],
+        level: int,
+        text: str,
+        arguments: tuple[object, ...],
+        extra: Mapping[str, object] | None,
+    ) -> None:
+        self._log.log(level, text, *arguments, extra=extra)
         if hushed := self._hushed.pop(key, 0):
             self._log.log(level, "dhcp: and %d more of these", hushed)
 

@@ -261,7 +261,7 @@ class Service:
                     self._tell(action)
                 case Ignored(mac, reason, detail):
                     if reason in _LOUD:
-                        self._complain(reason, "dhcp does not answer %s: %s", mac, detail)
+                        self._complain(reason, "dhcp does not answer %s: %s", mac, detail, extra={"mac": mac})
                     else:
                         log.debug("dhcp does not answer %s: %s (%s)", mac, detail, reason)
 
@@ -276,7 +276,8 @@ class Service:
         rest, taken, unsure = ways
         if isinstance(error, Taken | Away) and not self._closed:
             mac, address = lease.mac, lease.address
-            self._complain("shared", "dhcp: %s gets no lease of %s: %s", mac, address, error, whom=mac)
+            text = "dhcp: %s gets no lease of %s: %s"
+            self._complain("shared", text, mac, address, error, whom=mac, extra={"mac": mac})
             self._carry_out(taken if isinstance(error, Taken) else unsure, own)
         elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
@@ -296,9 +297,10 @@ class Service:
         mac, detail = happened.mac, happened.detail
         match happened.stage:
             case Stage.ADDRESS:
-                self._announce("address", "dhcp %s has %s", mac, detail, whom=f"{mac} {detail}")
+                about = {"mac": mac, "ip": detail.partition(",")[0], "stage": "address"}
+                self._announce("address", "dhcp %s has %s", mac, detail, whom=f"{mac} {detail}", extra=about)
             case Stage.FAILED:
-                self._complain("failed", "dhcp %s: %s", mac, detail, whom=mac)
+                self._complain("failed", "dhcp %s: %s", mac, detail, whom=mac, extra={"mac": mac})
             case _:
                 log.debug("dhcp %s: %s", mac, detail)
         if happened.boots:

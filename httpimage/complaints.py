@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 BURST = 10
 """How many lines a second are written."""
@@ -19,7 +20,8 @@ class Complaints:
         """All complaints so far, written or not."""
 
     def __call__(self, level: int, message: str, *arguments: object) -> None:
-        """Write the line, unless this second has had its share."""
+        """Write the line, unless this second has had its share. Of a peer, the first of
+        `arguments` is its address."""
         self.count += 1
         second = int(self._clock())
         if second != self._second:
@@ -28,4 +30,5 @@ class Complaints:
             self._second, self._lines = second, 0
         self._lines += 1
         if self._lines <= BURST:
-            self._log.log(level, message, *arguments)
+            peer = next((str(argument) for argument in arguments[:1] if isinstance(argument, IPv4Address | str)), "")
+            self._log.log(level, message, *arguments, extra={"ip": peer} if peer else None)

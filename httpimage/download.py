@@ -45,7 +45,8 @@ class Download:
         seconds = time.monotonic() - self._began
         detail = f"{self._name!r}{self._from}: {self._sent_bytes} bytes in {seconds:.1f} s"
         if self._to_the_end:
-            log.info("http %s got %s", self._peer, detail)
+            about: dict[str, object] = {"ip": str(self._peer), "file": self._name, "bytes": self._sent_bytes}
+            log.info("http %s got %s", self._peer, detail, extra=about | {"seconds": round(seconds, 3)})
             self._tell(f"{detail} over HTTP", self._sent_bytes)
         else:
             log.debug("http %s got a range of %s", self._peer, detail)
@@ -60,6 +61,7 @@ class Download:
             self._sent_bytes,
             self._asked_bytes,
             reason,
+            extra={"ip": str(self._peer), "file": self._name, "bytes": self._sent_bytes},
         )
 
     def _tell(self, detail: str, bytes_sent: int) -> None:

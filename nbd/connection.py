@@ -154,6 +154,7 @@ class Connection(Client):
                 self._output.reads,
                 self._output.read_bytes / (1 << 20),
                 time.monotonic() - self._chosen_at,
+                extra={"ip": str(self.peer), "file": self.name, "bytes": self._output.read_bytes},
             )
         self._owner.ended(self)  # the last thing, for there the server may stop
 

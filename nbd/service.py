@@ -61,7 +61,7 @@ class Complaints:
         self._lock = threading.Lock()
 
     def __call__(self, message: str, *args: object) -> None:
-        """Log a warning, or count it. From any thread."""
+        """Log a warning, or count it. Of one client, the first of `args` is its address. From any thread."""
         with self._lock:
             now = time.monotonic()
             if now - self._since >= self.PERIOD_S:
@@ -71,7 +71,8 @@ class Complaints:
             self._count += 1
             if self._count > self.BURST:
                 return
-        log.warning(message, *args)
+        peer = next((str(arg) for arg in args[:1] if isinstance(arg, IPv4Address)), None)
+        log.warning(message, *args, extra={"ip": peer} if peer else None)
 
 
 class Steps:
@@ -134,6 +135,10 @@ class Service:
         self._past: Counter[str] = Counter()
         self._accepted = self._turned_away = 0
         self.complain = Complaints()
+
+    def use(self, tls: Tls | None) -> None:
+        """Treat the clients that come from now on so. Connections that are there go on as they are."""
+        self._tls = tls
 
     def connections(self) -> list[Activity]:
         """Return what every connection does."""

@@ -1,4 +1,4 @@
-"""What there is to read about each machine: lines that it sent while it booted, and lines of our own log. Pure.
+"""What there is to read about each machine: lines that it sent while it booted, and lines of our own log.
 
 A line belongs to the boot in whose time it came: `of` takes when that began, and when the next one did. Everything is
 bounded: for each machine the oldest lines go first, and in all the machine that was silent longest.

@@ -61,4 +61,4 @@ class RateLog:
         if self._said[kind] > A_MINUTE:
             text = "tftp: more than %d warnings like the last one in a minute; the rest is left out"
             details, level = (A_MINUTE,), logging.WARNING
-        log.log(level, text, *details)
+        log.log(level, text, *details, extra={"ip": source} if source else None)

@@ -338,10 +338,13 @@ class Server:
         address, name, transfer = session.peer[0], wish.name, session.transfer
         match finished.outcome:
             case Outcome.COMPLETE | Outcome.UNCONFIRMED:
-                detail = f"{transfer.size_bytes} bytes in {self._loop.time() - session.started_at:.1f} s"
+                seconds = self._loop.time() - session.started_at
+                detail = f"{transfer.size_bytes} bytes in {seconds:.1f} s"
                 repeats = _repeats(transfer.resent)
                 doubt = "" if finished.reason is None else f" ({finished.reason})"
-                log.info("tftp %s got %r: %s%s%s", address, name, detail, repeats, doubt)
+                about: dict[str, object] = {"ip": address, "file": name, "bytes": transfer.size_bytes}
+                about |= {"seconds": round(seconds, 3), "resent": transfer.resent}
+                log.info("tftp %s got %r: %s%s%s", address, name, detail, repeats, doubt, extra=about)
                 stage = self.stage_of(name)
                 if stage is not None:
                     detail = f"{name!r}: {detail} over TFTP{repeats}{doubt}"
@@ -349,7 +352,8 @@ class Server:
             case Outcome.DECLINED | Outcome.UNANSWERED:
                 log.debug("tftp %s took nothing of %r: %s", address, name, finished.reason)
             case Outcome.ABORTED:
-                log.info("tftp %s stopped within %r: %s", address, name, finished.reason)
+                about = {"ip": address, "file": name}
+                log.info("tftp %s stopped within %r: %s", address, name, finished.reason, extra=about)
             case Outcome.SILENT | Outcome.FAILED:
                 ours = finished.outcome is Outcome.FAILED
                 kind, source = (Kind.OURS, "") if ours else (Kind.ENDED, address)
