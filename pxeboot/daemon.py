@@ -21,6 +21,7 @@ import nbd.transport
 from config.model import Farm
 from nbd.actions import TlsMode
 from pxeboot import neighbours, systemd
+from pxeboot.about import Listening
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
 from pxeboot.api import images as images_api
@@ -104,6 +105,7 @@ async def run(farm: Farm) -> None:
             hub = Hub(farm, leases, intents, pins, boots, second)
         except ValueError as error:
             raise StartError(str(error)) from error
+        cleanup.enter_context(Listening(hub.about_lines(), hub.messages))
         try:
             await serve(hub, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group

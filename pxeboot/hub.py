@@ -12,6 +12,7 @@ import dhcp.plan
 import dhcp.store
 from config.events import Event, Stage
 from config.model import Farm
+from pxeboot.about import About
 from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles.scripts import node_files
 from pxeboot.bootfiles.tree import Asker, Tree
@@ -21,6 +22,7 @@ from pxeboot.intent_store import IntentStore
 from pxeboot.joining import store as joins
 from pxeboot.joining.door import Door
 from pxeboot.joining.once import Boot
+from pxeboot.messages import Messages
 from pxeboot.nbdkit.second import Second
 from pxeboot.seldom import Seldom
 from pxeboot.timeline import Timeline
@@ -74,6 +76,7 @@ class Hub:
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
         self.roots = Roots(farm, pins, self.machine_name, self.report)
         self.timeline = Timeline()
+        self.messages = Messages()
         self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
@@ -89,6 +92,14 @@ class Hub:
         if holder is None:
             return None
         return Asker(holder.mac or "", holder.node_name or dhcp.plan.machine_name(holder.mac or ""))
+
+    def about_lines(self) -> About:
+        """Return what knows which machine a line of our log is about."""
+
+        def of_card(mac: str) -> str | None:
+            return self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
+
+        return About(self.machine_name, of_card, lambda name: self.timeline.get(name) is not None)
 
     def machine_name(self, address: IPv4Address) -> str | None:
         """Return the name of the machine that holds an address now."""

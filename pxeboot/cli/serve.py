@@ -49,10 +49,11 @@ def command(
 
             assert image is not None
             farm = farm_of(interfaces, image, root, state)
+        logs.settle(farm.log.format)
         asyncio.run(run(farm))
     except ConfigErrors as error:
         click.echo(str(error), err=True)
         sys.exit(1)
     except (StartError, ImageError, NoInterface) as error:
-        click.echo(f"pxeboot serve: {error}", err=True)
+        logs.last_words("serve", str(error))
         sys.exit(1)
