@@ -34,14 +34,17 @@ class Lines(logging.Handler):
     the reader would stop every server with it.
     """
 
-    def __init__(self, stream: TextIO, style: Style = "text", hide: Callable[[str], str] | None = None) -> None:
-        """Write to `stream`. `hide` takes secrets out of a text."""
+    def __init__(
+        self, stream: TextIO, style: Style = "text", hide: Callable[[str], str] | None = None, *, named: bool = False
+    ) -> None:
+        """Write to `stream`. `hide` takes secrets out; `named` puts the logger's name into a line of text."""
         super().__init__()
         self.style: Style = style
         self.left_out = 0
         """How many lines were left out since the start."""
         self._stream = stream
         self._hide = hide
+        self._named = named
         self._room: select.poll | None = None
         self._untold = 0
         self._cut = ""
@@ -69,6 +72,8 @@ class Lines(logging.Handler):
             return as_json(record, text, self._hide)
         if record.exc_info or record.stack_info:
             text = self._with_traceback.format(record)
+        if self._named:
+            text = f"{record.name} {text}"
         return f"{record.levelname} {self._hide(text) if self._hide else text}\n"
 
     def _told(self) -> str:
@@ -115,7 +120,9 @@ def as_json(record: logging.LogRecord, text: str, hide: Callable[[str], str] | N
     return json.dumps(told) + "\n"
 
 
-def begin(level: int, stream: TextIO | None = None, hide: Callable[[str], str] | None = None) -> Lines:
+def begin(
+    level: int, stream: TextIO | None = None, hide: Callable[[str], str] | None = None, *, named: bool = False
+) -> Lines:
     """Log to standard error from now on, as text: how the farm wants it is not known yet (`settle`).
 
     Where in our code a line comes from, and in which thread and process, is in none of them; so that is not found
@@ -123,7 +130,7 @@ def begin(level: int, stream: TextIO | None = None, hide: Callable[[str], str] |
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # documented in "Optimization" of the logging library
-    lines = Lines(stream or sys.stderr, hide=hide)
+    lines = Lines(stream or sys.stderr, hide=hide, named=named)
     logging.basicConfig(level=level, handlers=[lines])
     return lines
 

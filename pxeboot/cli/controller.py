@@ -9,15 +9,8 @@ from pathlib import Path
 import click
 
 from config.load import ConfigErrors, load
+from pxeboot import logs
 from pxeboot.controller.token import hide_tokens
-
-
-class HidingFormatter(logging.Formatter):
-    """Leaves out the secret half of whatever looks like a token, wherever in a line or traceback it is."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line, and its traceback, without secrets."""
-        return hide_tokens(super().format(record))
 
 
 @click.command()
@@ -41,9 +34,8 @@ def command(path: Path, once: bool) -> None:
     """
     # A core dump would hold tokens.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    handler = logging.StreamHandler()
-    handler.setFormatter(HidingFormatter("%(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # Whatever looks like a token loses its secret half, wherever in a line or a traceback it is.
+    logs.begin(logging.INFO, hide=hide_tokens, named=True)
     for library in ("httpx2", "httpcore2"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
@@ -51,6 +43,7 @@ def command(path: Path, once: bool) -> None:
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         sys.exit(1)
+    logs.settle(farm.log.format)
     if not farm.clusters:
         raise click.ClickException(f"{path} names no clusters: there is nothing to keep")
     # Only this process imports a Kubernetes client.
