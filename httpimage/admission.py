@@ -152,6 +152,11 @@ class Admission:
         self._lapses: list[tuple[float, int, _Waiting]] = []
         self._s_per_byte: float | None = None
 
+    def limit(self, downloads: int, subnets: Mapping[IPv4Network, int]) -> None:
+        """Have other limits from now on. What runs goes on, though it be more; nobody loses his place."""
+        self._downloads, self._subnets = downloads, subnets
+        self._held_in = Counter(subnet for slot in self._slots.values() for subnet in self._subnets_of(slot.machine))
+
     @property
     def running(self) -> int:
         """How many slots are taken by downloads that run."""

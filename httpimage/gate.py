@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from aiohttp import web
 
@@ -29,14 +29,17 @@ class Gate:
 
     def __init__(self, settings: Http, clock: Callable[[], float] = time.monotonic) -> None:
         """Keep to `settings`. A low rate is given to fewer at once, so that none is sent next to nothing."""
-        self.downloads = settings.downloads
-        if settings.rate_mbit_s is not None:
-            self.downloads = min(self.downloads, _most(settings.rate_mbit_s))
+        self.downloads, subnets = _slots(settings)
         self.clock = clock
-        rates = settings.subnet_rates_mbit_s
-        self.admission = Admission(self.downloads, {subnet: _most(rate) for subnet, rate in rates.items()})
-        self.pacer = Pacer(settings.rate_mbit_s, rates, self.admission.crawl, clock)
+        self.admission = Admission(self.downloads, subnets)
+        self.pacer = Pacer(settings.rate_mbit_s, settings.subnet_rates_mbit_s, self.admission.crawl, clock)
         self.complain = Complaints(log, clock)
+
+    def follow(self, settings: Http) -> None:
+        """Keep to other settings from now on. Downloads that run go on, at the rates that are new."""
+        self.downloads, subnets = _slots(settings)
+        self.admission.limit(self.downloads, subnets)
+        self.pacer.limit(settings.rate_mbit_s, settings.subnet_rates_mbit_s)
 
     @property
     def running(self) -> int:
@@ -106,6 +109,14 @@ class Visit:
         connection = None if transport is None else transport.get_extra_info("socket")
         if connection is not None:
             self._paced = self._gate.pacer.begin(self._turn, connection, self._peer)
+
+
+def _slots(settings: Http) -> tuple[int, dict[IPv4Network, int]]:
+    """Return how many downloads there are at once, of all and of each subnet's machines."""
+    downloads = settings.downloads
+    if settings.rate_mbit_s is not None:
+        downloads = min(downloads, _most(settings.rate_mbit_s))
+    return downloads, {subnet: _most(rate) for subnet, rate in settings.subnet_rates_mbit_s.items()}
 
 
 def _most(rate_mbit_s: int) -> int:

@@ -32,6 +32,7 @@ class _Download:
 
     turn: int | None
     connection: socket.socket
+    machine: IPv4Address
     limits: tuple[IPv4Network, ...]
     acked_before: int
     acked: int
@@ -62,12 +63,25 @@ class Pacer:
         """Whether what `machine` is sent has a rate."""
         return self.rate is not None or any(machine in subnet for subnet in self.subnet_rates)
 
+    def limit(self, rate: int | None, subnet_rates: Mapping[IPv4Network, int]) -> None:
+        """Keep to other rates from now on, also with the downloads that run."""
+        self.rate, self.subnet_rates = rate, subnet_rates
+        for download in self._downloads.values():
+            download.limits, download.wants = self._limits_of(download.machine), inf
+            if not self.limits(download.machine) and not isinf(download.share):
+                download.share = inf
+                _set(download.connection, inf)
+        self._share()
+
+    def _limits_of(self, machine: IPv4Address) -> tuple[IPv4Network, ...]:
+        return tuple(subnet for subnet in self.subnet_rates if machine in subnet)
+
     def begin(self, turn: int | None, connection: socket.socket, machine: IPv4Address) -> int:
         """Pace a download from now on, and return its number for `end`. `turn` is its slot's, if it needs one."""
         self._begun += 1
-        limits = tuple(subnet for subnet in self.subnet_rates if machine in subnet)
+        limits = self._limits_of(machine)
         acked, busy_us = _progress(connection) or (0, 0)
-        self._downloads[self._begun] = _Download(turn, connection, limits, acked, acked, busy_us)
+        self._downloads[self._begun] = _Download(turn, connection, machine, limits, acked, acked, busy_us)
         self._share()
         if self._timer is None:
             self._looked_s = self.clock()

@@ -98,7 +98,19 @@ class ImageFiles:
 
     def current(self, name: str) -> store.StoredImage:
         """Return the version that a name of the farm points to. Raises `store.ImageError` if it is not there."""
-        return store.open_image(self._images[name].path)
+        setting = self._images.get(name)
+        if setting is None:
+            raise store.ImageError(f"the farm has no image {name} any more")
+        return store.open_image(setting.path)
+
+    def version(self, name: str, image_id: str) -> store.StoredImage:
+        """Return one version of an image of the farm, the current one for "". Raises `store.ImageError`."""
+        if not image_id:
+            return self.current(name)
+        setting = self._images.get(name)
+        if setting is None:
+            raise store.ImageError(f"the farm has no image {name} any more")
+        return store.open_image(setting.path.parent / store.BY_DIGEST / image_id)
 
     def open(self, image: store.StoredImage, file: str) -> OpenFile | None:
         """Return a file of this version; None if it has none, or is not there any more.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Protocol
 
 from config.content import OpenFile
@@ -101,6 +102,10 @@ class Catalogue:
         self._threads = Lookups(THREADS, "exports")
         # Of their own: where the machines' own disks are may hang alone, and most machines have none.
         self._disk_threads = Lookups(THREADS, "own disks")
+
+    def swap(self, farm: Farm, stores: Sequence[Path] = ()) -> None:
+        """Serve another farm from now on. What is open stays open, and what was booted is found in `stores`, too."""
+        self.farm, self._images = farm, ImageFiles(farm.images, self._seldom, stores)
 
     async def open(self, asked: Asked) -> Export | Refused:
         """Open an export. Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs."""

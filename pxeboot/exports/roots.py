@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -46,6 +46,14 @@ class Roots:
         self.catalogue = Catalogue(farm, who=self.whose, pins=pins, disks=self.disks, report=report)
         self._who = who
         self._looks = Lookups(2, "questions")
+
+    def swap(self, farm: Farm, stores: Sequence[Path] = ()) -> None:
+        """Serve another farm from now on; `stores` are the paths of images that farms before it had.
+
+        Pins, open exports and the disks of machines stay.
+        """
+        self.farm = farm
+        self.catalogue.swap(farm, stores)
 
     def whose(self, address: IPv4Address) -> str | None:
         """Return the name of the machine that has an address now.

@@ -92,8 +92,18 @@ class Door:
         """How many join commands were `given`, and requests refused, by `once.Why`."""
         self.client: Client | None = None
         """None if no cluster needs a controller."""
-        if any(cluster.minted == "boot" for cluster in farm.clusters.values()):
-            self.client = Client(farm.server.controller, self._open, self._begun, self.hear, clock)
+        self._needed = asyncio.Event()
+        self.swap(farm)
+
+    def swap(self, farm: Farm) -> None:
+        """Serve the machines of another farm's clusters from now on. The controller is told what it says of boots."""
+        self._farm = farm
+        if self.client is None and any(cluster.minted == "boot" for cluster in farm.clusters.values()):
+            self.client = Client(farm.server.controller, self._open, self._begun, self.hear, self._clock)
+            self._needed.set()
+        elif self.client is not None:
+            for boot in self._open():
+                self.client.begins(boot)
 
     # --- a boot begins ----------------------------------------------------------------------------------------------
 
@@ -321,8 +331,9 @@ class Door:
             self._store.over(boot.id, "its Node is Ready")
 
     async def run(self) -> None:
-        """Talk to the controller until cancelled, if there is one to talk to."""
+        """Talk to the controller until cancelled, from when there is one to talk to."""
         self._loop = asyncio.get_running_loop()
+        await self._needed.wait()
         if self.client is None:
             return
         try:

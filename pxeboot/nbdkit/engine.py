@@ -100,6 +100,10 @@ class Engine:
         self._minute = 0
         self._lines = 0
 
+    def swap(self, images: Mapping[str, Image]) -> None:
+        """Serve these images from now on."""
+        self._images = images
+
     @property
     def serves(self) -> bool:
         """Whether every interface has an nbdkit that is ready, so that machines may be sent to them.

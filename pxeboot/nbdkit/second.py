@@ -36,6 +36,12 @@ class Second:
             own: Path = farm.server.state / FOLDER
             self.engine = Engine(farm.nbd.nbdkit, farm.images, self._at, farm.nbd.tls, own)
 
+    def swap(self, farm: Farm) -> None:
+        """Serve another farm's images from now on, if nbdkit runs. Its settings, and its start, need a restart."""
+        self._farm, self.wanted = farm, wanted(farm.images)
+        if self.engine is not None:
+            self.engine.swap(farm.images)
+
     @property
     def port(self) -> int | None:
         """The port to listen on for it; None if it does not serve."""
