@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 
 import dhcp.engine
 import dhcp.others
@@ -14,6 +15,7 @@ from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.about import About
 from pxeboot.api.nodes import Nodes
+from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.bootfiles.scripts import node_files
 from pxeboot.bootfiles.tree import Asker, Tree
 from pxeboot.exports.pin_store import PinStore
@@ -24,6 +26,7 @@ from pxeboot.joining.door import Door
 from pxeboot.joining.once import Boot
 from pxeboot.messages import Messages
 from pxeboot.nbdkit.second import Second
+from pxeboot.reloading.state import Reloads
 from pxeboot.seldom import Seldom
 from pxeboot.timeline import Timeline
 
@@ -44,6 +47,9 @@ STAGES_OF_MACHINES = frozenset(Stage) - {Stage.DISCOVER, Stage.ADDRESS} - TOLD_B
 MENU_TAKES_S = 10.0
 """Within this time of a failure on our side, the machine has fetched the menu that tells of it."""
 
+MOST_STORES = 64
+"""So many paths of images are remembered that the farm has no more."""
+
 NOWHERE = IPv4Address(0)
 """Our address while we have none."""
 
@@ -55,6 +61,11 @@ def one_line(text: str) -> str:
     'joined  [31m'
     """
     return "".join(c if c.isprintable() else " " for c in text.strip()[:500])
+
+
+def _stored(error: BaseException | None) -> None:
+    if error is not None:
+        log.warning("an address that a machine has until it renews is not kept over a restart: %s", error)
 
 
 class Hub:
@@ -72,9 +83,13 @@ class Hub:
         """Assemble the parts that do no input or output. Raises `ValueError` for options that cannot be encoded."""
         self._farm = farm
         self._interfaces: Sequence[IPv4Interface] = ()
+        self._leases, self._second = leases, second
         self._clock = leases.clock
+        self._stores: tuple[Path, ...] = ()
+        """The paths of images that the farm had before: machines that booted one of them may still need it."""
+        self.reloads = Reloads(None, time.time())
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
-        self.roots = Roots(farm, pins, self.machine_name, self.report)
+        self.roots = Roots(farm, pins, self.machine_name, self.report, intents.booting)
         self.timeline = Timeline()
         self.messages = Messages()
         self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
@@ -85,6 +100,29 @@ class Hub:
         )  # fmt: skip
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
         self._seldom = Seldom()
+
+    @property
+    def farm(self) -> Farm:
+        """The farm that is served now."""
+        return self._farm
+
+    def swap(self, farm: Farm, plan: dhcp.plan.Plan, house: Farmhouse) -> None:
+        """Serve another farm from now on; `plan` and `house` were made of it.
+
+        Leases, pins, boots and disks stay. A machine whose static address is another's now keeps what it was told, as
+        a lease, until that is over; when it renews, it is refused, and asks for its new address.
+        """
+        before = {image.path: None for image in self._farm.images.values()}
+        self._stores = tuple([*before, *(path for path in self._stores if path not in before)][:MOST_STORES])
+        self._farm = farm
+        for action in self.dhcp.reload(plan):
+            if isinstance(action, dhcp.engine.Store):
+                self._leases.put(action.lease, _stored)
+        self._leases.flush()
+        self.tree.swap(farm, house, self._stores)
+        self.roots.swap(farm, self._stores)
+        self._second.swap(farm)
+        self.door.swap(farm)
 
     def who(self, address: IPv4Address) -> Asker | None:
         """Return who holds an address now."""

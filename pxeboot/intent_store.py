@@ -9,7 +9,7 @@ from pathlib import Path
 from config.durable import replace_file
 from config.model import Farm
 from pxeboot import intents
-from pxeboot.intents import Boot, Intent, Intents
+from pxeboot.intents import Boot, Intent, Intents, Origin
 
 log = logging.getLogger("pxeboot")
 
@@ -61,10 +61,28 @@ class IntentStore:
         """The machines that have an intent of their own and are not in the farm's file."""
         return self._intents.unlisted
 
-    def say(self, names: Iterable[str], boot: Boot) -> None:
-        """Let these machines do `boot` from now on: all of them, or none. Raises `OSError`: nothing changed."""
+    def say(
+        self,
+        names: Iterable[str],
+        boot: Boot | None,
+        *,
+        image: str | None = None,
+        once: bool = False,
+        origin: Origin = Origin.COMMAND,
+        by: str = "",
+    ) -> None:
+        """Let these machines do `boot`, with `image`, from now on: all of them, or none. None: as it is.
+
+        Raises `OSError`: nothing changed.
+        """
         with self._lock:
-            self._keep(self._intents.said(names, boot, self._clock()))
+            said = self._intents.said(names, boot, self._clock(), image=image, once=once, origin=origin, by=by)
+            self._keep(said)
+
+    def booting(self, image_id: str) -> list[tuple[str, str]]:
+        """Return the machines that were told to boot this very version of an image, and as which image."""
+        said = self._intents.records.items()
+        return [(name, intent.image) for name, intent in said if intent.image.endswith(f"@{image_id}")]
 
     def start(self, name: str) -> bool:
         """Return whether `name`, which has its kernel and initrd, may start; uses up a `once`. Raises `OSError`."""

@@ -8,14 +8,21 @@
 `once` is used up when the machine's boot loader has everything loaded and asks leave to start the kernel: not when
 its firmware, iPXE or GRUB ask for an address or a file, which each does again and again in one boot, and not by a
 boot that broke off before. What its kernel and system fetch later depends on no intent.
+
+A machine can be given another image than its pool's, for one boot or until something else is said. One for one boot
+is used up at the same moment, so such a machine asks leave, too.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-VERSION = 1
+VERSION = 2
+"""Of records that name an image or a person. Others are written as version 1, which older servers read, too."""
+
+_IMAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(?:@(?P<id>[0-9a-f]{4,64}))?")
 
 
 class Boot(StrEnum):
@@ -32,6 +39,7 @@ class Origin(StrEnum):
 
     FARM = "the farm's file"
     COMMAND = "pxeboot node"
+    PAGE = "the web page"
     SPENT = "its one boot from the network began"
 
 
@@ -42,6 +50,38 @@ class Intent:
     boot: Boot
     origin: Origin = Origin.FARM
     since_s: float | None = None
+    by: str = ""
+    """The name of the person who said so on the web page."""
+    image: str = ""
+    """What it boots in place of its pool's image: NAME, or NAME@ID for one version; "" for its pool's."""
+    image_once: bool = False
+    """Whether that holds for one boot only."""
+
+    @property
+    def asks_leave(self) -> bool:
+        """Whether a boot uses something up, so that its boot loader has to ask before it starts the kernel."""
+        return self.boot is Boot.ONCE or (self.boot is Boot.NETBOOT and self.image_once)
+
+    @property
+    def whence(self) -> str:
+        """Where it comes from, in words.
+
+        >>> Intent(Boot.LOCAL, Origin.PAGE, 5.0, by="anna").whence
+        'anna (the web page)'
+        """
+        return f"{self.by} ({self.origin})" if self.by else self.origin.value
+
+
+def parse_image(text: str) -> tuple[str, str]:
+    """Return the name and the version of NAME or NAME@ID; "" is no version. Raises `ValueError`.
+
+    >>> parse_image("node"), parse_image("node@ab12")
+    (('node', ''), ('node', 'ab12'))
+    """
+    found = _IMAGE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} names no image; write NAME, or NAME@ID for one version of it")
+    return found["name"], found["id"] or ""
 
 
 class DamagedRecords(ValueError):
@@ -59,24 +99,52 @@ class Intents:
         """Return what the machine `name` is to do. One that the farm does not list boots from the network."""
         return self.records.get(name) or Intent(self.configured.get(name, Boot.NETBOOT))
 
-    def said(self, names: Iterable[str], boot: Boot, now_s: float) -> "Intents":
-        """Return the intents after somebody said `boot` of these machines.
+    def said(
+        self,
+        names: Iterable[str],
+        boot: Boot | None,
+        now_s: float,
+        *,
+        image: str | None = None,
+        once: bool = False,
+        origin: Origin = Origin.COMMAND,
+        by: str = "",
+    ) -> "Intents":
+        """Return the intents after somebody said `boot`, or which `image`, of these machines; None: as it is.
 
         Saying what the farm's file says takes the record away, so that the file rules again.
         """
         records = dict(self.records)
         for name in names:
-            if self.configured.get(name, Boot.NETBOOT) is boot:
-                records.pop(name, None)
-            else:
-                records[name] = Intent(boot, Origin.COMMAND, now_s)
+            now = self.of(name)
+            changed = Intent(
+                now.boot if boot is None else boot,
+                origin,
+                now_s,
+                by,
+                now.image if image is None else image,
+                now.image_once if image is None else once and bool(image),
+            )
+            self._put(records, name, changed)
         return Intents(self.configured, records)
+
+    def _put(self, records: dict[str, Intent], name: str, intent: Intent) -> None:
+        if self.configured.get(name, Boot.NETBOOT) is intent.boot and not intent.image:
+            records.pop(name, None)
+        else:
+            records[name] = intent
 
     def started(self, name: str, now_s: float) -> "Intents":
         """Return the intents after the machine's boot loader has all it needs to start a kernel."""
-        if self.of(name).boot is not Boot.ONCE:
+        now = self.of(name)
+        if not now.asks_leave:
             return self
-        return Intents(self.configured, {**self.records, name: Intent(Boot.LOCAL, Origin.SPENT, now_s)})
+        after = replace(now, image="", image_once=False) if now.image_once else now
+        if after.boot is Boot.ONCE:
+            after = replace(after, boot=Boot.LOCAL, origin=Origin.SPENT, since_s=now_s, by="")
+        records = dict(self.records)
+        self._put(records, name, after)
+        return Intents(self.configured, records)
 
     def may_start(self, name: str) -> bool:
         """Return whether a boot loader that was given a kernel may still start it.
@@ -108,11 +176,19 @@ def dump(records: Mapping[str, Intent]) -> str:
      }
     }
     """
-    kept = {
-        name: {"boot": intent.boot, "origin": intent.origin, "since_s": intent.since_s}
-        for name, intent in sorted(records.items())
-    }
-    return json.dumps({"version": VERSION, "intents": kept}, indent=1) + "\n"
+    kept = {name: _kept(intent) for name, intent in sorted(records.items())}
+    version = VERSION if any(intent.image or intent.by for intent in records.values()) else 1
+    return json.dumps({"version": version, "intents": kept}, indent=1) + "\n"
+
+
+def _kept(intent: Intent) -> dict[str, object]:
+    """Return what is kept of an intent: what a version 1 has, and of the rest what was said."""
+    kept: dict[str, object] = {"boot": intent.boot, "origin": intent.origin, "since_s": intent.since_s}
+    if intent.by:
+        kept["by"] = intent.by
+    if intent.image:
+        kept |= {"image": intent.image, "image_once": intent.image_once}
+    return kept
 
 
 def parse(text: str) -> dict[str, Intent]:
@@ -122,8 +198,8 @@ def parse(text: str) -> dict[str, Intent]:
     """
     try:
         value = json.loads(text)
-        if value["version"] != VERSION:
-            raise DamagedRecords(f"version {value['version']!r} is not ours, {VERSION}")
+        if value["version"] not in (1, VERSION):
+            raise DamagedRecords(f"version {value['version']!r} is not ours, {VERSION} or 1")
         return {name: _intent(name, kept) for name, kept in value["intents"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DamagedRecords):
@@ -135,7 +211,12 @@ def _intent(name: str, kept: Mapping[str, object]) -> Intent:
     since_s = kept["since_s"]
     if isinstance(since_s, bool) or not isinstance(since_s, int | float):
         raise DamagedRecords(f"{name!r}: since_s is {since_s!r}")
+    by, image, once = kept.get("by", ""), kept.get("image", ""), kept.get("image_once", False)
+    if not (isinstance(by, str) and isinstance(image, str) and isinstance(once, bool)):
+        raise DamagedRecords(f"{name!r}: what it boots is {image!r}, by the word of {by!r}")
     try:
-        return Intent(Boot(str(kept["boot"])), Origin(str(kept["origin"])), float(since_s))
+        if image:
+            parse_image(image)
+        return Intent(Boot(str(kept["boot"])), Origin(str(kept["origin"])), float(since_s), by, image, once)
     except ValueError as error:
         raise DamagedRecords(f"{name!r}: {error}") from None

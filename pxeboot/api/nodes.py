@@ -2,7 +2,7 @@
 
 GET /v1/nodes               every machine of the farm, and others that have an intent of their own
 GET /v1/nodes/NAME          one machine
-PUT /v1/nodes/NAME          {"boot": "local"}
+PUT /v1/nodes/NAME          {"boot": "local"}, {"image": "NAME"}, {"image": "NAME@ID", "once": true}, {"image": ""}
 PUT /v1/nodes               {"names": ["m1", "m2"], "boot": "local"}: all of them, or none
 """
 
@@ -11,19 +11,46 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from config.model import Farm
 from dhcp.plan import machine_name
 from pxeboot.api.control import Route, answer
+from pxeboot.images_chosen import Refused, allowed, resolved
 from pxeboot.intent_store import IntentStore
-from pxeboot.intents import Boot
+from pxeboot.intents import Boot, Origin
 
 log = logging.getLogger("pxeboot")
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}|[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}", re.IGNORECASE)
 """As Linux, Windows, labels and Cisco write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What somebody says that machines are to do; None: that is to stay as it is."""
+
+    boot: Boot | None
+    image: str | None = None
+    """NAME or NAME@ID; "": that of their pools."""
+    once: bool = False
+    """Whether the image is for one boot only."""
+
+
+def change_of(said: Mapping[str, object]) -> Change:
+    """Return what `boot`, `image` and `once` say. Raises `ValueError`."""
+    boot, image, once = said.get("boot"), said.get("image"), said.get("once", False)
+    if boot is not None and boot not in list(Boot):
+        raise ValueError(f"boot must be one of {', '.join(Boot)}")
+    if not (image is None or isinstance(image, str)):
+        raise ValueError("image must be the name of an image")
+    if not isinstance(once, bool) or (once and not image):
+        raise ValueError("once must be true or false, and goes with an image; for one boot there is boot=once, too")
+    if boot is None and image is None:
+        raise ValueError(f"boot must be one of {', '.join(Boot)}, or image the name of an image")
+    return Change(None if boot is None else Boot(str(boot)), image, once)
 
 
 class Nodes:
@@ -47,7 +74,9 @@ class Nodes:
 
     def about(self, name: str) -> dict[str, object]:
         """Return what the status of a machine says of its intent."""
-        return {"intent": self._store.of(name).boot}
+        intent = self._store.of(name)
+        image = {"image": intent.image, "image_once": intent.image_once} if intent.image else {}
+        return {"intent": intent.boot} | image
 
     def _node(self, name: str, pool: str) -> dict[str, object]:
         intent = self._store.of(name)
@@ -56,6 +85,9 @@ class Nodes:
             "pool": pool,
             "boot": intent.boot,
             "origin": intent.origin,
+            "by": intent.by,
+            "image": intent.image,
+            "image_once": intent.image_once,
             "since_s": intent.since_s,
             "configured": self._store.configured(name),
         }
@@ -105,22 +137,42 @@ class Nodes:
 
     async def _change(self, body: Mapping[str, object] | None, names: list[str]) -> web.Response:
         try:
-            boot = Boot(str(body.get("boot"))) if body else None
-        except ValueError:
-            boot = None
+            change = change_of(body or {})
+            said = await self.say(names, change)
+        except ValueError as error:
+            return await answer({"error": str(error)}, 400)
+        except Refused as error:
+            return await answer({"error": str(error)}, error.status)
+        pools = self._pools()
+        return await answer({"nodes": [self._node(name, pools.get(name, "")) for name in said]})
+
+    async def say(self, names: Sequence[str], change: Change, by: str = "") -> Sequence[str]:
+        """Let these machines do something else from now on, all or none, and return their names; log who said so.
+
+        `by` is the person who said so on the web page; "": it was said through the control socket. Raises `Refused`.
+        """
         names = self._names(names)
-        if boot is None:
-            return await answer({"error": f"boot must be one of {', '.join(Boot)}"}, 400)
         if (unknown := self._unknown(names)) is not None:
-            return await answer({"error": unknown}, 404)
+            raise Refused(404, unknown)
+        image = change.image
+        if image:
+            farm = self._farm()
+            image = await asyncio.to_thread(resolved, farm, image)
+            for name in names:
+                allowed(farm, name, image)
+        origin = Origin.PAGE if by else Origin.COMMAND
         try:
-            await asyncio.to_thread(self._store.say, names, boot)
+            await asyncio.to_thread(
+                self._store.say, names, change.boot, image=image, once=change.once, origin=origin, by=by
+            )
         except OSError as error:
             log.error("boot intents cannot be kept, so nothing changes: %s", error)
-            return await answer({"error": f"nothing changed: it cannot be kept: {error.strerror or error}"}, 507)
-        log.info("%s: boot=%s, says pxeboot node", ", ".join(names), boot)
-        pools = self._pools()
-        return await answer({"nodes": [self._node(name, pools.get(name, "")) for name in names]})
+            raise Refused(507, f"nothing changed: it cannot be kept: {error.strerror or error}") from None
+        words = [f"boot={change.boot}"] if change.boot is not None else []
+        if image is not None:
+            words.append(f"image={image or 'its pool'}{' once' if change.once else ''}")
+        log.info("%s: %s, says %s", ", ".join(names), " ".join(words), f"{by} ({origin})" if by else origin)
+        return names
 
     def _unknown(self, names: list[str]) -> str | None:
         """Return what is wrong when one of `names` is nobody's."""

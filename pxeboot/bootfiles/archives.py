@@ -33,8 +33,9 @@ class Archives:
         nbd_port: Callable[[Pool], int] | None,
         now: Callable[[], datetime],
         seldom: Seldom,
+        told: Callable[[Machine], Machine] = lambda machine: machine,
     ) -> None:
-        """Make them as `pxeboot.bootfiles.tree.Tree` is told to."""
+        """Make them as `pxeboot.bootfiles.tree.Tree` is told to; `told` gives a machine the image that it boots."""
         self._house = house
         self._images = images
         self._server_for = server_for
@@ -42,6 +43,7 @@ class Archives:
         self._nbd_port = nbd_port
         self._now = now
         self._seldom = seldom
+        self._told = told
 
     def make(
         self, image_id: str, machine: Machine, card: str, failed: Callable[[str], None], join: str = ""
@@ -58,7 +60,7 @@ class Archives:
         if booting is None:
             return None
         try:
-            return self._node_cpio(booting, image, join)
+            return self._node_cpio(self._told(booting), image, join)
         except Exception as error:
             # Whatever it is, this machine cannot boot, and the person who wonders why looks at the machine.
             if self._seldom(booting.name, "no archive"):
@@ -87,9 +89,9 @@ class Archives:
         data = archive.node_cpio(machine, root, self.lts(machine), farm.node, files, self._node)
         return made("node.cpio", data, secret=True)
 
-    def lts(self, machine: Machine) -> dict[str, str]:
-        """Return the lts.conf keys of one machine, as they are now."""
-        return lts_of(self._house.farm, machine, self._now(), self._seldom)
+    def lts(self, machine: Machine, seldom: Seldom | None = None) -> dict[str, str]:
+        """Return the lts.conf keys of one machine, as they are now; `seldom` says what is logged of that."""
+        return lts_of(self._house.farm, machine, self._now(), seldom or self._seldom)
 
     def cluster(self, machine: Machine) -> Cluster | None:
         """Return the cluster that a machine joins."""

@@ -30,7 +30,7 @@ from pathlib import Path
 from config.content import Content, Made
 from config.events import Event, Report, Stage
 from config.model import Farm, Pool
-from pxeboot.bootfiles import archive, grubcfg, loader
+from pxeboot.bootfiles import archive, choice, grubcfg, loader, preview
 from pxeboot.bootfiles.archives import Archives, made
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
 from pxeboot.bootfiles.lookups import Lookups, handed_over
@@ -194,7 +194,7 @@ class Tree:
         images = ImageFiles(farm.images, self._seldom, stores)
         archives = Archives(
             *(house, images), server_for=self._server_for, node=self._node, nbd_port=self._nbd_port,
-            now=self._now, seldom=self._seldom,
+            now=self._now, seldom=self._seldom, told=self._told,
         )  # fmt: skip
         files = Root(farm.server.files, self._unreadable) if farm.server.files else None
         self._served = _Served(house, images, archives, files)
@@ -288,7 +288,7 @@ class Tree:
         failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
-                return self._menu(served.house, last, machine, tell)
+                return self._menu(served, last, machine, tell)
             case ["grub", _, "fs.lst"]:
                 # With the real list, GRUB fetches 33 modules when it meets a partition that it cannot read.
                 return Made(name, b"", "empty")
@@ -319,7 +319,7 @@ class Tree:
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _menu(self, house: Farmhouse, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
+    def _menu(self, served: _Served, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
         failed = partial(tell, Stage.FAILED)
         asked = MENU.fullmatch(last)
@@ -331,16 +331,16 @@ class Tree:
             return made(last, grubcfg.nothing(card or "unknown").encode())
         if (last != "grub.cfg" and not card) or (card and card not in machine.macs):
             return None
-        booting = house.machine(card, machine.ip, machine.name) if card else machine
+        booting = served.house.machine(card, machine.ip, machine.name) if card else machine
         if booting is None:
             return None
         intent = self._intent(booting.name)
         if intent.boot in (Boot.LOCAL, Boot.REFUSE):
             self._begin(booting, None)
             return made(last, self._away(booting, intent, tell).encode())
-        http = self._http(machine.ip)
+        http, booting = self._http(machine.ip), choice.told(booting, intent)
         try:
-            image = store.open_image(house.farm.images[booting.pool.image].path)
+            image = choice.image_of(served.images, booting, intent)
             if booting.pool.writable is not None and not image.has_disk:
                 self._begin(booting, None)
                 failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
@@ -353,11 +353,20 @@ class Tree:
             failed(str(error))
             self._joins(booting, False)
             return made(last, grubcfg.no_image(booting).encode())
-        once = intent.boot is Boot.ONCE
+        once = intent.asks_leave
         menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, folder, once=once).encode())
         if kept.done() and kept.exception() is None:
             return menu
         return _Menu(menu, kept, made(last, grubcfg.not_kept(booting).encode()))
+
+    def _told(self, machine: Machine) -> Machine:
+        return choice.told(machine, self._intent(machine.name))
+
+    def preview(self, machine: Machine) -> preview.Preview:
+        """Return what a machine would be given now. Nothing begins or is used up by that; blocks on the disk."""
+        served = self._served
+        intent, http = self._intent(machine.name), self._http(machine.ip)
+        return preview.preview(machine, intent, served.house.farm, served.images, served.archives, http)
 
     def _begin(self, machine: Machine, image: store.StoredImage | None) -> "tuple[str, Future[None]]":
         """Note what a machine is about to boot; return what `joins` names, and what its menu waits for."""

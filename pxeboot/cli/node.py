@@ -12,31 +12,40 @@ import click
 
 from pxeboot.cli import asking
 from pxeboot.cli.status import ago
-from pxeboot.intents import Boot
+from pxeboot.intents import Boot, parse_image
 
 ALLOWED = "|".join(Boot)
 
 
-def wanted(words: tuple[str, ...]) -> tuple[list[str], Boot | None]:
-    """Return (names, boot) of the words of a command line. Raises `click.UsageError`.
+def wanted(words: tuple[str, ...], *, once: bool = False) -> tuple[list[str], dict[str, object]]:
+    """Return (names, what is to change) of the words of a command line. Raises `click.UsageError`.
 
     >>> wanted(("m1", "m2", "boot=local"))
-    (['m1', 'm2'], <Boot.LOCAL: 'local'>)
+    (['m1', 'm2'], {'boot': 'local'})
     """
     names = list(dict.fromkeys(word for word in words if "=" not in word))
     for word in names:
         if word in list(Boot):
             raise click.UsageError(f"do you mean boot={word}?")
-    boot = None
+    change: dict[str, object] = {}
     for key, _, value in (word.partition("=") for word in words if "=" in word):
-        if key != "boot":
-            raise click.UsageError(f"{key!r} cannot be changed; boot={ALLOWED} can")
-        if value not in list(Boot):
+        if key not in ("boot", "image"):
+            raise click.UsageError(f"{key!r} cannot be changed; boot={ALLOWED} and image=NAME[@ID] can")
+        if key == "boot" and value not in list(Boot):
             raise click.UsageError(f"boot={value}: it must be one of {ALLOWED}")
-        if boot is not None and boot != value:
-            raise click.UsageError(f"boot={boot} or boot={value}?")
-        boot = Boot(value)
-    return names, boot
+        if key == "image" and value:
+            try:
+                parse_image(value)
+            except ValueError as error:
+                raise click.UsageError(f"image={error}") from None
+        if change.get(key, value) != value:
+            raise click.UsageError(f"{key}={change[key]} or {key}={value}?")
+        change[key] = value
+    if once:
+        if not change.get("image"):
+            raise click.UsageError("--once goes with image=NAME; to boot from the network once, say boot=once")
+        change["once"] = True
+    return names, change
 
 
 def ask(control: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -54,12 +63,16 @@ def ask(control: Path, method: str, path: str, body: object = None) -> dict[str,
 
 def line(node: dict[str, Any], now_s: float) -> str:
     """Return what one machine is to do, in a line."""
-    whence = node["origin"]
+    whence = f"{node['by']}, {node['origin']}" if node.get("by") else node["origin"]
     if node["since_s"] is not None:
         whence += f", {ago(max(0.0, now_s - node['since_s']))} ago"
         if node["configured"] is not None:
             whence += f"; the farm's file says {node['configured']}"
-    return f"{node['name']}  boot={node['boot']}  ({whence})"
+    image = ""
+    if node.get("image"):
+        name, _, image_id = node["image"].partition("@")
+        image = f"  image={name}{'@' * bool(image_id)}{image_id[:12]}{', once' if node['image_once'] else ''}"
+    return f"{node['name']}  boot={node['boot']}{image}  ({whence})"
 
 
 def members(control: Path, pool: str) -> list[str]:
@@ -77,8 +90,9 @@ def members(control: Path, pool: str) -> list[str]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once]")
+@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once] [image=NAME[@ID]]")
 @click.option("--pool", "pools", multiple=True, help="All machines that the farm's file lists in POOL (repeatable).")
+@click.option("--once", is_flag=True, help="The image is for the next boot only.")
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
               help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip
 @click.option("--control", type=asking.ANY_PATH,
@@ -87,6 +101,7 @@ def members(control: Path, pool: str) -> list[str]:
 def command(
     words: tuple[str, ...],
     pools: tuple[str, ...],
+    once: bool,
     configuration: Path | None,
     control: Path | None,
     as_json: bool,
@@ -94,16 +109,22 @@ def command(
     """Show what machines do when they boot, or change it from their next boot on.
 
     boot=netboot: from the network, every time. boot=local: from their own disk. boot=refuse: not at all, and they
-    are told so. boot=once: from the network one time, from then on from their own disk. A change lasts, over the
-    restart of the daemon too, until the next. Without a NAME, shows all machines.
+    are told so. boot=once: from the network one time, from then on from their own disk.
+
+    image=NAME: another image of the farm's than their pool's; NAME@ID: this very version of it, by the beginning of
+    its digest (`pxeboot image list`). image= (nothing): their pool's again.
+
+    A change holds from their next boot on; nothing that runs is touched. It lasts, over the restart of the daemon
+    too, until the next. Without a NAME, shows all machines.
     """
-    names, boot = wanted(words)
-    if boot is not None and not names and not pools:
-        raise click.UsageError(f"boot={boot} of which machines? Give a NAME, or --pool POOL")
+    names, change = wanted(words, once=once)
+    if change and not names and not pools:
+        said = " ".join(f"{key}={value}" for key, value in change.items() if key != "once")
+        raise click.UsageError(f"{said} of which machines? Give a NAME, or --pool POOL")
     control = asking.control_socket(control, configuration)
     chosen = list(dict.fromkeys([*names, *(name for pool in pools for name in members(control, pool))]))
-    if boot is not None:
-        nodes = ask(control, "PUT", "/v1/nodes", {"names": chosen, "boot": boot})["nodes"]
+    if change:
+        nodes = ask(control, "PUT", "/v1/nodes", {"names": chosen} | change)["nodes"]
     elif chosen:
         nodes = [ask(control, "GET", f"/v1/nodes/{quote(name, safe='')}") for name in chosen]
     else:

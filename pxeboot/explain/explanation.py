@@ -245,6 +245,11 @@ def _follows(ground: Ground, intent: Intent, file: str) -> tuple[str, str]:
     )  # fmt: skip
     image = f"image {pool.image!r} of pool {pool.name!r}" if pool else "nothing"
     name = pool.image if pool else ""
+    if pool and intent.image:
+        name, _, version = intent.image.partition("@")
+        image = (
+            f"image {name!r}" + (f", version {version[:12]}," if version else "") + f" by the word of {intent.whence}"
+        )
     match intent.boot:
         case Boot.NETBOOT:
             return f"our GRUB loads {image}", name

@@ -31,13 +31,15 @@ class Known:
 
 def from_daemon(leases: Mapping[str, Any], nodes: Mapping[str, Any]) -> Known:
     """Return what a daemon's answers to GET /v1/leases and /v1/nodes say. Raises `KeyError`, `ValueError`."""
-    said = {
-        str(node["name"]): Intent(Boot(node["boot"]), Origin(node["origin"]), node["since_s"])
-        for node in nodes["nodes"]
-        if node["origin"] != Origin.FARM
-    }
+    said = {str(node["name"]): intent_of(node) for node in nodes["nodes"] if node["origin"] != Origin.FARM}
     where = "leases and intents: the running daemon's"
     return Known(float(leases["now_s"]), [lease_of(lease) for lease in leases["leases"]], said, (where,))
+
+
+def intent_of(node: Mapping[str, Any]) -> Intent:
+    """Return the intent that a daemon tells of a machine. Raises `KeyError`, `ValueError`."""
+    by, image, once = node.get("by", ""), node.get("image", ""), node.get("image_once", False)
+    return Intent(Boot(node["boot"]), Origin(node["origin"]), node["since_s"], str(by), str(image), bool(once))
 
 
 def from_files(state: Path, now_s: float) -> Known:

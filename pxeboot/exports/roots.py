@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -36,8 +36,19 @@ log = logging.getLogger("pxeboot")
 class Roots:
     """What the daemon knows of the roots that it serves by NBD."""
 
-    def __init__(self, farm: Farm, pins: PinStore, who: Callable[[IPv4Address], str | None], report: Report) -> None:
-        """Serve the images of `farm`. `who` says whose address one is; `report` hears what a machine did not get."""
+    def __init__(
+        self,
+        farm: Farm,
+        pins: PinStore,
+        who: Callable[[IPv4Address], str | None],
+        report: Report,
+        chosen: Callable[[str], Iterable[tuple[str, str]]] = lambda _: (),
+    ) -> None:
+        """Serve the images of `farm`. `who` says whose address one is; `report` hears what a machine did not get.
+
+        `chosen` says which machines were told to boot a version, and as which image.
+        """
+        self._chosen = chosen
         self.farm = farm
         self.pins = pins
         self._folder = farm.server.state / OVERLAYS
@@ -113,6 +124,8 @@ class Roots:
         for kept in self.disks.machines():
             if kept.image_id == image_id:
                 found.setdefault(kept.machine, "has a disk of its own over it")
+        for machine, image in self._chosen(image_id):
+            found.setdefault(machine, f"is to boot it: image={image.partition('@')[0]}@{image_id[:12]}")
         names = [("the farm's file", f"has it as its image {name}") for name in self._names_of(image_id)]
         return [*sorted(found.items()), *names]
 

@@ -18,21 +18,24 @@ from pxeboot.cli.node import command, line, wanted
 from pxeboot.cli.status import command as status
 from pxeboot.cli.status import table
 from pxeboot.intent_store import IntentStore
-from pxeboot.intents import Boot
 from pxeboot.timeline import Timeline
 
 
 @pytest.mark.parametrize(
-    ("words", "names", "boot"),
+    ("words", "names", "change"),
     [
-        ((), [], None),
-        (("m1",), ["m1"], None),
-        (("m1", "boot=once", "m2", "m1"), ["m1", "m2"], Boot.ONCE),
-        (("boot=local", "boot=local"), [], Boot.LOCAL),
+        ((), [], {}),
+        (("m1",), ["m1"], {}),
+        (("m1", "boot=once", "m2", "m1"), ["m1", "m2"], {"boot": "once"}),
+        (("boot=local", "boot=local"), [], {"boot": "local"}),
+        (("m1", "image=other@ab12", "boot=netboot"), ["m1"], {"image": "other@ab12", "boot": "netboot"}),
+        (("m1", "image="), ["m1"], {"image": ""}),
     ],
 )
-def test_words_are_names_and_what_they_are_to_do(words: tuple[str, ...], names: list[str], boot: Boot | None) -> None:
-    assert wanted(words) == (names, boot)
+def test_words_are_names_and_what_they_are_to_do(
+    words: tuple[str, ...], names: list[str], change: dict[str, str]
+) -> None:
+    assert wanted(words) == (names, change)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +46,20 @@ def test_words_are_names_and_what_they_are_to_do(words: tuple[str, ...], names: 
         (("m1", "bot=local"), "'bot' cannot be changed"),
         (("m1", "boot=local", "boot=once"), "boot=local or boot=once?"),
         (("m1", "local"), "do you mean boot=local?"),
+        (("m1", "image=../etc"), "names no image"),
+        (("m1", "image=a", "image=b"), "image=a or image=b?"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], why: str) -> None:
     with pytest.raises(click.UsageError) as refused:
         wanted(words)
     assert why in refused.value.message
+
+
+def test_once_goes_with_an_image() -> None:
+    assert wanted(("m1", "image=other"), once=True) == (["m1"], {"image": "other", "once": True})
+    with pytest.raises(click.UsageError, match="boot=once"):
+        wanted(("m1", "boot=local"), once=True)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ NETBOOT, LOCAL, REFUSE, ONCE = Boot
 NAMES = ("m1", "m2", "guest")
 CONFIGURED = {"m1": NETBOOT, "m2": ONCE}
 intents = st.builds(
-    Intent, st.sampled_from(Boot), st.sampled_from(Origin), st.floats(0, 4e9, allow_nan=False).map(float)
-)
+    Intent, st.sampled_from(Boot), st.sampled_from(Origin), st.floats(0, 4e9, allow_nan=False).map(float),
+    st.sampled_from(["", "anna"]),
+)  # fmt: skip
 
 
 def farm(**boots: str) -> Farm:
@@ -148,8 +149,69 @@ def test_a_record_that_is_wrong_is_named(kept: object, why: str) -> None:
 
 
 def test_a_file_of_a_later_version_is_refused() -> None:
-    with pytest.raises(DamagedRecords, match="version 2"):
-        parse('{"version": 2, "intents": {}}')
+    with pytest.raises(DamagedRecords, match="version 3"):
+        parse('{"version": 3, "intents": {}}')
+
+
+def test_a_file_of_an_older_server_is_read_and_written_so_that_it_can_go_back() -> None:
+    old = '{"version": 1, "intents": {"m1": {"boot": "local", "origin": "pxeboot node", "since_s": 5.0}}}'
+    records = parse(old)
+    assert records == {"m1": Intent(LOCAL, Origin.COMMAND, 5.0)}
+    assert json.loads(dump(records)) == json.loads(old)
+    assert json.loads(dump({"m1": Intent(NETBOOT, Origin.COMMAND, 5.0, image="other")}))["version"] == 2
+
+
+@pytest.mark.parametrize("image", ["../x", "a@zz", "", 5])
+def test_an_image_that_names_none_is_damage(image: object) -> None:
+    kept = {"boot": "local", "origin": "pxeboot node", "since_s": 5.0, "image": image}
+    text = json.dumps({"version": 2, "intents": {"m1": kept}})
+    if image == "":
+        assert parse(text)["m1"].image == ""
+    else:
+        with pytest.raises(DamagedRecords):
+            parse(text)
+
+
+# Which image a machine boots
+
+
+def test_an_image_holds_until_something_else_is_said() -> None:
+    now = Intents(CONFIGURED, {}).said(["m1"], None, 1.0, image="other")
+    assert now.of("m1") == Intent(NETBOOT, Origin.COMMAND, 1.0, image="other")
+    assert not now.of("m1").asks_leave
+    assert now.started("m1", 2.0) == now
+    assert now.said(["m1"], LOCAL, 3.0).of("m1").image == "other", "the one does not end the other"
+    assert now.said(["m1"], None, 3.0, image="").records == {}, "the farm's file rules again"
+
+
+def test_an_image_for_one_boot_is_used_up_when_its_kernel_starts() -> None:
+    now = Intents(CONFIGURED, {}).said(["m1", "m2"], None, 1.0, image="other", once=True)
+    assert now.of("m1").asks_leave
+    after = now.started("m1", 2.0)
+    assert after.of("m1") == Intent(NETBOOT)
+    assert after.may_start("m1"), "it asks again, as our answer was lost"
+    assert after.started("m1", 3.0).records == after.records
+    assert after.started("m2", 3.0).of("m2") == Intent(LOCAL, Origin.SPENT, 3.0), (
+        "boot=once is used up by the same boot"
+    )
+
+
+def test_a_disk_boot_uses_no_image_up() -> None:
+    now = Intents(CONFIGURED, {}).said(["m1"], LOCAL, 1.0, image="other", once=True)
+    assert now.started("m1", 2.0).of("m1").image == "other"
+
+
+def test_who_said_so_on_the_page_is_kept(tmp_path: Path) -> None:
+    store(tmp_path).say(["m1"], LOCAL, origin=Origin.PAGE, by="anna")
+    assert store(tmp_path).of("m1") == Intent(LOCAL, Origin.PAGE, 100.0, by="anna")
+    assert store(tmp_path).of("m1").whence == "anna (the web page)"
+
+
+def test_a_version_that_a_machine_is_to_boot_is_known_as_used(tmp_path: Path) -> None:
+    intents_of = store(tmp_path)
+    intents_of.say(["m1"], None, image=f"other@{'ab' * 32}")
+    assert intents_of.booting("ab" * 32) == [("m1", f"other@{'ab' * 32}")]
+    assert intents_of.booting("cd" * 32) == []
 
 
 def test_intents_survive_a_restart(tmp_path: Path) -> None:
