@@ -28,6 +28,8 @@ from pxeboot.messages import Messages
 from pxeboot.nbdkit.second import Second
 from pxeboot.reloading.state import Reloads
 from pxeboot.seldom import Seldom
+from pxeboot.selftest.findings import Finding
+from pxeboot.selftest.watch import Watch
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -92,6 +94,7 @@ class Hub:
         self.roots = Roots(farm, pins, self.machine_name, self.report, intents.booting)
         self.timeline = Timeline()
         self.messages = Messages()
+        self.selftest = Watch(lambda: self._farm)
         self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
@@ -123,6 +126,11 @@ class Hub:
         self.roots.swap(farm, self._stores)
         self._second.swap(farm)
         self.door.swap(farm)
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the self-test found last, the worst first."""
+        return self.selftest.found
 
     def who(self, address: IPv4Address) -> Asker | None:
         """Return who holds an address now."""
