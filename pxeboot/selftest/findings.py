@@ -17,12 +17,12 @@ class Finding:
     about: str
     """What it is about, in few words that stay the same: `UDP port 67`, `interface eth1`, `image node`."""
     what: str
-    """What is so, in words."""
+    """What is so: a sentence that says of what."""
     remedy: str = ""
     """What to do; "" where nothing has to be done."""
 
     def __str__(self) -> str:
-        return f"{self.about}: {self.what}{f'; {self.remedy}' if self.remedy else ''}"
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
@@ -33,7 +33,7 @@ def in_order(found: Iterable[Finding]) -> list[Finding]:
 def as_json(found: Iterable[Finding]) -> list[dict[str, str]]:
     """Return what was found as JSON values.
 
-    >>> as_json([Finding("note", "clock", "nobody sets it")])
-    [{'level': 'note', 'about': 'clock', 'what': 'nobody sets it', 'remedy': ''}]
+    >>> as_json([Finding("note", "clock", "nobody sets the clock")])
+    [{'level': 'note', 'about': 'clock', 'what': 'nobody sets the clock', 'remedy': ''}]
     """
     return [{key: str(value) for key, value in asdict(finding).items()} for finding in found]

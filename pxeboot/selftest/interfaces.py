@@ -20,34 +20,34 @@ def _missing(patterns: Iterable[str], links: Mapping[str, Link]) -> Iterable[Fin
     for name in patterns:
         if is_pattern(name):
             if not any(matches(link, name) for link in links):
-                yield Finding("error", f"interface {name}", "no interface with an IPv4 address has such a name",
+                yield Finding("error", f"interface {name}", f"no interface with an IPv4 address is named {name}",
                               "see `ip -brief address`; it is served once it is there")  # fmt: skip
         elif name not in links:
-            yield Finding("error", f"interface {name}", "there is no such interface",
+            yield Finding("error", f"interface {name}", f"there is no interface {name}",
                           "see `ip -brief link`; it is served once it is there")  # fmt: skip
 
 
 def _one(farm: Farm, name: str, link: Link) -> Iterable[Finding]:
     about = f"interface {name}"
     if not link.up:
-        yield Finding("error", about, "it is down", f"ip link set {name} up")
+        yield Finding("error", about, f"{name} is down", f"ip link set {name} up")
     elif not link.carrier:
-        yield Finding("error", about, "there is no wire, or nothing at its other end (no carrier)",
+        yield Finding("error", about, f"{name} has no wire, or nothing at its other end (no carrier)",
                       "look at the cable and the switch port")  # fmt: skip
     subnets = [subnet.subnet for subnet in farm.dhcp.subnets]
     if not link.addresses:
         example = f"{subnets[0][1]}/{subnets[0].prefixlen}" if subnets else "ADDRESS/LENGTH"
-        yield Finding("error", about, "it has no IPv4 address", f"ip address add {example} dev {name}")
+        yield Finding("error", about, f"{name} has no IPv4 address", f"ip address add {example} dev {name}")
     elif subnets and not any(address.ip in subnet for address in link.addresses for subnet in subnets):
         own = ", ".join(str(address) for address in link.addresses)
         listed = ", ".join(map(str, subnets[:4])) + (" and others" if len(subnets) > 4 else "")
-        yield Finding("warning", about, f"its address {own} is in no subnet of the farm ({listed}), so machines on its"
-                      " own wire get no answer there", "change its address or dhcp.subnets; all is well if only relays"
-                      " reach it")  # fmt: skip
+        what = f"{own} of {name} is in no subnet of the farm ({listed}), so machines on its wire get no answer"
+        remedy = "change its address or dhcp.subnets; all is well if only relays reach it"
+        yield Finding("warning", about, what, remedy)
     told = _mtus(farm)
     if link.addresses and told and max(told) > link.mtu:
-        yield Finding("warning", about, f"machines are told an MTU of {max(told)}, and its own is {link.mtu}: what"
-                      " they send is lost", f"ip link set {name} mtu {max(told)}, or tell machines {link.mtu}")  # fmt: skip
+        what = f"machines are told an MTU of {max(told)}, and that of {name} is {link.mtu}, so what they send is lost"
+        yield Finding("warning", about, what, f"ip link set {name} mtu {max(told)}, or tell machines {link.mtu}")
 
 
 def _mtus(farm: Farm) -> list[int]:

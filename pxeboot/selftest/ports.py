@@ -1,0 +1,220 @@
+"""Whose the ports are that we need: read from /proc, as `ss -lnp` does.
+
+Our own sockets are bound to an interface each, which /proc does not show. So whether somebody else's socket is in our
+way is tried (`is_free`); whose it is, is read.
+"""
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from config.model import Farm
+from config.observing import parse_listen
+from pxeboot.selftest.findings import Finding
+
+PROC = Path("/proc")
+
+Protocol = Literal["UDP", "TCP"]
+_LISTEN = 0x0A
+_UNCONNECTED = 0x07
+_UNIT = re.compile(r"[^/\s]+\.(?:service|socket)$")
+_SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+_ANY = frozenset(("0.0.0.0", "::"))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A port that we need."""
+
+    protocol: Protocol
+    port: int
+    what: str
+    """What for, such as `TFTP`."""
+    host: str = "0.0.0.0"
+    """The address that we need it at; of 0.0.0.0, on the interfaces that we serve."""
+
+    def __str__(self) -> str:
+        return f"{self.protocol} port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that waits for others."""
+
+    address: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that has a socket."""
+
+    pid: int
+    name: str
+    unit: str = ""
+    """Its unit of systemd, such as dnsmasq.service."""
+    pxeboot: bool = False
+    """Whether it is a `pxeboot serve`."""
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}{f', {self.unit}' if self.unit else ''})"
+
+
+def wanted(farm: Farm) -> list[Wanted]:
+    """Return the ports that serving `farm` takes."""
+    out = []
+    if farm.dhcp.subnets:
+        out += [Wanted("UDP", 67, "DHCP"), Wanted("UDP", 4011, "DHCP's boot server")]
+    out += [Wanted("UDP", 69, "TFTP"), Wanted("TCP", farm.server.http_port, "HTTP")]
+    if farm.http.tls is not None:
+        out.append(Wanted("TCP", farm.http.tls.port, "HTTPS"))
+    out.append(Wanted("TCP", farm.server.nbd_port, "NBD"))
+    for listen in farm.web.listen:
+        host, port = parse_listen(listen)
+        out.append(Wanted("TCP", port, "the web page", host))
+    logs = farm.machine_logs
+    for number, what in ((logs.syslog_port, "syslog"), (logs.netconsole_port, "netconsole")):
+        if number is not None:
+            out.append(Wanted("UDP", number, what))
+    return out
+
+
+def listeners(protocol: Protocol, port: int, proc: Path = PROC) -> list[Listener]:
+    """Return the sockets on a port, of this network namespace."""
+    out = []
+    state = _LISTEN if protocol == "TCP" else _UNCONNECTED
+    for name in (protocol.lower(), f"{protocol.lower()}6"):
+        with suppress(OSError):
+            out += [*_sockets((proc / "net" / name).read_text(), port, state)]
+    return out
+
+
+def _sockets(table: str, port: int, state: int) -> Iterator[Listener]:
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) < 10:
+            continue
+        address, _, number = words[1].partition(":")
+        if int(number, 16) == port and int(words[3], 16) == state:
+            yield Listener(_address(bytes.fromhex(address)), int(words[9]))
+
+
+def _address(words: bytes) -> str:
+    """Return an address that /proc shows as 32-bit words in the order of the host, which here is little endian."""
+    turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    if turned[:12] == bytes(10) + b"\xff\xff":
+        turned = turned[12:]
+    return socket.inet_ntop(socket.AF_INET if len(turned) == 4 else socket.AF_INET6, turned)
+
+
+def owners(inodes: Collection[int], proc: Path = PROC) -> dict[int, Owner]:
+    """Return whose these sockets are, as far as we may see; the youngest process where several share one."""
+    out: dict[int, Owner] = {}
+    for folder in sorted(proc.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else 0):
+        if not folder.name.isdigit():
+            continue
+        held: set[int] = set()
+        with suppress(OSError):  # it ended, or is not ours to look at
+            for fd in (folder / "fd").iterdir():
+                with suppress(OSError):
+                    found = _SOCKET.fullmatch(os.readlink(fd))
+                    if found is not None and int(found[1]) in inodes:
+                        held.add(int(found[1]))
+        for inode in held:
+            out[inode] = _owner(folder)
+    return out
+
+
+def _owner(folder: Path) -> Owner:
+    name, unit, words = "a process", "", list[str]()
+    with suppress(OSError):
+        name = (folder / "comm").read_text().strip() or name
+        for line in (folder / "cgroup").read_text().splitlines():
+            found = _UNIT.search(line)
+            unit = found[0] if found is not None else unit
+        words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    pxeboot = "serve" in words and any("pxeboot" in word for word in words)
+    return Owner(int(folder.name), "pxeboot serve" if pxeboot else name, unit, pxeboot)
+
+
+def remedy(protocol: Protocol, port: int, owner: Owner | None) -> str:
+    """Return what to do about a port that somebody else has."""
+    if owner is None:
+        return f"as root, `ss -lnp{protocol[0].lower()} sport = :{port}` says whose it is"
+    if owner.pid == 1:
+        return f"`systemctl list-sockets` says for which service it listens on port {port}; disable that socket"
+    if owner.unit.endswith(".service"):
+        return f"systemctl disable --now {owner.unit}"
+    return f"end it (kill {owner.pid}), or give it another port"
+
+
+def look(
+    farm: Farm,
+    interfaces: Iterable[str],
+    proc: Path = PROC,
+    is_free: Callable[[Wanted, str], bool | None] | None = None,
+    me: int | None = None,
+) -> list[Finding]:
+    """Return the ports that others have and that we need on `interfaces`.
+
+    `is_free` says whether a port could be bound on an interface ("" for an address), None if that cannot be said.
+    """
+    me, free = me or os.getpid(), is_free or can_bind
+    found = []
+    for port in wanted(farm):
+        there = [one for one in listeners(port.protocol, port.port, proc) if _meets(port, one)]
+        if not there:
+            continue
+        known = owners({listener.inode for listener in there}, proc)
+        held = [known.get(listener.inode) for listener in there]
+        if any(owner is not None and owner.pid == me for owner in held):
+            continue
+        names = [*interfaces] if port.host == "0.0.0.0" else [""]
+        taken = [name for name in names if free(port, name) is False]
+        in_the_way = bool(taken) or not names
+        found += [_finding(port, owner, in_the_way=in_the_way) for owner in dict.fromkeys(held)]
+    return found
+
+
+def _finding(port: Wanted, owner: Owner | None, *, in_the_way: bool) -> Finding:
+    if owner is not None and owner.pxeboot:
+        return Finding("note", str(port), f"{port} ({port.what}) is served by a pxeboot that runs (pid {owner.pid})")
+    who = "another program's, which we may not see" if owner is None else f"{owner}'s"
+    if not in_the_way:
+        return Finding("note", str(port), f"{port} is {who} too, at an address or interface that is not ours")
+    level: Literal["error", "warning"] = "warning" if port.host != "0.0.0.0" or port.port == 4011 else "error"
+    return Finding(level, str(port), f"{port}, which {port.what} needs, is {who}",
+                   remedy(port.protocol, port.port, owner))  # fmt: skip
+
+
+def _meets(port: Wanted, listener: Listener) -> bool:
+    return port.host in (*_ANY, listener.address) or listener.address in _ANY
+
+
+def can_bind(port: Wanted, interface: str) -> bool | None:
+    """Try to bind a port, on an interface if one is named, and let go of it at once."""
+    kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in port.host else socket.AF_INET, kind) as sock:
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if interface:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            sock.bind((port.host, port.port))
+    except OSError as error:
+        return False if error.errno == errno.EADDRINUSE else None
+    return True
+
+
+def explained(error: OSError, farm: Farm, interfaces: Iterable[str]) -> str:
+    """Return the text of an error of binding our ports, with whose they are if they are taken, a line for each."""
+    lines = [error.strerror or str(error)]
+    if error.errno == errno.EADDRINUSE:
+        lines += [str(finding) for finding in look(farm, interfaces) if finding.level != "note"]
+    return "\n".join(lines)
