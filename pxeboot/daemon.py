@@ -18,9 +18,10 @@ import dhcp.store
 import httpimage.gate
 import httpimage.tls
 import nbd.transport
+from config import interfaces
 from config.model import Farm
 from nbd.actions import TlsMode
-from pxeboot import neighbours, systemd
+from pxeboot import systemd
 from pxeboot.about import Listening
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
@@ -32,18 +33,16 @@ from pxeboot.api import others as others_api
 from pxeboot.api import tftp as tftp_api
 from pxeboot.api.control import ControlSocket, Route
 from pxeboot.bootfiles import loader
-from pxeboot.bootfiles.root import not_there
 from pxeboot.bootfiles.tree import stage_of
 from pxeboot.exports.pin_store import FILE as PINS
 from pxeboot.exports.pin_store import PinStore
-from pxeboot.exports.writable import writable_without_disk
 from pxeboot.hub import Hub
-from pxeboot.image import store as images
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
 from pxeboot.joining import store as joins
 from pxeboot.nbdkit.second import Second
+from pxeboot.selftest.ports import explained
 from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.shared.link import Link
 from pxeboot.starting import StartError as StartError
@@ -85,27 +84,17 @@ async def run(farm: Farm) -> None:
             raise StartError(f"{where}{error.strerror or error}") from error
         except (loader.LoaderError, DamagedRecords) as error:
             raise StartError(str(error)) from error
-        for name, image in farm.images.items():
-            try:
-                images.open_image(image.path)
-            except images.ImageError as error:
-                log.warning("machines of image %s will not boot: %s", name, error)
-        for line in writable_without_disk(farm):
-            log.warning("%s", line)
         try:
             credentials = httpimage.tls.Credentials(farm.http.tls) if farm.http.tls else None
             nbd_credentials = httpimage.tls.Credentials(farm.nbd.tls, "nbd.tls") if farm.nbd.tls else None
         except httpimage.tls.TlsError as error:
             raise StartError(str(error)) from error
-        if (missing := not_there(farm.server.files)) is not None:
-            log.warning("server.files: %s", missing)
-        if (too_few := neighbours.too_few(farm)) is not None:
-            log.warning("%s", too_few)
         try:
             hub = Hub(farm, leases, intents, pins, boots, second)
         except ValueError as error:
             raise StartError(str(error)) from error
         cleanup.enter_context(Listening(hub.about_lines(), hub.messages))
+        await hub.selftest.begin()
         try:
             await serve(hub, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop)
         except OSError as error:  # an error of a server comes as a group
@@ -119,7 +108,7 @@ def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None) -> dict[str, S
     try:
         return open_all(farm.server, farm.http.tls, cleanup, nbdkit_port)
     except OSError as error:
-        raise StartError(str(error.strerror or error)) from error
+        raise StartError(explained(error, farm, interfaces.links(farm.server.interfaces))) from error
 
 
 async def serve(
@@ -172,6 +161,7 @@ async def serve(
         *leases_api.routes(hub.dhcp, leases),
         *dhcp_api.routes(hub.dhcp, leases, fast, serving, link.status if link is not None else lambda: None),
         *hub.nodes.routes,
+        *hub.selftest.routes(),
         *downloads_api.routes(parts.gate),
         *images_api.routes(hub.roots),
         *nbd_api.routes(hub.roots, service),
@@ -188,6 +178,7 @@ async def serve(
                 tasks.create_task(hub.roots.watch(), name="roots"),
                 tasks.create_task(second.run(), name="nbdkit"),
                 tasks.create_task(hub.door.run(), name="joins"),
+                tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(Site(farm.web, pages).run(), name="web"),
             ]
             if link is not None:
