@@ -12,6 +12,8 @@ from config.events import Stage
 ORDER = list(Stage)
 MAX_MACHINES = 20_000
 KEPT_BOOTS = 3
+KEPT_PASTS = 5
+"""Of so many boots before those, only how they ended is kept."""
 MAX_REPORT = 64 * 1024
 _HAS_ROOT = frozenset(ORDER[ORDER.index(Stage.ROOT) :]) - {Stage.FAILED, Stage.REFUSED}
 _NO_PROGRESS = frozenset((Stage.FAILED, Stage.REFUSED))
@@ -54,6 +56,23 @@ class Boot:
         """The farthest stage, as its place in the order of a boot; -1 before the first. `FAILED` is no progress."""
         return max((ORDER.index(step.stage) for step in self.steps if step.stage not in _NO_PROGRESS), default=-1)
 
+    @property
+    def past(self) -> "Past":
+        """How it went, in short."""
+        reached = ORDER[self.reached] if self.reached >= 0 else None
+        at_s = next((step.first_s for step in self.steps if step.stage is reached), self.started_s)
+        return Past(self.started_s, self.stage, reached, at_s - self.started_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """How one boot went: where it ended, the farthest stage, and the seconds from its start until it came there."""
+
+    started_s: float
+    stage: Stage | None
+    reached: Stage | None
+    took_s: float
+
 
 @dataclass(slots=True)
 class Machine:
@@ -64,6 +83,10 @@ class Machine:
     ip: str = ""
     pool: str = ""
     boots: deque[Boot] = field(default_factory=lambda: deque(maxlen=KEPT_BOOTS))
+    pasts: deque[Past] = field(default_factory=lambda: deque(maxlen=KEPT_PASTS))
+    """The boots before those, the oldest first."""
+    changed: int = 0
+    """The number of the newest thing that happened to it, among all that happened to all machines."""
 
 
 class Timeline:
@@ -77,6 +100,10 @@ class Timeline:
         """Start with no machine."""
         self._machines: OrderedDict[str, Machine] = OrderedDict()
         self._asking: OrderedDict[str, Machine] = OrderedDict()
+        self.changes = 0
+        """How many things have happened."""
+        self.forgotten = 0
+        """How many machines were forgotten."""
 
     def __iter__(self) -> Iterator[Machine]:
         everyone = (*self._machines.values(), *self._asking.values())
@@ -89,14 +116,25 @@ class Timeline:
         """Return the machine of this name, if we have heard of it."""
         return self._machines.get(name) or self._asking.get(name)
 
+    def changed_since(self, number: int) -> Iterator[Machine]:
+        """Yield the machines that something happened to after that many `changes`, the newest first."""
+        for machines in (self._machines, self._asking):
+            for machine in reversed(machines.values()):
+                if machine.changed <= number:
+                    break
+                yield machine
+
     def _machine(self, name: str, stage: Stage) -> Machine:
         """Return the machine of this name, new if we had not heard of it; it counts as heard of now."""
         machine = self._machines.pop(name, None)
         only_asks = machine is None and stage in _ASKING
         machine = machine or self._asking.pop(name, None) or Machine(name)
         (self._asking if only_asks else self._machines)[name] = machine
+        self.changes += 1
+        machine.changed = self.changes
         if len(self) > MAX_MACHINES:
             (self._asking or self._machines).popitem(last=False)
+            self.forgotten += 1
         return machine
 
     def record(self, name: str, stage: Stage, detail: str, now_s: float, bytes_sent: int = 0) -> Machine:
@@ -111,6 +149,8 @@ class Timeline:
             return machine
         if boot is None or (stage is Stage.DISCOVER and boot.reached > ORDER.index(Stage.ADDRESS)):
             boot = Boot(now_s)
+            if len(machine.boots) == KEPT_BOOTS:
+                machine.pasts.append(machine.boots[0].past)
             machine.boots.append(boot)
         if stage is Stage.FETCH and boot.stage in _HAS_ROOT:
             return machine

@@ -198,3 +198,33 @@ def test_a_join_is_shown_after_a_restart_that_lost_what_came_before() -> None:
     assert [(step.stage, step.first_s) for step in machine.boots[-1].steps] == [(S.READY, 9.0)]
     told.record("m2", S.MENU, "no DHCPDISCOVER was seen of it", 2.0)
     assert told.joins("m2", S.TOKEN, "", 3.0, began_s=1.9) is not None
+
+
+def test_of_boots_long_ago_only_how_they_went_is_kept() -> None:
+    machine = tell([S.DISCOVER, S.SYSTEM, S.DISCOVER, S.KERNEL, S.FAILED] * 5)
+    assert [(past.stage, past.reached, past.took_s) for past in machine.pasts] == [
+        (S.SYSTEM, S.SYSTEM, 1.0),
+        (S.FAILED, S.KERNEL, 1.0),
+    ] * 2 + [(S.SYSTEM, S.SYSTEM, 1.0)]
+    assert machine.pasts[-1].started_s < machine.boots[0].started_s
+
+
+def test_what_changed_since_is_told_without_a_look_at_the_others() -> None:
+    told = Timeline()
+    for name in ("a", "b", "c"):
+        told.record(name, S.SYSTEM, "", 0.0)
+    told.record("asking", S.DISCOVER, "", 0.0)
+    seen = told.changes
+    assert list(told.changed_since(seen)) == []
+    told.record("a", S.READY, "", 1.0)
+    told.record("asking", S.ADDRESS, "", 1.0)
+    assert [machine.name for machine in told.changed_since(seen)] == ["a", "asking"]
+    assert {machine.name for machine in told.changed_since(0)} == {"a", "b", "c", "asking"}
+
+
+def test_machines_that_are_forgotten_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MAX_MACHINES", 2)
+    told = Timeline()
+    for name in ("a", "b", "c"):
+        told.record(name, S.SYSTEM, "", 0.0)
+    assert told.forgotten == 1
