@@ -79,7 +79,9 @@ def test_of_firmware_that_asks_again_it_counts_when_it_first_came_so_far() -> No
 
 
 def test_a_join_that_is_tried_for_ever_is_stuck() -> None:
-    tries = [(S.JOINING, float(at_s), f"try {at_s} failed") for at_s in range(60, 2000, 60)]
+    tries: list[tuple[Stage, float, str]] = [
+        (S.JOINING, float(at_s), f"try {at_s} failed") for at_s in range(60, 2000, 60)
+    ]
     assert judged(1000, *UNTIL_SYSTEM, *tries[:16], goal=S.READY).state is State.BOOTING
     assert judged(1990, *UNTIL_SYSTEM, *tries, goal=S.READY).state is State.STUCK
 
@@ -94,7 +96,10 @@ def test_a_machine_that_starts_again_and_again_is_stuck_before_it_is_silent() ->
 
 
 def test_one_boot_that_went_well_among_the_three_is_no_loop() -> None:
-    well = [*UNTIL_SYSTEM, *((stage, at_s + 60) for stage, at_s in UNTIL_GRUB)]
+    well: list[tuple[Stage, float] | tuple[Stage, float, str]] = [
+        *UNTIL_SYSTEM,
+        *((stage, at_s + 60) for stage, at_s in UNTIL_GRUB),
+    ]
     assert judged(130, *well, *((stage, at_s + 120) for stage, at_s in UNTIL_GRUB)).state is State.BOOTING
 
 
