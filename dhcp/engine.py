@@ -54,6 +54,8 @@ class Server:
         self.leases = Leases(records, now, plan.longest_promise_s, plan.offer_hold_s, plan.quarantine_s)
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
+        self.received: Counter[bytes] = Counter()
+        """How many came, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
         self._own: frozenset[IPv4Address] = frozenset()
         self._granted = Grants()
         self._heard = proxy.Heard()
@@ -61,6 +63,7 @@ class Server:
 
     def receive(self, message: Message, received: Arrival, now: float) -> list[Action]:
         """Return what to do about one message."""
+        self.received[message.options.get(Option.DHCP_MESSAGE_TYPE, b"")[:1]] += 1
         if received.address not in self._own:
             self._own |= {received.address}
         request = understand(message, received, self.plan)

@@ -101,6 +101,8 @@ class FastPath:
     def __init__(self, server: Server) -> None:
         self.hits = 0
         """How many messages were answered here."""
+        self.acknowledged = 0
+        """How many of those were DHCPREQUESTs, answered with DHCPACK; the others are DHCPDISCOVERs and OFFERs."""
         self._server = server
         self._forget()
 
@@ -155,6 +157,7 @@ class FastPath:
         done = self._answer(template, layout, data, chaddr, known, now)
         if done is not None:
             self.hits += 1
+            self.acknowledged += template.acknowledges
         return done
 
     def _answer(

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from dhcp.actions import Datagram
 from dhcp.complaints import Complaints
 from dhcp.frame import udp_packet
+from dhcp.options import Option
 from dhcp.replies import EVERYBODY, Destination, Send
 from dhcp.request import SERVER_PORT
 from dhcp.sockets import IP_PKTINFO, PKTINFO, Sockets
@@ -35,6 +36,8 @@ class Sender:
     def __init__(self, sockets: Sockets, complain: Complaints) -> None:
         self.failed: Counter[str] = Counter()
         """Answers that did not leave, by the name of the error."""
+        self.sent: Counter[bytes] = Counter()
+        """Answers that left here, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
         self._sockets = sockets
         self._complain = complain
         self._loop = asyncio.get_running_loop()
@@ -50,6 +53,7 @@ class Sender:
     def send(self, send: Send, own: IPv4Address) -> None:
         """Pack an answer and send it from our address `own`, after its delay."""
         packed = send.pack()
+        self.sent[send.message.options.get(Option.DHCP_MESSAGE_TYPE, b"")] += 1
         if packed.left_out:
             mac = send.message.chaddr.hex(":")
             self._complain("room", "dhcp had no room for options %s in a reply to %s", packed.left_out, mac)

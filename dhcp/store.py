@@ -90,6 +90,10 @@ class _Replacement:
     done: Future[None] = field(default_factory=Future)
 
 
+def _nobody(seconds: float, succeeded: bool) -> None:
+    """Hear of a write to the disk."""
+
+
 class LeaseStore:
     """Where leases survive. `clock` tells the times in them. All but `degraded` only on the loop."""
 
@@ -97,6 +101,8 @@ class LeaseStore:
         self.clock = clock
         self.before: Before | None = None
         """Where leases are to be kept first, because several servers share them."""
+        self.synced: Callable[[float, bool], None] = _nobody
+        """Told of each write to the disk: how many seconds it took, and whether it succeeded. On the loop."""
         self._journal = journal
         self._jobs: SimpleQueue[_Batch | _Replacement | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="leases", daemon=True)
@@ -218,6 +224,8 @@ class LeaseStore:
         self._jobs.put(_Batch({address: entry.line for address, entry in self._writing.items()}, early))
 
     def _written(self, error: BaseException | None) -> None:
+        if self._began is not None:
+            self.synced(time.monotonic() - self._began, error is None)
         done, self._writing, self._began = self._writing, {}, None
         thens = [then for entry in done.values() for then in entry.then]
         self._count -= len(thens)

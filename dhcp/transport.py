@@ -92,6 +92,11 @@ class Service:
         counts.update({"offered without a probe": self._prober.unprobed})
         return counts
 
+    @property
+    def sent(self) -> Counter[bytes]:
+        """How many answers were sent on, by what their option 53 holds (`Sender.sent`)."""
+        return self._sender.sent
+
     def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:
         """Serve with these `addresses` of the interface, primary one first, from now on; with none, ignore all.
 

@@ -16,6 +16,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from config.content import Content, OpenFile
 from httpimage.complaints import Complaints
+from httpimage.counts import Counts
 from httpimage.download import Download
 from httpimage.heads import Measure
 from httpimage.opened import Opened
@@ -57,9 +58,11 @@ _REQUEST_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/")
 class Connections:
     """The connections that are open, and what is counted against their limits."""
 
-    def __init__(self, complain: Complaints, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, complain: Complaints, loop: asyncio.AbstractEventLoop, counts: Counts | None = None) -> None:
         self.complain = complain
-        self.pump = Pump(loop)
+        self.counts = counts or Counts()
+        """What is counted of the answers."""
+        self.pump = Pump(loop, self.counts)
         """What sends files."""
         self.opened = Opened(loop)
         """Files that the short way knows."""
@@ -257,6 +260,7 @@ class Connection(web.RequestHandler):
             log.error("http %s: an error of ours", self._peer, exc_info=exc)
         else:
             status = _status(exc)
+            self._connections.counts.requests[status] += 1
             self._connections.complain(logging.INFO, "http %s sent a bad request: %.200r", self._peer, exc)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError("the answer has begun; only closing can tell the peer")
@@ -308,6 +312,7 @@ class Connection(web.RequestHandler):
             self._transfer = channel.send(kept.source.share(), asked.first, length, finished, answer)
         except OSError:
             return False  # the long way tells why
+        self._connections.counts.requests[206] += 1
         self._stop_clock()
         self._next_keepalive_close_time = inf
         return True

@@ -11,6 +11,7 @@ from config.delivery import Http
 from config.events import Event, Report, Stage
 from httpimage.admission import Admission, Admitted, Wait
 from httpimage.complaints import Complaints
+from httpimage.counts import Counts
 from httpimage.pacing import BYTES_PER_MBIT, Pacer
 from httpimage.ranges import Span
 from httpimage.reply import Refusal
@@ -34,6 +35,8 @@ class Gate:
         self.admission = Admission(self.downloads, subnets)
         self.pacer = Pacer(settings.rate_mbit_s, settings.subnet_rates_mbit_s, self.admission.crawl, clock)
         self.complain = Complaints(log, clock)
+        self.counts = Counts()
+        """What was answered, on all interfaces."""
 
     def follow(self, settings: Http) -> None:
         """Keep to other settings from now on. Downloads that run go on, at the rates that are new."""

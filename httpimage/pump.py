@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from httpimage.counts import Counts
 from httpimage.transfer import Source, Transfer
 from httpimage.turns import Line, Lines
 
@@ -110,8 +111,9 @@ class _Worker:
 class Pump:
     """The threads, for all connections of a server. Everything public is called in the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start nothing yet."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Counts | None = None) -> None:
+        """Start nothing yet. What is sent is added to `counts`."""
+        self.counts = counts or Counts()
         self._loop = loop
         self._lock = threading.Lock()
         """Guards what threads share: the fields of channels and lines, `_channels`, `_workers` and `_finished`."""
@@ -254,6 +256,7 @@ class Pump:
             finished, self._finished = self._finished, []
         for channel, transfer in finished:
             self._active.discard(channel)
+            self.counts.sent_bytes += transfer.sent
             transfer.source.drop()
             try:
                 transfer.finished(transfer)

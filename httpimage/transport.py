@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from config.content import Gone, NotNow, Once, WebLookup, Withheld
 from config.delivery import Http
@@ -17,6 +18,7 @@ from httpimage.accepting import accept, hand_on
 from httpimage.answer import respond
 from httpimage.complaints import Complaints
 from httpimage.connection import Connection, Connections
+from httpimage.counts import LEFT, Counts
 from httpimage.errands import close_content
 from httpimage.gate import Gate, Visit
 from httpimage.handshakes import Door, Handshakes
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 _REPORTS = "report/"
 _ONCE = web.RequestKey("once", str)
 """What a request is called in the log whose target is a name that is given once."""
+_COUNTS = web.AppKey("counts", Counts)
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 _STOPPED_WITHIN_S = 0.3  # aiohttp waits this long twice
 
@@ -45,8 +48,9 @@ def application(
     `report` hears of downloads whose name `stage_of` knows. `accept` is handed what machines report. Root images
     pass `gate`, which has the default settings unless given. Routes added to the result win over these.
     """
-    app = web.Application(middlewares=[_guard])
     service = _Service(lookup, report, stage_of, accept, gate or Gate(Http()))
+    app = web.Application(middlewares=[_counting(service.counts)])
+    app[_COUNTS] = service.counts
     app.router.add_route("*", r"/{name:[\s\S]*}", service.answer, expect_handler=_expect)
     return app
 
@@ -102,7 +106,7 @@ async def serve(sock: socket.socket, app: web.Application, tls: Door | None = No
     server = runner.server
     if server is None:
         raise RuntimeError("aiohttp's runner has no server after setup")
-    connections = Connections(Complaints(log, loop.time), loop)
+    connections = Connections(Complaints(log, loop.time), loop, app.get(_COUNTS))
 
     def connection() -> Connection:
         return Connection(server, connections, loop)
@@ -118,10 +122,27 @@ async def serve(sock: socket.socket, app: web.Application, tls: Door | None = No
         connections.close()
 
 
-@web.middleware
-async def _guard(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _counting(counts: Counts) -> Middleware:
+    """Return what every request goes through: it is guarded, and its answer counted."""
+
+    @web.middleware
+    async def counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        status = LEFT
+        try:
+            response = await _guard(request, handler)
+            status = response.status
+            return response
+        finally:
+            counts.requests[status] += 1
+            counts.sent_bytes += request.writer.output_size
+
+    return counted
+
+
+async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse what HTTP forbids, and turn every failure of a handler into an answer, or a closed connection."""
     now_s = time.time()
     connection = request.protocol if isinstance(request.protocol, Connection) else None
@@ -184,6 +205,7 @@ class _Service:
     ) -> None:
         self._lookup = lookup
         self._gate = gate
+        self.counts = gate.counts
         self._report = report
         self._stage_of = stage_of
         self._complain = Complaints(log, time.monotonic)

@@ -55,6 +55,7 @@ class Connection(Client):
         self._hung_up = False
         self._gone = False
         self._warned = False
+        self._errors = 0
         self._chosen_at = 0.0
         self._plain = 0  # how often READs have come since
         self._plain_since = 0.0
@@ -71,9 +72,11 @@ class Connection(Client):
         reads = output.reads, output.read_bytes
         secure, since = self._session.secure, self.since_s
         if work is None:
-            return Activity(self.peer, self.name, None, secure, since, *reads, 0, 0, 0)
+            return Activity(self.peer, self.name, None, secure, since, *reads, 0, 0, 0, self._errors)
         writes = work.writes, work.written_bytes
-        return Activity(self.peer, self.name, work.export, secure, since, *reads, work.cold_reads, *writes)
+        return Activity(
+            self.peer, self.name, work.export, secure, since, *reads, work.cold_reads, *writes, self._errors
+        )
 
     # Posted
 
@@ -180,6 +183,7 @@ class Connection(Client):
             return 0
         work = self._output.work
         if work is not None and work.failed is not None:
+            self._errors += 1
             self._warn(work.failed)
             work.failed = None
         if work is not None and work.torn:

@@ -32,6 +32,8 @@ class Activity:
     """Reads, or pieces of them, that had to wait for a disk."""
     writes: int
     written_bytes: int
+    errors: int = 0
+    """How often a file failed it: a disk's error, or an image that changed."""
 
 
 class Owner(Protocol):

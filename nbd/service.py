@@ -284,4 +284,5 @@ def _counts(activity: Activity) -> dict[str, int]:
         "cold_reads": activity.cold_reads,
         "writes": activity.writes,
         "written_bytes": activity.written_bytes,
+        "errors": activity.errors,
     }

@@ -64,8 +64,8 @@ class Server:
 
     `counters` says how often what happened: `requests`, `duplicates`, `misses`, `refused`, `busy`, `malformed`,
     `strays`, `broadcasts`, `displaced` (by another request, without ever having answered), `overflow` (lost because
-    too many waited), `narrowed` (blocks made smaller, because larger ones did not arrive), and each `Outcome` by its
-    value.
+    too many waited), `narrowed` (blocks made smaller, because larger ones did not arrive), each `Outcome` by its
+    value, and of all transfers that ended `bytes` and `resent` blocks.
     """
 
     sock: socket.socket
@@ -335,6 +335,8 @@ class Server:
         if finished.outcome is Outcome.UNCONFIRMED and session.bytes_sent < session.transfer.size_bytes:
             finished = Finished(Outcome.SILENT, "not all of it was sent")  # so nobody has it
         self.counters[finished.outcome.value] += 1
+        self.counters["bytes"] += session.bytes_sent
+        self.counters["resent"] += session.transfer.resent
         address, name, transfer = session.peer[0], wish.name, session.transfer
         match finished.outcome:
             case Outcome.COMPLETE | Outcome.UNCONFIRMED:
