@@ -27,6 +27,7 @@ COMMANDS = {
     "leases": Lazy("pxeboot.cli.leases", "Show who has which address; take leases from another server."),
     "node": Lazy("pxeboot.cli.node", "Show or change what machines boot: network, disk, nothing."),
     "token": Lazy("pxeboot.cli.token", "Show the join tokens of the controller, or delete some."),
+    "user": Lazy("pxeboot.cli.user", "Say who may change what machines boot on the web page."),
 }
 
 
