@@ -16,7 +16,7 @@ from typing import Literal
 
 from config.model import Farm
 from config.observing import parse_listen
-from pxeboot.selftest.findings import Finding
+from pxeboot.selftest.findings import Finding, Level
 
 PROC = Path("/proc")
 
@@ -185,11 +185,11 @@ def look(
 def _finding(port: Wanted, owner: Owner | None, *, in_the_way: bool) -> Finding:
     if owner is not None and owner.pxeboot:
         return Finding("note", str(port), f"{port} ({port.what}) is served by a pxeboot that runs (pid {owner.pid})")
-    who = "another program's, which we may not see" if owner is None else f"{owner}'s"
+    who = "another program, which we may not see" if owner is None else str(owner)
     if not in_the_way:
-        return Finding("note", str(port), f"{port} is {who} too, at an address or interface that is not ours")
-    level: Literal["error", "warning"] = "warning" if port.host != "0.0.0.0" or port.port == 4011 else "error"
-    return Finding(level, str(port), f"{port}, which {port.what} needs, is {who}",
+        return Finding("note", str(port), f"{port} is also used by {who}, at an address or interface that is not ours")
+    level: Level = "warning" if port.host != "0.0.0.0" else "error"
+    return Finding(level, str(port), f"{port}, which {port.what} needs, is taken by {who}",
                    remedy(port.protocol, port.port, owner))  # fmt: skip
 
 
@@ -213,8 +213,8 @@ def can_bind(port: Wanted, interface: str) -> bool | None:
 
 
 def explained(error: OSError, farm: Farm, interfaces: Iterable[str]) -> str:
-    """Return the text of an error of binding our ports, with whose they are if they are taken, a line for each."""
-    lines = [error.strerror or str(error)]
+    """Return the text of an error of binding our ports, with whose they are if they are taken."""
+    told = [error.strerror or str(error)]
     if error.errno == errno.EADDRINUSE:
-        lines += [str(finding) for finding in look(farm, interfaces) if finding.level != "note"]
-    return "\n".join(lines)
+        told += [str(finding) for finding in look(farm, interfaces) if finding.level == "error"]
+    return "; ".join(told)
