@@ -45,6 +45,9 @@ class Web(Setting):
     read: Literal["anybody", "users"] = "anybody"
     """Who may look at the page: anybody who reaches it, or only who is in `users`. Metrics and health checks hold no
     names of machines, and are always there."""
+    names: tuple[str, ...] = ()
+    """Names that browsers reach it by, such as boot.example.org; * is any. Its addresses, the name of this host, and
+    names that nobody can register, such as localhost or boot.lan, need not be listed; with `tls`, none."""
     tls: Certificate | None = None
     """Serve it by HTTPS. The files are read again when they change."""
 
