@@ -54,6 +54,11 @@ class Credentials:
         self.context = context_of(settings, section)
         """For the next handshake. Connections that are there keep the one they began with."""
 
+    def use(self, settings: Certificate, context: ssl.SSLContext) -> None:
+        """Go on with other files, which were read already."""
+        self._settings, self.context = settings, context
+        self._used, self._said = (), ""  # looked at once more: they may have changed since they were read
+
     async def watch(self) -> None:
         """Follow the files until cancelled."""
         while True:

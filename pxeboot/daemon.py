@@ -20,7 +20,6 @@ import httpimage.tls
 import nbd.transport
 from config import interfaces
 from config.model import Farm
-from nbd.actions import TlsMode
 from pxeboot import systemd
 from pxeboot.about import Listening
 from pxeboot.api import dhcp as dhcp_api
@@ -30,6 +29,7 @@ from pxeboot.api import leases as leases_api
 from pxeboot.api import nbd as nbd_api
 from pxeboot.api import nbdkit as nbdkit_api
 from pxeboot.api import others as others_api
+from pxeboot.api import reload as reload_api
 from pxeboot.api import tftp as tftp_api
 from pxeboot.api.control import ControlSocket, Route
 from pxeboot.bootfiles import loader
@@ -42,11 +42,14 @@ from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
 from pxeboot.joining import store as joins
 from pxeboot.nbdkit.second import Second
+from pxeboot.reloading.reloader import Reloader
+from pxeboot.reloading.swap import nbd_tls, swapping
+from pxeboot.reloading.watching import Source
 from pxeboot.selftest.ports import explained
 from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.shared.link import Link
 from pxeboot.starting import StartError as StartError
-from pxeboot.starting import lock, raise_descriptor_limit, stop_at_signals
+from pxeboot.starting import heed_signals, lock, raise_descriptor_limit
 from pxeboot.web.site import Site
 
 log = logging.getLogger("pxeboot")
@@ -58,10 +61,14 @@ SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
 
 
-async def run(farm: Farm) -> None:
-    """Serve `farm` until SIGTERM, SIGINT or SIGHUP, also while it starts. Raises `StartError`."""
+async def run(farm: Farm, source: Source | None = None) -> None:
+    """Serve `farm`, read from `source`, until SIGTERM or SIGINT, also while it starts. Raises `StartError`.
+
+    SIGHUP has the file read again; it ends us when there is none, or with our terminal.
+    """
     began = time.monotonic()
-    stop = stop_at_signals()
+    stop = asyncio.Event()
+    read_again = heed_signals(stop, has_file=source is not None)
     raise_descriptor_limit()
     with ExitStack() as cleanup:
         lock(farm.server.state, cleanup)
@@ -96,7 +103,8 @@ async def run(farm: Farm) -> None:
         cleanup.enter_context(Listening(hub.about_lines(), hub.messages))
         await hub.selftest.begin()
         try:
-            await serve(hub, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop)
+            follow = (source, intents, read_again)
+            await serve(hub, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop, follow)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
@@ -120,8 +128,12 @@ async def serve(
     farm: Farm,
     began: float,
     stop: asyncio.Event,
+    follow: tuple[Source | None, IntentStore, asyncio.Event],
 ) -> None:
-    """Run all servers until we are told to stop. `credentials` are those of HTTP and of NBD."""
+    """Run all servers until we are told to stop. `credentials` are those of HTTP and of NBD.
+
+    `follow` is the farm's file, what is told of a new farm before others are, and what is set when to read it again.
+    """
     others = dhcp.others.Others(hub.ours())
     fast = dhcp.fast.FastPath(hub.dhcp)
     service = nbd.transport.Service(hub.roots.catalogue, hub.report, nbd_tls(farm, credentials[1]))
@@ -130,7 +142,7 @@ async def serve(
         fast=fast,
         others=others,
         leases=leases,
-        lookup=hub.tree.lookup,
+        lookup=hub.door.lookup_by_tftp,
         web=hub.door.lookup,
         report=hub.report,
         stage_of=stage_of,
@@ -145,6 +157,12 @@ async def serve(
     cluster = farm.dhcp.shared
     link = None if cluster is None else Link(farm.server.controller, cluster, hub.dhcp, leases)
     serving = Serving(farm.server, parts, sockets, hub.has_addresses, farm.http.tls)
+
+    source, intents, read_again = follow
+    reloader = None if source is None else Reloader(
+        source, hub.reloads, lambda: hub.farm, intents.configure, swapping(hub, parts, serving),
+        asked=read_again, nbdkit=second.engine is not None,
+    )  # fmt: skip
 
     def ready() -> None:
         # What is there now stays. To look through it for garbage, again and again, takes 50 ms for 2,000 machines.
@@ -167,9 +185,10 @@ async def serve(
         *nbd_api.routes(hub.roots, service),
         *nbdkit_api.routes(second),
         *tftp_api.routes(serving),
+        *reload_api.routes(hub.reloads, reloader),
     ]
     pages: list[Route] = []
-    control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.door.status)
+    control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.status)
     try:
         await second.open(hub.roots.catalogue, hub.report)
         async with control, asyncio.TaskGroup() as tasks:
@@ -181,6 +200,8 @@ async def serve(
                 tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(Site(farm.web, pages).run(), name="web"),
             ]
+            if reloader is not None:
+                running.append(tasks.create_task(reloader.run(), name="reload"))
             if link is not None:
                 running.append(tasks.create_task(link.run(), name="shared leases"))
             await stop.wait()
@@ -191,11 +212,3 @@ async def serve(
     finally:
         service.close()
         await asyncio.to_thread(hub.roots.disks.settle, SETTLE_S)
-
-
-def nbd_tls(farm: Farm, credentials: httpimage.tls.Credentials | None) -> nbd.transport.Tls | None:
-    """Return what NBD says to STARTTLS; None: that there is no TLS."""
-    if farm.nbd.tls is None or credentials is None:
-        return None
-    mode = TlsMode.REQUIRED if farm.nbd.tls.mode == "required" else TlsMode.OFFERED
-    return nbd.transport.Tls(mode, lambda: credentials.context)

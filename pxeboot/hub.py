@@ -156,6 +156,10 @@ class Hub:
         """Return what more there is to say of a machine: its intent, and its root if it reads that by NBD."""
         return self.nodes.about(name) | self.roots.about(name)
 
+    def status(self) -> dict[str, object]:
+        """Return what the status says of all: the joins, and how the farm's file stands."""
+        return self.door.status() | {"configuration": self.reloads.as_json()}
+
     def server_for(self, client: IPv4Address) -> IPv4Address:
         """Return our address as a machine reaches it: its subnet's, the farm's, or that of the interface it is on."""
         for subnet in self._farm.dhcp.subnets:

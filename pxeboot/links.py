@@ -55,6 +55,11 @@ class Watch:
             self._links, self._own = links, own
             self._changed(links, own)
 
+    def follow(self, patterns: Sequence[str]) -> None:
+        """Watch other interfaces from now on, and tell of them at once."""
+        self._patterns = patterns
+        self.look()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -160,6 +160,12 @@ class Group:
         if self._tftp is not None:
             self._tftp.share(groups)
 
+    def send_by(self, settings: Tftp) -> None:
+        """Send by TFTP with these settings, what is asked for from now on."""
+        self._parts = replace(self._parts, tftp=settings)
+        if self._tftp is not None:
+            self._tftp.settings = settings
+
     def _chosen(self, message: dhcp.wire.Message, interface: str, now: float) -> None:
         """A machine takes another server's offer."""
         text = self._parts.others.chosen(message, interface, now)
@@ -226,6 +232,16 @@ class Serving:
         self._waits: dict[str, str] = {}
         self._retry: asyncio.Handle | None = None
         self._servers = asyncio.TaskGroup()
+        self._watch = Watch(server.interfaces, self._changed)
+
+    def follow(self, server: Server, tftp: Tftp) -> None:
+        """Serve other interfaces, and send by TFTP otherwise, from now on. Ports stay as they are."""
+        self._server = server
+        self._parts = replace(self._parts, tftp=tftp)
+        for group in self._groups.values():
+            group.send_by(tftp)
+        self._watch.follow(server.interfaces)
+        self._say_what_is_missing()
 
     @property
     def served(self) -> list[str]:
@@ -252,17 +268,16 @@ class Serving:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until cancelled. `ready` is called once everything that can be served is."""
-        watch = Watch(self._server.interfaces, self._changed)
         try:
             async with self._servers:
-                watch.look()
+                self._watch.look()
                 if not self._links:
                     self._changed({}, interfaces.own_addresses())
                 for credentials in (self._parts.credentials, self._parts.nbd_credentials):
                     if credentials is not None:
                         self._servers.create_task(credentials.watch(), name="certificate")
                 ready()
-                await watch.run()
+                await self._watch.run()
         finally:
             self._helpers.close()
             if self._retry is not None:
@@ -275,7 +290,10 @@ class Serving:
         for name, group in list(self._groups.items()):
             link = links.get(name)
             if link is None or link.index != group.sockets.link.index:
-                log.warning("%s is gone, and not served any more", name)
+                if any(interfaces.matches(name, pattern) for pattern in self._server.interfaces):
+                    log.warning("%s is gone, and not served any more", name)
+                else:
+                    log.info("%s is not in the farm any more, and not served from now on", name)
                 self._tasks[group].cancel()
                 del self._groups[name]
         for name, link in links.items():

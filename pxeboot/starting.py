@@ -13,14 +13,36 @@ class StartError(Exception):
     """The daemon cannot start; the text says what to do."""
 
 
-def stop_at_signals() -> asyncio.Event:
-    """Return what is set when we are told to stop. A terminal that hangs up tells us so, unless run with nohup."""
-    stop = asyncio.Event()
+def heed_signals(stop: asyncio.Event, *, has_file: bool) -> asyncio.Event:
+    """Set `stop` at SIGTERM and SIGINT; return what is set at a SIGHUP that asks us to read the farm's file again.
+
+    A terminal that hangs up sends SIGHUP as well: that stops us, unless run with nohup. So does one from anybody when
+    there is no file.
+    """
+    hangup = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.set)
-    return stop
+    terminal = has_terminal()
+
+    def hung_up() -> None:
+        if not has_file or (terminal and not has_terminal()):
+            stop.set()
+        else:
+            hangup.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
+    return hangup
+
+
+def has_terminal() -> bool:
+    """Return whether a terminal controls us, and has not hung up."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def raise_descriptor_limit() -> None:

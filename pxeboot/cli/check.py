@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from config.mistakes import Mistake
     from config.model import Farm
 
 
@@ -32,6 +31,7 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
     from config.load import ConfigErrors, load
     from pxeboot.bootfiles.root import not_there
     from pxeboot.exports.writable import writable_without_disk
+    from pxeboot.reloading.beside import lts_mistakes, tls_mistakes
 
     summary, missing, mistakes = "", None, []
     try:
@@ -52,44 +52,6 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
         for line in writable_without_disk(farm):
             click.echo(f"note: {line}", err=True)
     sys.exit(1 if mistakes else 0)
-
-
-def lts_mistakes(farm: "Farm") -> "list[Mistake]":
-    """Return what is wrong in the lts.conf files that `farm` names. One that is not there yet is no mistake."""
-    from config.ltsconf import LtsConf, LtsConfError
-    from config.mistakes import Mistake
-
-    mistakes = []
-    for path in dict.fromkeys((farm.lts_conf, *(cluster.lts_conf for cluster in farm.clusters.values()))):
-        if path is None or not path.exists():
-            continue
-        try:
-            LtsConf.parse(path.read_text())
-        except LtsConfError as error:
-            mistakes.append(Mistake(str(path), error.line, 1, error.message))
-        except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(Mistake(str(path), 1, 1, f"cannot be read: {getattr(error, 'strerror', error)}"))
-    return mistakes
-
-
-def tls_mistakes(file: Path, farm: "Farm") -> "list[Mistake]":
-    """Return what is wrong with the certificate and the key that `farm` names, at their lines of `file`."""
-    if farm.http.tls is None and farm.nbd.tls is None:
-        return []
-    from config.marks import Marks
-    from config.mistakes import Mistake
-    from httpimage.tls import TlsError, context_of
-
-    mistakes = []
-    for server, settings in (("http", farm.http.tls), ("nbd", farm.nbd.tls)):
-        if settings is None:
-            continue
-        try:
-            context_of(settings, f"{server}.tls")
-        except TlsError as error:
-            where = Marks(str(file), file.read_text("utf-8-sig")).nearest((server, "tls", error.setting))
-            mistakes.append(Mistake(str(file), where.line if where else 1, 1, str(error)))
-    return mistakes
 
 
 def counted(farm: "Farm") -> str:

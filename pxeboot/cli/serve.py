@@ -40,9 +40,12 @@ def command(
     from config.load import ConfigErrors, load
     from pxeboot.daemon import StartError, run
     from pxeboot.image.store import ImageError
+    from pxeboot.reloading.watching import Source
 
+    source = None
     try:
         if configuration is not None:
+            source = Source.of(configuration)
             farm = load(configuration)
         else:
             from pxeboot.obvious import farm_of
@@ -50,7 +53,7 @@ def command(
             assert image is not None
             farm = farm_of(interfaces, image, root, state)
         logs.settle(farm.log.format)
-        asyncio.run(run(farm))
+        asyncio.run(run(farm, source))
     except ConfigErrors as error:
         click.echo(str(error), err=True)
         sys.exit(1)
