@@ -2,14 +2,19 @@
 
 from config.events import Stage
 from dhcp.actions import Action, Happened
+from dhcp.options import Option
 from dhcp.request import Ignored, Reason, Request
+
+PROBE = b"pxeboot-probe"
+"""The user class (option 77) of `pxeboot probe boot`, so that nobody takes what it does for a machine's boot."""
 
 
 def begins(request: Request, but: str = "") -> list[Action]:
     """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
     if not request.client.boots:
         return []
-    return [Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
+    probe = "`pxeboot probe` as " if request.message.options.get(Option.USER_CLASS) == PROBE else ""
+    return [Happened(request.mac, Stage.DISCOVER, f"{probe}{request.client}, asks for an address{but}")]
 
 
 def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:

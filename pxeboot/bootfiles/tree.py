@@ -9,6 +9,8 @@
                                            with a command of its own, whose archive has a name that is good once
                                            (`pxeboot.joining.door`, HTTP only)
     lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
+    you                                    the address that whoever asks has here, and its machine's name or "-": it
+                                           tells `pxeboot probe` of a translation of addresses in between
     intent/started, intent/no-disk         what GRUB is to do once all is loaded, or when it found no disk to boot
     anything else                          a file of the farm's `server.files`, for everybody
 
@@ -49,7 +51,7 @@ MENU = re.compile(r"grub\.cfg(?:-01-(?P<card>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5
 (GRUB manual, "Network".)
 """
 
-_TOPS = frozenset({"grub", "images", "intent", "lts", "lts.conf"})
+_TOPS = frozenset({"grub", "images", "intent", "lts", "lts.conf", "you"})
 """What the names of ours begin with. A name that begins otherwise needs no look at the disk to be missing."""
 
 KEPT_S = 8.0
@@ -113,7 +115,7 @@ def is_ours(name: str) -> bool:
     (True, True, False)
     """
     match name.split("/"):
-        case ["lts.conf"] | ["lts" | "intent" | "report" | "join", *_]:
+        case ["lts.conf" | "you"] | ["lts" | "intent" | "report" | "join", *_]:
             return True
         case ["images", _, _, "node.cpio"] | ["images", _, _, _, "node.cpio"]:
             return True
@@ -314,6 +316,8 @@ class Tree:
                 return served.archives.make(image_id, machine, card, failed) if served.may(machine, card) else None
             case ["lts.conf"] if machine is not None:
                 return made(name, archive.lts_text(machine, served.archives.lts(machine)), secret=True)
+            case ["you"]:
+                return made(name, f"{peer} {machine.name if machine is not None else '-'}\n".encode())
             case ["lts", key] if machine is not None:
                 value = served.archives.lts(machine).get(key)
                 return None if value is None else made(key, value.encode(), secret=True)
