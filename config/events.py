@@ -70,6 +70,10 @@ class Event:
     stage: Stage
     detail: str
     bytes_sent: int = 0
+    took_s: float = 0.0
+    """How long a transfer took that is over."""
+    resent: int = 0
+    """Blocks that had to be sent again."""
 
 
 Report = Callable[[Event], None]

@@ -52,6 +52,9 @@ do, or None, and then it is decoded and the engine is asked. It must do what the
 Chosen = Callable[[wire.Message, str, float], None]
 """Told of a DHCPREQUEST for another server, with the interface that it came by, and the time."""
 
+Answered = Callable[[bytes, Arrival, "Sequence[Action | Datagram]", float], None]
+"""Told of each message that was answered, or not, what is done about it."""
+
 
 class Service:
     """Serves one interface. Several may share a `server` and its `store`."""
@@ -64,6 +67,7 @@ class Service:
         report: Report,
         fast: Fast | None = None,
         chosen: Chosen | None = None,
+        answered: Answered | None = None,
     ) -> None:
         """Take over `sockets`, which `run` closes. Needs a running loop."""
         self.dropped: Counter[str] = Counter()
@@ -75,6 +79,7 @@ class Service:
         self._report = report
         self._fast = fast
         self._chosen = chosen
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._complain = Complaints(log, self._loop.time)
         self._announce = partial(Complaints(log, self._loop.time, _MOST_ANNOUNCED), level=logging.INFO)
@@ -184,6 +189,8 @@ class Service:
             if done is not None:
                 if self._chosen is not None and done and isinstance(done[0], Ignored):
                     self._hear(wire.decode(data), done, now)
+                if self._answered is not None:
+                    self._answered(data, arrival, done, now)
                 self._carry_out(done, arrival.address)
                 return
         try:
@@ -200,6 +207,8 @@ class Service:
                 return
         actions = self._server.receive(message, arrival, now)
         self._hear(message, actions, now)
+        if self._answered is not None:
+            self._answered(data, arrival, actions, now)
         self._carry_out(actions, arrival.address)
 
     def _hear(self, message: wire.Message, actions: Sequence[Action | Datagram], now: float) -> None:

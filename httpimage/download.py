@@ -47,7 +47,7 @@ class Download:
         if self._to_the_end:
             about: dict[str, object] = {"ip": str(self._peer), "file": self._name, "bytes": self._sent_bytes}
             log.info("http %s got %s", self._peer, detail, extra=about | {"seconds": round(seconds, 3)})
-            self._tell(f"{detail} over HTTP", self._sent_bytes)
+            self._tell(f"{detail} over HTTP", self._sent_bytes, seconds)
         else:
             log.debug("http %s got a range of %s", self._peer, detail)
 
@@ -64,6 +64,6 @@ class Download:
             extra={"ip": str(self._peer), "file": self._name, "bytes": self._sent_bytes},
         )
 
-    def _tell(self, detail: str, bytes_sent: int) -> None:
+    def _tell(self, detail: str, bytes_sent: int, took_s: float = 0.0) -> None:
         if self._stage is not None:
-            self._report(Event(self._peer, self._stage, detail, bytes_sent))
+            self._report(Event(self._peer, self._stage, detail, bytes_sent, took_s))

@@ -149,6 +149,7 @@ async def serve(
         accept=hub.accept,
         nbd=service,
         nbdkit=second.engine,
+        answered=hub.answered.note,
         credentials=credentials[0],
         nbd_credentials=credentials[1],
         tftp=farm.tftp,

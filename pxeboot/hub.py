@@ -14,6 +14,7 @@ import dhcp.store
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.about import About
+from pxeboot.answered import Answered
 from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.bootfiles.scripts import node_files
@@ -94,6 +95,7 @@ class Hub:
         self.roots = Roots(farm, pins, self.machine_name, self.report, intents.booting)
         self.timeline = Timeline()
         self.messages = Messages()
+        self.answered = Answered()
         self.selftest = Watch(lambda: self._farm)
         self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
         self.tree = Tree(
@@ -201,7 +203,9 @@ class Hub:
             mac, ip, name = asker.mac, str(event.peer), asker.name
         if event.stage is Stage.MENU and self._just_told(name):
             return  # it was sent the menu that says why there is nothing to boot, or that it goes on with its disk
-        machine = self.timeline.record(name, event.stage, event.detail, time.time(), event.bytes_sent)
+        machine = self.timeline.record(
+            name, event.stage, event.detail, time.time(), event.bytes_sent, event.took_s, event.resent
+        )
         machine.mac = mac or machine.mac
         machine.ip = ip or machine.ip
         found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None

@@ -121,6 +121,8 @@ class Parts:
     """Which root images may be sent now, of all interfaces together."""
     nbdkit: Engine | None = None
     """The second engine for NBD, if it has images to serve."""
+    answered: dhcp.transport.Answered | None = None
+    """Told of DHCP's answers."""
 
 
 class Group:
@@ -137,7 +139,9 @@ class Group:
         self._tftp: tftp.transport.Server | None = None
         self._groups = 1
         self._dhcp = dhcp.transport.Service(
-            sockets.dhcp, parts.engine, parts.leases, parts.report, parts.fast.receive, chosen=self._chosen
+            *(sockets.dhcp, parts.engine, parts.leases, parts.report, parts.fast.receive),
+            chosen=self._chosen,
+            answered=parts.answered,
         )
 
     def follow(self, addresses: Sequence[IPv4Interface], own: frozenset[IPv4Address]) -> None:

@@ -30,6 +30,10 @@ class Step:
     last_s: float
     detail: str
     bytes_sent: int = 0
+    took_s: float = 0.0
+    """How long its transfers took together."""
+    resent: int = 0
+    """Blocks of them that had to be sent again."""
 
 
 @dataclass(slots=True)
@@ -137,7 +141,16 @@ class Timeline:
             self.forgotten += 1
         return machine
 
-    def record(self, name: str, stage: Stage, detail: str, now_s: float, bytes_sent: int = 0) -> Machine:
+    def record(
+        self,
+        name: str,
+        stage: Stage,
+        detail: str,
+        now_s: float,
+        bytes_sent: int = 0,
+        took_s: float = 0.0,
+        resent: int = 0,
+    ) -> Machine:
         """Take in that `stage` happened to the machine `name` at `now_s`, seconds since 1970.
 
         A DISCOVER begins a new boot once the one before went beyond getting an address. The initramfs and the
@@ -159,8 +172,10 @@ class Timeline:
             newest.last_s = now_s
             newest.detail = detail
             newest.bytes_sent += bytes_sent
+            newest.took_s += took_s
+            newest.resent += resent
         else:
-            boot.steps.append(Step(stage, now_s, now_s, detail, bytes_sent))
+            boot.steps.append(Step(stage, now_s, now_s, detail, bytes_sent, took_s, resent))
             # A machine that fails again and again must not fill the memory with one boot.
             del boot.steps[1:-199]
         return machine

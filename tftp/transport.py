@@ -350,7 +350,8 @@ class Server:
                 stage = self.stage_of(name)
                 if stage is not None:
                     detail = f"{name!r}: {detail} over TFTP{repeats}{doubt}"
-                    self.report(Event(IPv4Address(address), stage, detail, session.bytes_sent))
+                    sent, resent = session.bytes_sent, transfer.resent
+                    self.report(Event(IPv4Address(address), stage, detail, sent, seconds, resent))
             case Outcome.DECLINED | Outcome.UNANSWERED:
                 log.debug("tftp %s took nothing of %r: %s", address, name, finished.reason)
             case Outcome.ABORTED:

@@ -44,6 +44,8 @@ def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
                 "last_s": step.last_s,
                 "detail": step.detail,
                 "bytes_sent": step.bytes_sent,
+                "took_s": round(step.took_s, 3),
+                "resent": step.resent,
             }
             for step in (boot.steps if whole else [boot.newest] if boot.newest else [])
         ],

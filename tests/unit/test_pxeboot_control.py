@@ -7,7 +7,8 @@ def test_of_many_machines_the_newest_step_is_told_and_of_one_all() -> None:
     timeline = Timeline()
     for second, stage in enumerate((Stage.DISCOVER, Stage.ADDRESS, Stage.LOADER, Stage.DISCOVER, Stage.ADDRESS)):
         machine = timeline.record("m1", stage, f"detail {second}", second)
-    newest = {"stage": "address", "first_s": 4, "last_s": 4, "detail": "detail 4", "bytes_sent": 0}
+    newest = {"stage": "address", "first_s": 4, "last_s": 4, "detail": "detail 4", "bytes_sent": 0,
+              "took_s": 0.0, "resent": 0}  # fmt: skip
     shown = machine_json(machine, whole=False)
     assert shown["boot"] == {"started_s": 3, "stage": "address", "refused": None, "steps": [newest]}
     assert "boots" not in shown
