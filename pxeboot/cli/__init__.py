@@ -23,6 +23,7 @@ COMMANDS = {
     "image": Lazy("pxeboot.cli.image", "Build, add, list and remove bootable images."),
     "explain": Lazy("pxeboot.cli.explain", "Show the DHCP answer that a machine would get, and why."),
     "probe": Lazy("pxeboot.cli.probe", "Act as a machine that boots, and show what it is told."),
+    "reload": Lazy("pxeboot.cli.reload", "Have the daemon read the farm's file again."),
     "status": Lazy("pxeboot.cli.status", "Show who is booting, and how far."),
     "leases": Lazy("pxeboot.cli.leases", "Show who has which address; take leases from another server."),
     "node": Lazy("pxeboot.cli.node", "Show or change what machines boot: network, disk, nothing."),

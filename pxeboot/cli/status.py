@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli import asking, joins
+from pxeboot.cli import asking, joins, reload
 from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
@@ -254,7 +254,14 @@ def command(
         joining = joins.lines(answer, joins.clusters(answer), now)
         machines = table(answer["machines"], now, console.width)
         return Group(
-            machines, *sending, *roots(answer["machines"]), *troubles(dhcp), *joining, *others, *fill(dhcp["pools"])
+            machines,
+            *sending,
+            *roots(answer["machines"]),
+            *reload.trouble(answer),
+            *troubles(dhcp),
+            *joining,
+            *others,
+            *fill(dhcp["pools"]),
         )
 
     console = screen.console()
