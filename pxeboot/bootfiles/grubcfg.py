@@ -6,6 +6,19 @@ from pxeboot.bootfiles.machine import Machine
 
 HEAD = "# made by pxeboot for {name}; a new one at every boot\nset timeout=0\nset default=0\n"
 
+SOURCE = """\
+if [ "$lockdown" = y ]; then
+  set from=(tftp,{host})
+else
+  insmod http
+  set from=(http,{http})
+fi
+"""
+"""Where all comes from. With Secure Boot, a GRUB that was signed loads no module that was not, and http.mod is one.
+
+(GRUB manual, "Lockdown"; GRUB sets the variable itself.)
+"""
+
 UNKNOWN = """\
 # made by pxeboot
 echo "pxeboot: this machine ({mac}) has nothing to boot here."
@@ -62,7 +75,7 @@ else
     if chainloader +1; then boot; fi
   done
 fi
-source (http,{http})/{no_disk}
+source $from/{no_disk}
 echo "pxeboot: {name} has no disk that can be booted. It asks again in 60 seconds."
 sleep 60
 reboot
@@ -160,14 +173,14 @@ def boot(
     is the name of the folder of its archive, if that is in one that nobody else knows. With `once`, the machine asks
     for `STARTED` before it starts the kernel, and does not start it without an answer.
     """
-    folder = f"(http,{http})/images/{image_id}"
-    start = f"source (http,{http})/{STARTED}" if once else "boot"
+    folder = f"$from/images/{image_id}"
+    start = f"source $from/{STARTED}" if once else "boot"
     archive = "/".join([f"01-{machine.mac.replace(':', '-')}", *[archive_folder] * bool(archive_folder), "node.cpio"])
     words = " ".join(quote(word) for word in command_line(machine, server, image_id))
     return (
         HEAD.format(name=machine.name)
+        + SOURCE.format(http=http, host=http.partition(":")[0])
         + f"""\
-insmod http
 insmod linux
 echo "pxeboot: {machine.name} loads its kernel"
 if linux {folder}/vmlinuz {words}; then
@@ -198,7 +211,7 @@ def local(name: str, http: str, whence: str) -> str:
     """Return what has a machine boot from its own disk. `whence` says who wants that; `http` is as for `boot`."""
     loaders = " ".join(f"(hd*)/EFI/{path}" for path in LOADERS)
     told = LOCAL.format(name=name, http=http, whence=whence, loaders=loaders, no_disk=NO_DISK)
-    return HEAD.format(name=name) + told
+    return HEAD.format(name=name) + SOURCE.format(http=http, host=http.partition(":")[0]) + told
 
 
 def refused(name: str, whence: str) -> str:

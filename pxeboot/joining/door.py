@@ -14,7 +14,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from config.content import Content, Gone, Made, NotNow, NotYours, Once
+from config.content import Content, Gone, Made, NotNow, NotYours, Once, Withheld
 from config.events import Stage
 from config.model import Cluster, Farm
 from pxeboot.bootfiles.machine import Machine
@@ -140,6 +140,20 @@ class Door:
                 return Once("join", lambda there: self._join(join, peer, there))
             case _:
                 return await self._tree().lookup(name, peer)
+
+    async def lookup_by_tftp(self, name: str, peer: IPv4Address) -> Content | None:
+        """Return what `name` is for a client of TFTP, which cannot be told why it gets nothing. Raises `OSError`.
+
+        With Secure Boot, GRUB fetches all of its files so. What is given once is given when it is asked for: where the
+        transfer fails, the machine begins again. A join command is fetched by HTTP.
+        """
+        if name.startswith("join/"):
+            return None
+        try:
+            found = await self.lookup(name, peer)
+            return await found.take(lambda: True) if isinstance(found, Once) else found
+        except Withheld:
+            return None
 
     def _may(self, kind: Kind, name: str, peer: IPv4Address) -> Boot:
         """Return the boot whose name this is. Raises `NotYours` or `Gone`, which it counts and tells."""

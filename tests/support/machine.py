@@ -17,6 +17,10 @@ from tests.support.segment import Segment
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
+SECURE_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+SECURE_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+"""With Microsoft's keys, which Debian's shim is signed for, and Secure Boot on."""
+
 CPU = "max,-erms,-fsrm"
 """Everything the emulator can do, but for fast string operations: the kernel would clear pages byte by byte with
 them, and each byte written to a page that held code has the emulator look through all it translated from there."""
@@ -37,6 +41,8 @@ class Firmware(Enum):
     """SeaBIOS with QEMU's iPXE ROM on the card."""
     UEFI = "uefi"
     """OVMF with its own PXE; the card's ROM is taken away."""
+    SECURE = "secure"
+    """The same, and it starts nothing that is not signed (Secure Boot)."""
 
 
 class Machine:
@@ -68,20 +74,24 @@ class Machine:
 
     def argv(self, extra: Sequence[str] = ()) -> list[str]:
         """Return QEMU's command line."""
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-machine", "q35", "-smp", "1"]
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-smp", "1"]
         argv += ["-m", str(self._memory_mib), "-display", "none", "-monitor", "none", "-no-user-config"]
         argv += ["-serial", f"file:{self.console_file}", "-qmp", f"unix:{self._monitor},server=on,wait=off"]
-        if self._firmware is Firmware.UEFI:
+        secure = self._firmware is Firmware.SECURE
+        argv += ["-machine", "q35,smm=on" if secure else "q35"]
+        if secure:
+            argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        if self._firmware is not Firmware.BIOS:
             variables = self._folder / f"{self._name}.vars"
-            shutil.copyfile(OVMF_VARS, variables)
-            argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
+            shutil.copyfile(SECURE_VARS if secure else OVMF_VARS, variables)
+            argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={SECURE_CODE if secure else OVMF_CODE}"]
             argv += ["-drive", f"if=pflash,format=raw,file={variables}"]
         for number, (mac, tap) in enumerate(zip(self._macs, self._taps, strict=True)):
             argv += ["-netdev", f"tap,id=n{number},ifname={tap},script=no,downscript=no"]
             device = f"virtio-net-pci,netdev=n{number},mac={mac}"
             if number == self._boot_card:
                 device += ",bootindex=1"
-            if self._firmware is Firmware.UEFI or number != self._boot_card:
+            if self._firmware is not Firmware.BIOS or number != self._boot_card:
                 device += ",romfile="
             argv += ["-device", device]
         return [*argv, *extra]

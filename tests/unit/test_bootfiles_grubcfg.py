@@ -106,7 +106,7 @@ def test_our_words_come_first_so_that_the_farms_can_win() -> None:
 
 
 def test_our_archive_comes_before_the_distributions_initrd() -> None:
-    folder = f"(http,10.0.0.1:8080)/images/{ID}"
+    folder = f"$from/images/{ID}"
     assert f"initrd {folder}/01-52-54-00-00-00-01/node.cpio {folder}/initrd.img;" in boot()
 
 
@@ -119,7 +119,7 @@ def test_grub_can_parse_it_whatever_the_parameters_hold(parameters: list[str]) -
 
 def test_a_machine_that_boots_once_asks_leave_in_place_of_starting() -> None:
     once = grubcfg.boot(machine(), "http://10.0.0.1:8080", "10.0.0.1:8080", ID, once=True)
-    assert once == boot().replace("    boot\n", "    source (http,10.0.0.1:8080)/intent/started\n")
+    assert once == boot().replace("    boot\n", "    source $from/intent/started\n")
     assert once != boot()
 
 

@@ -152,7 +152,7 @@ def test_a_name_is_a_stage_or_not_worth_telling(name: str, stage: Stage | None) 
 
 def test_a_machine_is_given_its_menu_by_the_name_of_its_card(farm: Farmyard) -> None:
     text = (farm.read(menu(FIRST)) or b"").decode()
-    assert f"(http,10.0.0.1:8080)/{farm.cpio_name(FIRST)}" in text
+    assert f"$from/{farm.cpio_name(FIRST)}" in text
     assert "pxeboot.server=http://10.0.0.1:8080" in text
     assert farm.read("grub/grub.cfg") == farm.read("grub/grub.cfg-01-52-54-00-00-00-01")
     other = (farm.read(menu(SECOND)) or b"").decode()
