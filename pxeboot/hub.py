@@ -26,6 +26,7 @@ from pxeboot.joining import store as joins
 from pxeboot.joining.door import Door
 from pxeboot.joining.once import Boot
 from pxeboot.messages import Messages
+from pxeboot.metrics.boots import BootCounts
 from pxeboot.nbdkit.second import Second
 from pxeboot.reloading.state import Reloads
 from pxeboot.seldom import Seldom
@@ -93,7 +94,8 @@ class Hub:
         self.reloads = Reloads(None, time.time())
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
         self.roots = Roots(farm, pins, self.machine_name, self.report, intents.booting)
-        self.timeline = Timeline()
+        self.boot_counts = BootCounts()
+        self.timeline = Timeline(self.boot_counts.entered)
         self.messages = Messages()
         self.answered = Answered()
         self.selftest = Watch(lambda: self._farm)

@@ -154,6 +154,11 @@ class Group:
         return self._dhcp.counts
 
     @property
+    def sent(self) -> Counter[bytes]:
+        """How many answers DHCP sent here, by what their option 53 holds; those of the short way are not here."""
+        return self._dhcp.sent
+
+    @property
     def transfers(self) -> tuple[int, int]:
         """How many transfers TFTP runs here, and at most how many."""
         return (0, 0) if self._tftp is None else (self._tftp.running, self._tftp.at_most)
@@ -260,6 +265,10 @@ class Serving:
     def counts(self) -> Counter[str]:
         """What the sockets of all interfaces dropped, could not send, and offered without a probe, by its name."""
         return sum((group.counts for group in self._groups.values()), Counter[str]())
+
+    def sent(self) -> Counter[bytes]:
+        """How many answers DHCP sent on all interfaces, by what their option 53 holds, but for the short way."""
+        return sum((group.sent for group in self._groups.values()), Counter[bytes]())
 
     def tftp_counts(self) -> Mapping[str, int]:
         """What TFTP counted on all interfaces since we started (`tftp.transport.Server`)."""

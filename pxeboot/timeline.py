@@ -4,7 +4,7 @@ Everything a person sees of a boot (table, page, JSON, log) is drawn from here.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from config.events import Stage
@@ -100,8 +100,9 @@ class Timeline:
     them up by the thousand, and those that boot must stay to be seen.
     """
 
-    def __init__(self) -> None:
-        """Start with no machine."""
+    def __init__(self, entered: Callable[[Boot, Step], None] = lambda boot, step: None) -> None:
+        """Start with no machine. `entered` is told of each new step of a boot, when it is its newest."""
+        self._entered = entered
         self._machines: OrderedDict[str, Machine] = OrderedDict()
         self._asking: OrderedDict[str, Machine] = OrderedDict()
         self.changes = 0
@@ -176,6 +177,7 @@ class Timeline:
             newest.resent += resent
         else:
             boot.steps.append(Step(stage, now_s, now_s, detail, bytes_sent, took_s, resent))
+            self._entered(boot, boot.steps[-1])
             # A machine that fails again and again must not fill the memory with one boot.
             del boot.steps[1:-199]
         return machine
