@@ -42,6 +42,7 @@ from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
 from pxeboot.joining import store as joins
 from pxeboot.nbdkit.second import Second
+from pxeboot.observing import Observing
 from pxeboot.reloading.reloader import Reloader
 from pxeboot.reloading.swap import nbd_tls, swapping
 from pxeboot.reloading.watching import Source
@@ -175,10 +176,13 @@ async def serve(
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
 
+    shared = link.status if link is not None else lambda: None
+    observing = Observing(hub, parts, serving, second, shared)
     routes = [
+        *observing.routes,
         *others_api.routes(others),
         *leases_api.routes(hub.dhcp, leases),
-        *dhcp_api.routes(hub.dhcp, leases, fast, serving, link.status if link is not None else lambda: None),
+        *dhcp_api.routes(hub.dhcp, leases, fast, serving, shared),
         *hub.nodes.routes,
         *hub.selftest.routes(),
         *downloads_api.routes(parts.gate),
@@ -186,9 +190,9 @@ async def serve(
         *nbd_api.routes(hub.roots, service),
         *nbdkit_api.routes(second),
         *tftp_api.routes(serving),
-        *reload_api.routes(hub.reloads, reloader),
+        *reload_api.routes(hub.reloads, reloader, lambda: hub.farm, nbdkit=second.engine is not None),
     ]
-    pages: list[Route] = []
+    pages: list[Route] = [*observing.routes]
     control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.status)
     try:
         await second.open(hub.roots.catalogue, hub.report)
@@ -199,6 +203,7 @@ async def serve(
                 tasks.create_task(second.run(), name="nbdkit"),
                 tasks.create_task(hub.door.run(), name="joins"),
                 tasks.create_task(hub.selftest.run(), name="self-test"),
+                tasks.create_task(observing.run(), name="metrics"),
                 tasks.create_task(Site(farm.web, pages).run(), name="web"),
             ]
             if reloader is not None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pxeboot.cli import asking
+
 if TYPE_CHECKING:
     from config.model import Farm
 
@@ -16,11 +18,23 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="A list with an object for each mistake; [] if there is none.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors, and do nothing else.")
-def command(file: Path | None, as_json: bool, schema: bool) -> None:
+@click.option("--diff", is_flag=True, help="Say which machines will get something else at their next boot, and what.")
+@click.option("--against", type=asking.ANY_PATH,
+              help="With --diff: compare with this file.  [default: what the daemon serves]")  # fmt: skip
+@click.option("--control", type=asking.ANY_PATH,
+              help="With --diff: the daemon's control socket.  [default: the one in FILE]")  # fmt: skip
+def command(
+    file: Path | None, as_json: bool, schema: bool, diff: bool, against: Path | None, control: Path | None
+) -> None:
     """Check the configuration FILE and say everything that is wrong in it.
 
-    Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error. Exit status: 0 if all is right, 1 if not.
+    Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error. Exit status: 0 if all is right, 1 if not; that
+    machines will get something else is no mistake. Secrets are compared, and never shown.
     """
+    if (against or control) and not diff:
+        raise click.UsageError("--against and --control go with --diff")
+    if against and control:
+        raise click.UsageError("give one of --against and --control")
     if schema:
         from config.schema import text
 
@@ -41,6 +55,11 @@ def command(file: Path | None, as_json: bool, schema: bool) -> None:
         summary = f"{file} is right: {counted(farm)}"
     except ConfigErrors as errors:
         mistakes = [*errors.mistakes]
+    if diff and not mistakes:
+        from pxeboot.cli import difference
+
+        difference.show(farm, against, control or farm.server.control, as_json=as_json)
+        return
     if as_json:
         click.echo(json.dumps([asdict(mistake) for mistake in mistakes], indent=2))
     elif mistakes:

@@ -5,6 +5,7 @@ while machines boot would cut somebody off, and a restart takes a second.
 """
 
 from config.model import Farm, Setting
+from pxeboot.reloading.settings import differences
 
 FIXED = (
     ("server", "state"),
@@ -42,7 +43,10 @@ def kept(running: Farm, wanted: Farm, *, nbdkit: bool) -> tuple[Farm, tuple[str,
         old, new = _at(running, place), _at(wanted, place)
         if old != new:
             wanted = _with(wanted, place, old)
-            lines += [f"{'.'.join(place)}{line}" for line in _differences(old, new)]
+            lines += [
+                f"{change.what}: {_shown(change.after)} in the file, {_shown(change.before)} until a restart"
+                for change in differences(old, new, place)
+            ]
     if not nbdkit:
         engines = {name: image.engine for name, image in running.images.items()}
         lines += [
@@ -77,27 +81,5 @@ def _changed(setting: object, place: Place, value: object) -> object:
     return setting.model_copy(update={place[0]: inner})
 
 
-def _differences(old: object, new: object) -> list[str]:
-    """Return a line for each value below a setting that differs, as it follows the setting's name."""
-    if isinstance(old, Setting) and isinstance(new, Setting):
-        values, others = dict(old), dict(new)
-        return [f".{key}{line}" for key in values for line in _differences(values[key], others[key])]
-    if old == new:
-        return []
-    if isinstance(old, Setting) or isinstance(new, Setting):
-        return [": it is in the file now" if old is None else ": it is not in the file any more"]
-    return [f": {_shown(new)} in the file, {_shown(old)} until a restart"]
-
-
-def _shown(value: object) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return ", ".join(map(str, value)) or "nothing"
-        case dict():
-            return ", ".join(f"{key}={inner}" for key, inner in value.items()) or "nothing"
-        case _:
-            return str(value)
+def _shown(text: str | None) -> str:
+    return "none" if text is None else text
