@@ -21,7 +21,7 @@ _SEVERITIES = {
 class About(logging.Filter):
     """Adds `machine` to records that say a MAC or an address, and lets all through. For use from several threads.
 
-    The protocols know no machines: their records say `mac` or `ip`. Records of the logger `pxeboot` that are about a
+    The protocols know no machines: their records say `mac` or `ip`. Records of `pxeboot` itself that are about a
     machine begin with its name.
     """
 
@@ -54,7 +54,7 @@ class About(logging.Filter):
                 return self._at(IPv4Address(ip))
             except AddressValueError:
                 return None
-        if record.name == "pxeboot" and isinstance(record.args, tuple) and record.args:
+        if record.name.partition(".")[0] == "pxeboot" and isinstance(record.args, tuple) and record.args:
             first = record.args[0]
             if isinstance(first, str) and self._is_machine(first):
                 return first

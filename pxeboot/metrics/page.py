@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 
 from aiohttp import web
@@ -34,18 +34,24 @@ class Page:
     """The metrics of one process."""
 
     def __init__(
-        self, metrics: Sequence[Metric], samples: Callable[[], Iterable[Sample]], aside: Aside = nothing
+        self,
+        metrics: Sequence[Metric],
+        samples: Callable[[], Iterable[Sample]],
+        aside: Aside = nothing,
+        health: Callable[[], Awaitable[Iterable[Sample]]] | None = None,
     ) -> None:
-        """Tell `metrics`: `samples` is called on the loop, at each reading; `aside` more seldom."""
+        """Tell `metrics`: `samples` is called on the loop, at each reading; `aside` and `health` more seldom."""
         self._metrics = metrics
         self._samples = samples
         self._aside = aside
+        self._health = health
         self._lag = Histogram(LAG_S)
         self._lock = asyncio.Lock()
         self._text = b""
         self._until_s = 0.0
         self._known: Sequence[Sample] = ()
         self._known_until_s = 0.0
+        self._healthy: Iterable[Sample] = ()
 
     async def watch_loop(self) -> None:
         """Measure how late the event loop is, until cancelled."""
@@ -63,16 +69,18 @@ class Page:
         return self._text
 
     async def _renew(self) -> None:
-        find_out = None
+        find_out, healthy = None, self._healthy
         if time.monotonic() >= self._known_until_s:
             find_out = self._aside()
-        samples = [*process(self._lag), *self._samples()]
+            healthy = [] if self._health is None else await self._health()
+        samples = [*process(self._lag), *self._samples(), *healthy]
         # A histogram is read in the thread while the loop counts on: a number may be one too new, no harm.
         self._text, self._known = await asyncio.to_thread(self._write, samples, find_out)
         now = time.monotonic()
         self._until_s = now + KEPT_S
         if find_out is not None:
             self._known_until_s = now + ASIDE_S
+            self._healthy = healthy
 
     def _write(
         self, samples: list[Sample], find_out: Callable[[], Iterable[Sample]] | None

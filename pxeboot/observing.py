@@ -1,0 +1,64 @@
+"""What shows a daemon to those who watch it: metrics, health, and the routes to them; the one place that puts them
+together."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from pxeboot.api import health as health_api
+from pxeboot.api.control import Route
+from pxeboot.health import Disk, Doctor
+from pxeboot.hub import Hub
+from pxeboot.metrics import aside
+from pxeboot.metrics.catalogue import SERVE
+from pxeboot.metrics.page import Page
+from pxeboot.metrics.readings import Serve
+from pxeboot.metrics.sample import Sample
+from pxeboot.nbdkit.second import Second
+from pxeboot.serving import Parts, Serving
+
+
+class Observing:
+    """Watches one daemon. Make it inside the running loop."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        parts: Parts,
+        serving: Serving,
+        second: Second,
+        shared: Callable[[], Mapping[str, object] | None],
+    ) -> None:
+        """Watch the parts. `shared` tells how it is with leases that servers share; None: they share none."""
+        self._hub = hub
+        self._leases = parts.leases
+        disk = Disk(hub.farm.server.state / "boot")
+        self._doctor = Doctor(hub, serving, parts.leases, parts.others, second, shared, disk)
+        self._serve = Serve(
+            hub, parts.fast, parts.others, parts.leases, serving, parts.gate, parts.nbd, second, shared
+        )  # fmt: skip
+        parts.leases.synced = self._serve.syncs
+        self._page = Page(SERVE, self._serve.samples, self._aside, self._health)
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Where all of it is."""
+        return [self._page.route, *health_api.routes(self._doctor.look)]
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        await self._page.watch_loop()
+
+    async def _health(self) -> Iterable[Sample]:
+        found = await self._doctor.look()
+        return [Sample("pxeboot_ready", float(found.ready)), Sample("pxeboot_degraded", len(found.degraded))]
+
+    def _aside(self) -> Callable[[], Iterable[Sample]]:
+        farm, now_s, now = self._hub.farm, time.time(), self._leases.clock()
+        machines = tuple(self._hub.timeline.changed_since(0))
+        records, plan = tuple(self._hub.dhcp.leases), self._hub.dhcp.plan
+
+        def find_out() -> Iterator[Sample]:
+            yield from aside.machines(machines, farm, now_s)
+            yield from aside.addresses(plan, records, now)
+
+        return find_out
