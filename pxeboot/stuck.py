@@ -4,7 +4,7 @@ One judgment for all who show it: the web page, `pxeboot status`, the metrics.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from config.clusters import Cluster
@@ -41,9 +41,11 @@ class Verdict:
     since_s: float
     """Since when it is at that stage, in seconds since 1970; 0 if that is not known."""
     words: str
-    """What it waits for; of one that is stuck, what does not happen and what to look at."""
+    """What it waits for; of one that is stuck, what does not happen."""
     until_s: float | None = None
     """When to judge again if nothing happens before; None: never."""
+    look: str = ""
+    """Of one that is stuck: what people should look at. What stands between backticks is to be typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Chapter:
     silent_s: float = 0.0
     """After so long without a word something is wrong."""
     trouble: str = ""
-    """What is wrong then, and what to look at."""
+    """What is wrong then."""
+    look: str = ""
+    """And what to look at."""
     whole_s: float | None = None
     """After so long at this stage something is wrong, whatever it says."""
 
@@ -65,85 +69,93 @@ class Chapter:
 STORY: Mapping[Stage, Chapter] = {
     Stage.DISCOVER: Chapter(
         "asks for an address", "it to take our offer", 40,
-        "It asked for an address and took none of ours. Another DHCP server, or a switch that loses the answer? "
-        "`pxeboot probe dhcp` shows who answers.",
+        "It asked for an address and took none of ours.",
+        "Another DHCP server, or a switch that loses the answer? `pxeboot probe dhcp` shows who answers.",
     ),
     Stage.ADDRESS: Chapter(
         "has an address", "it to fetch its boot program", 45,
-        "It has an address and did not fetch its boot program. TFTP blocked by a firewall, changed by address "
-        "translation, or cut by a smaller MTU on the way? `pxeboot probe tftp` from its network shows it.",
+        "It has an address and did not fetch its boot program.",
+        "TFTP blocked by a firewall, changed by address translation, or cut by a smaller MTU? `pxeboot probe tftp` "
+        "from its network shows it.",
     ),
     Stage.LOADER: Chapter(
         "GRUB is loaded", "GRUB to ask for its menu", 60,
-        "GRUB was fetched and does not ask for its menu. Does Secure Boot refuse it, or is it the wrong one for this "
-        "firmware? Look at the machine's screen.",
+        "GRUB was fetched and does not ask for its menu.",
+        "Does Secure Boot refuse it, or is it the wrong one for this firmware? Look at the machine's screen.",
     ),
     Stage.MENU: Chapter(
         "menu is read", "the kernel to be fetched", 150,
-        "It has its menu and did not fetch the kernel. GRUB shows on the machine's screen what it could not do.",
+        "It has its menu and did not fetch the kernel.",
+        "GRUB shows on the machine's screen what it could not do.",
     ),
     Stage.DISK: Chapter("boots from its disk"),
     Stage.KERNEL: Chapter(
         "kernel is loaded", "the initrd to be fetched", 240,
-        "It has the kernel and not the initrd. Is the network slow, or the machine's memory full? Look at its screen.",
+        "It has the kernel and not the initrd.",
+        "Is the network slow, or the machine's memory full? Look at its screen.",
     ),
     Stage.INITRD: Chapter(
         "initrd is loaded", "the kernel to start", 150,
-        "The kernel was started and is silent. No driver for its network card in the initrd, or a panic? Look at its "
-        "screen; `machine_logs.netconsole_port` brings the kernel's messages here.",
+        "Its kernel should have started and is silent.",
+        "No driver for its network card in the initrd, or a panic? Look at its screen; with a netconsole port in "
+        "`machine_logs` the kernel's messages come here.",
     ),
     Stage.NETWORK: Chapter(
         "initramfs runs", "it to fetch its root", 90,
-        "Its initramfs runs and does not fetch the root. Look at its screen.",
+        "Its initramfs runs and does not fetch the root.", "Look at its screen.",
     ),
     Stage.WAITING: Chapter(
         "waits for its turn", "other downloads to end", 180,
-        "It was told to ask again for its root, and did not. Was it switched off?",
+        "It was told to ask again for its root, and did not.", "Was it switched off?",
     ),
     Stage.FETCH: Chapter(
         "fetches its root", "the root to be complete", 60,
-        "Its root does not come any further. Is the network down at this machine, or the machine off?",
+        "Its root does not come any further.", "Is the network down at this machine, or the machine off?",
     ),
     Stage.VERIFIED: Chapter(
         "root is checked", "the root to be mounted", 60,
-        "Its root is there and is not mounted. Look at its screen.",
+        "Its root is there and is not mounted.", "Look at its screen.",
     ),
     Stage.ROOT: Chapter(
         "root is mounted", "the system to be prepared", 90,
-        "Its root is mounted and was not prepared. Look at its screen.",
+        "Its root is mounted and was not prepared.", "Look at its screen.",
     ),
     Stage.PREPARED: Chapter(
         "system starts", "the system to be up", 300,
-        "Its system started and is not up. A service that hangs? `systemctl list-jobs` on its console says which.",
+        "Its system started and is not up.",
+        "A service that hangs? `systemctl list-jobs` on its console says which.",
     ),
     Stage.SYSTEM: Chapter(
         "system is up", "it to join its cluster", 300,
-        "Its system is up and it does not join. Has its lts.conf a join command, and does its image start RCFILE "
-        "commands? `journalctl -u pxeboot-rcfile` on the machine.",
+        "Its system is up and it does not join.",
+        "Has its lts.conf a join command? `journalctl -u pxeboot-rcfile` on the machine says what was run.",
     ),
     Stage.TOKEN: Chapter(
         "token is made", "it to fetch its join command", 120,
-        "A token was made for it, and it did not fetch its join command. Does it still reach this server?",
+        "A token was made for it, and it did not fetch its join command.", "Does it still reach this server?",
     ),
     Stage.FETCHED: Chapter(
         "has its join command", "it to start joining", 180,
-        "It has its join command and does not begin to join. `journalctl -u pxeboot-rcfile` on the machine.",
+        "It has its join command and does not begin to join.",
+        "`journalctl -u pxeboot-rcfile` on the machine says why.",
     ),
     Stage.JOINING: Chapter(
         "joins its cluster", "the join to end", 600,
-        "It tries to join and does not succeed. `journalctl -u kubelet` on the machine says why.", 1200,
+        "It tries to join and does not succeed.", "`journalctl -u kubelet` on the machine says why.",
+        whole_s=1200,
     ),
     Stage.APPROVED: Chapter(
         "certificate is approved", "its Node to appear", 180,
-        "Its certificate is approved and no Node appears. `journalctl -u kubelet` on the machine.",
+        "Its certificate is approved and no Node appears.", "`journalctl -u kubelet` on the machine says why.",
     ),
     Stage.REGISTERED: Chapter(
         "Node is there", "its Node to be Ready", 600,
-        "Its Node is there and not Ready. A network plugin that is missing? `kubectl describe node` says what lacks.",
+        "Its Node is there and not Ready.",
+        "A network plugin that is missing? `kubectl describe node` says what lacks.",
     ),
     Stage.JOINED: Chapter(
         "has joined", "its Node to be Ready", 600,
-        "It has joined and its Node is not Ready. `kubectl describe node` says what lacks.",
+        "It has joined and its Node is not Ready.", "`kubectl describe node` says what lacks.",
     ),
     Stage.READY: Chapter("Node is Ready"),
     Stage.FAILED: Chapter("failed"),
@@ -177,7 +189,7 @@ def judge(machine: Machine, goal: Stage, now_s: float, *, listed: bool = True) -
     if verdict.state is State.STUCK and not listed:
         if newest.last_s + STRANGER_S <= now_s:
             return Verdict(State.QUIET, newest.first_s, "tried the network, and is not in the farm's file")
-        return Verdict(verdict.state, verdict.since_s, verdict.words, newest.last_s + STRANGER_S)
+        return replace(verdict, until_s=newest.last_s + STRANGER_S)
     if verdict.state in (State.BOOTING, State.WAITING) and (loop := _loop(machine, goal, now_s)) is not None:
         return loop
     return verdict
@@ -207,7 +219,7 @@ def _judge(boot: Boot, goal: Stage, now_s: float) -> Verdict:
         return Verdict(state, since_s, f"waits for {chapter.waits_for}", until_s)
     if boot.reached <= ORDER.index(Stage.ADDRESS) and not _ours_to_follow(boot):
         return Verdict(State.QUIET, since_s, "has an address; what it boots is not seen from here")
-    return Verdict(State.STUCK, since_s, chapter.trouble)
+    return Verdict(State.STUCK, since_s, chapter.trouble, look=chapter.look)
 
 
 def _ours_to_follow(boot: Boot) -> bool:
@@ -230,8 +242,6 @@ def _loop(machine: Machine, goal: Stage, now_s: float) -> Verdict | None:
     reached = max(boot.reached for boot in lately)
     if reached < 0:
         return None
-    words = (
-        f"It starts again and again: {_LOOP} boots within {AGAIN_S / 60:.0f} minutes came no further than "
-        f"“{STORY[ORDER[reached]].said}”. Its screen, or its messages here, say why."
-    )
-    return Verdict(State.STUCK, began_s, words, began_s + AGAIN_S)
+    words = f"It starts again and again, and comes no further than “{STORY[ORDER[reached]].said}”."
+    look = "Its screen, or its messages on its page, say why."
+    return Verdict(State.STUCK, began_s, words, began_s + AGAIN_S, look)

@@ -105,6 +105,11 @@ class Board:
         self.version = version
         return True
 
+    def bump(self) -> int:
+        """Count what is new beside the machines as a version, too; return it."""
+        self.version += 1
+        return self.version
+
     def since(self, version: int) -> Changes:
         """Return what changed after that version; everything to who has none (0), or one that is not ours."""
         if not self._forgot_until <= version <= self.version or version == 0:

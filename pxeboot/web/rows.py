@@ -41,6 +41,8 @@ class Row:
     """Since when, in seconds since 1970; 0: not known."""
     words: str = ""
     """What it waits for, or why it is stuck."""
+    look: str = ""
+    """Of one that is stuck: what to look at."""
     detail: str = ""
     """What it or one of our servers said last."""
     percent: int | None = None
@@ -96,6 +98,7 @@ def row_of(machine: Machine, goal: Stage, now_s: float, *, pool: str, listed: bo
         stage=STORY[newest.stage].said if newest is not None else "",
         since_s=verdict.since_s,
         words=verdict.words,
+        look=verdict.look,
         detail="" if detail == verdict.words else detail,
         percent=int(percent[1]) if percent is not None and int(percent[1]) <= 100 else None,
         refused=refused[-1] if refused else "",

@@ -2,46 +2,168 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import socket
+import ssl
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_protocol import RequestHandler
 
 from config.observing import Web, parse_listen
+from httpimage.tls import Credentials, TlsError
 from pxeboot.api.control import Route
+from pxeboot.seldom import Seldom
+from pxeboot.web.guard import guard
 
 log = logging.getLogger("pxeboot")
 
 AGAIN_S = 10.0
 """When to try once more to open a listener."""
+MOST_CONNECTIONS = 512
+"""Connections at once: of streams, and of browsers that keep some open."""
+IDLE_S = 30.0
+"""How long a connection may wait for another request."""
+FIRST_S = 10.0
+"""How long a new connection may take to send its first one."""
+MAX_LINE = 8190
+MAX_FIELD = 8190
+"""Bytes of a request's first line, and of one of its headers."""
+MAX_BODY = 64 * 1024
+BACKLOG = 128
+HANDSHAKE_S = 10.0
 
 
 class Site:
     """Answers `routes` at the addresses of `web.listen`, while `run` runs."""
 
-    def __init__(self, settings: Web, routes: Sequence[Route]) -> None:
-        """Serve these routes."""
+    def __init__(
+        self,
+        settings: Web,
+        routes: Sequence[Route],
+        middlewares: Sequence[Middleware] = (),
+        names: Callable[[], Sequence[str]] | None = None,
+        closing: asyncio.Event | None = None,
+    ) -> None:
+        """Serve these routes, through `middlewares`. `names` are those that we go by, as the farm now says.
+
+        `closing` is set when the end begins, for answers that otherwise go on for ever.
+        """
         self._settings = settings
-        self._app = web.Application()
+        self._closing = closing
+        guarded = guard(names or (lambda: settings.names), socket.gethostname(), tls=settings.tls is not None)
+        self._fresh: set[RequestHandler] = set()
+        """Connections that have not sent a whole request yet."""
+        self._app = web.Application(middlewares=[self._heard, guarded, *middlewares], client_max_size=MAX_BODY)
         for route in routes:
-            self._app.router.add_route(route.method, route.path, route.handler)
+            if route.method == "GET":
+                self._app.router.add_get(route.path, route.handler)
+            else:
+                self._app.router.add_route(route.method, route.path, route.handler)
+        self._app.on_shutdown.append(self._end)
+        self._seldom = Seldom()
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.5)
+        """Serve until cancelled. What is wrong with `web.tls` is logged: there is no page then."""
+        credentials = None
+        if self._settings.tls is not None:
+            try:
+                credentials = await asyncio.to_thread(Credentials, self._settings.tls, "web.tls")
+            except TlsError as error:
+                log.error("there is no web page: %s", error)
+                return
+        runner = web.AppRunner(
+            self._app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=IDLE_S,
+            max_line_size=MAX_LINE, max_field_size=MAX_FIELD, handler_cancellation=False,
+        )  # fmt: skip
         await runner.setup()
         try:
-            waiting = [parse_listen(listen) for listen in self._settings.listen]
-            said = False
-            while waiting:
-                for host, port in list(waiting):
-                    try:
-                        await web.TCPSite(runner, host, port).start()
-                        waiting.remove((host, port))
-                    except OSError as error:
-                        if not said:
-                            log.error("no web page at %s port %d, tried again: %s", host, port, error.strerror)
-                said = True
-                await asyncio.sleep(AGAIN_S)
-            await asyncio.Event().wait()
+            async with asyncio.TaskGroup() as tasks:
+                if credentials is not None:
+                    tasks.create_task(credentials.watch(), name="web.tls")
+                for listen in self._settings.listen:
+                    tasks.create_task(self._listen(runner, *parse_listen(listen), credentials), name=listen)
         finally:
             await runner.cleanup()
+
+    @web.middleware
+    async def _heard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._fresh.discard(request.protocol)
+        return await handler(request)
+
+    async def _end(self, _: web.Application) -> None:
+        if self._closing is not None:
+            self._closing.set()
+
+    async def _listen(self, runner: web.AppRunner, host: str, port: int, credentials: Credentials | None) -> None:
+        """Listen at one address until cancelled."""
+        said = False
+        while True:
+            try:
+                sock = await asyncio.to_thread(_open, host, port)
+                break
+            except OSError as error:
+                if not said:
+                    log.error("no web page at %s port %d, tried again: %s", host, port, error.strerror)
+                said = True
+            await asyncio.sleep(AGAIN_S)
+        scheme = "http" if credentials is None else "https"
+        log.info("the web page is at %s://%s:%d/", scheme, f"[{host}]" if ":" in host else host, port)
+        with sock:
+            while True:  # a new certificate is for new connections: the same socket is listened at anew
+                context = credentials.context if credentials is not None else None
+                server = await self._serve(runner, sock.dup(), context)
+                try:
+                    await _until_other(credentials, context)
+                finally:
+                    server.close()
+
+    async def _serve(
+        self, runner: web.AppRunner, sock: socket.socket, context: ssl.SSLContext | None
+    ) -> asyncio.base_events.Server:
+        loop = asyncio.get_running_loop()
+        server = runner.server
+        if server is None:
+            raise RuntimeError("aiohttp's runner has no server after setup")
+
+        def connection() -> asyncio.BaseProtocol:
+            if len(server.connections) >= MOST_CONNECTIONS:
+                if self._seldom("too many"):
+                    log.warning("web: %d connections are open, so others are refused", MOST_CONNECTIONS)
+                return _Refusal()
+            handler = server()
+            self._fresh.add(handler)
+            loop.call_later(FIRST_S, self._drop_if_silent, handler)
+            return handler
+
+        patience_s = None if context is None else HANDSHAKE_S
+        return await loop.create_server(
+            connection, sock=sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=patience_s
+        )
+
+    def _drop_if_silent(self, connection: RequestHandler) -> None:
+        if connection in self._fresh:
+            self._fresh.discard(connection)
+            connection.force_close()
+
+
+async def _until_other(credentials: Credentials | None, context: ssl.SSLContext | None) -> None:
+    """Return when the certificate has changed; without one, never."""
+    if credentials is None:
+        await asyncio.Event().wait()
+        return
+    while credentials.context is context:  # noqa: ASYNC110 # who follows the files tells nobody
+        await asyncio.sleep(1.0)
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection for which there is no room: closed before it costs anything."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _open(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)

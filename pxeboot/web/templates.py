@@ -3,17 +3,21 @@
 Jinja2 is imported with the first page, in the thread that renders it: at start it would cost the daemon 40 ms.
 """
 
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pxeboot.web import words
 from pxeboot.web.static import Static
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
+    from markupsafe import Markup
+
+_CODE = re.compile("`([^`]*)`")
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -34,9 +38,20 @@ class Templates:
                 self._environment = _environment(self._static.url)
         return self._environment.get_template(name)
 
+    def macros(self, name: str) -> Any:
+        """Return the macros of a template, as attributes."""
+        return self.get(name).module
+
     def render(self, name: str, **values: object) -> str:
         """Return a page. `root` is among the values: the way from it to the farm's page, "" or "../"."""
         return self.get(name).render(values)
+
+
+def marked(text: str) -> "Markup":
+    """Return a text of ours for a page: what stands between backticks in it is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _environment(static: Callable[[str], str]) -> "Environment":
@@ -51,5 +66,7 @@ def _environment(static: Callable[[str], str]) -> "Environment":
         auto_reload=False,
     )
     environment.globals.update(static=static, version=version("pxeboot"))
-    environment.filters.update(ago=words.ago, clock=words.clock, moment=words.moment, size=words.size, took=words.took)
+    environment.filters.update(
+        marked=marked, ago=words.ago, clock=words.clock, moment=words.moment, size=words.size, took=words.took
+    )
     return environment

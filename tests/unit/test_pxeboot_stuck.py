@@ -131,7 +131,8 @@ def test_every_stage_has_its_words_and_those_on_the_way_their_time() -> None:
         chapter = STORY[stage]
         assert chapter.waits_for, stage
         assert chapter.silent_s >= 30, stage
-        assert chapter.trouble[-1] in ".?", stage
+        assert chapter.trouble.endswith("."), stage
+        assert chapter.look[-1] in ".?", stage
 
 
 @given(

@@ -1,0 +1,177 @@
+// Keeps the farm's page as the server has it: rows that changed come as HTML, and go to their place by name.
+// Without this the page is whole, and is loaded anew now and then.
+
+const ORDER = ["stuck", "waiting", "booting", "up", "quiet"];
+const LOST_AFTER_MS = 5000;
+const LOAD_AGAIN_MS = 30000;
+
+const body = document.body;
+const live = document.getElementById("live");
+const filter = document.getElementById("filter");
+const groups = Object.fromEntries(ORDER.map((state) => [state, document.getElementById(`rows-${state}`)]));
+const rows = new Map(); // name → {row, key, state, pool, text}
+const maker = document.createElement("template");
+const heading = document.querySelector("h1");
+const title = document.title.replace(/^\(.*?\) /, "");
+let ahead = Number(body.dataset.now) - Date.now() / 1000; // the server's clock against ours
+
+body.classList.add("scripted");
+
+const natural = (name) => name.replace(/\d+/g, (digits) => digits.padStart(8, "0"));
+
+function known(row, state) {
+  const name = row.dataset.name;
+  return { row, state, name, key: natural(name), pool: row.dataset.pool, text: row.textContent.toLowerCase() };
+}
+
+for (const [state, group] of Object.entries(groups)) {
+  for (const row of group.querySelectorAll("tr[data-name]")) rows.set(row.dataset.name, known(row, state));
+}
+
+// Which machines are wanted: by the form, or by a count that was clicked.
+const wanted = () => ({ text: filter.q.value.trim().toLowerCase(), pool: filter.pool.value, state: filter.state.value });
+
+function suits(one, want) {
+  return (!want.state || one.state === want.state) && (!want.pool || one.pool === want.pool) && (!want.text || one.text.includes(want.text));
+}
+
+function headings() {
+  let shown = 0;
+  for (const [state, group] of Object.entries(groups)) {
+    let here = 0;
+    for (let row = group.firstElementChild.nextElementSibling; row; row = row.nextElementSibling) here += !row.hidden;
+    const head = group.querySelector(".group span");
+    if (head.textContent !== String(here)) head.textContent = here;
+    if (group.hidden !== !here) group.hidden = !here;
+    shown += here;
+  }
+  document.getElementById("empty").hidden = shown > 0;
+}
+
+function refilter() {
+  const want = wanted();
+  for (const one of rows.values()) {
+    const hidden = !suits(one, want);
+    if (one.row.hidden !== hidden) one.row.hidden = hidden;
+  }
+  for (const link of document.querySelectorAll("#counts a")) {
+    if (link.dataset.state === want.state) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+  headings();
+  const query = new URLSearchParams(Object.entries({ q: want.text, pool: want.pool, state: want.state }).filter(([, value]) => value));
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}
+
+filter.addEventListener("input", refilter);
+filter.addEventListener("submit", (event) => { event.preventDefault(); refilter(); });
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("#counts a, #side a[href^='?pool=']");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  if (link.dataset.state) filter.state.value = filter.state.value === link.dataset.state ? "" : link.dataset.state;
+  else filter.pool.value = new URLSearchParams(link.getAttribute("href")).get("pool");
+  refilter();
+});
+
+// Rows are in order of their keys, behind the heading of their group.
+function place(one) {
+  const list = groups[one.state].rows;
+  let low = 1;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const name = list[middle].dataset.name;
+    const key = natural(name);
+    if (key < one.key || (key === one.key && name < one.name)) low = middle + 1;
+    else high = middle;
+  }
+  groups[one.state].insertBefore(one.row, list[low] ?? null);
+}
+
+function put(change, row, want) {
+  const [name, state] = change;
+  const before = rows.get(name);
+  const one = known(row, state);
+  row.hidden = !suits(one, want);
+  if (before && before.state === state) {
+    const held = before.row.contains(document.activeElement);
+    before.row.replaceWith(row);
+    if (held) row.querySelector("a").focus({ preventScroll: true });
+    rows.set(name, one);
+  } else {
+    before?.row.remove();
+    place(one);
+    rows.set(name, one);
+    row.classList.add("fresh");
+  }
+}
+
+function told(event) {
+  const news = JSON.parse(event.data);
+  const want = wanted();
+  ahead = news.now - Date.now() / 1000;
+  if (news.whole) {
+    const there = new Set(news.rows.map(([name]) => name));
+    news.gone = [...rows.keys()].filter((name) => !there.has(name));
+  }
+  for (const name of news.gone) {
+    rows.get(name)?.row.remove();
+    rows.delete(name);
+  }
+  maker.innerHTML = `<table><tbody>${news.rows.map((change) => change[2]).join("")}</tbody></table>`;
+  const made = [...maker.content.querySelectorAll("tr")];
+  news.rows.forEach((change, number) => put(change, made[number], want));
+  for (const link of document.querySelectorAll("#counts a")) {
+    const count = news.counts[link.dataset.state];
+    link.firstElementChild.textContent = count;
+    link.parentElement.classList.toggle("none", !count);
+  }
+  heading.textContent = `${rows.size} machine${rows.size === 1 ? "" : "s"}`;
+  document.title = (news.counts.stuck ? `(${news.counts.stuck} stuck) ` : "") + title;
+  if (news.side !== undefined) document.getElementById("side").innerHTML = news.side;
+  if (news.notices !== undefined) document.getElementById("notices").innerHTML = news.notices;
+  headings();
+}
+
+// Times go on while nothing happens. Only those are written that read otherwise than before.
+function ago(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
+  if (whole < 48 * 3600) return `${Math.floor(whole / 3600)} h`;
+  return `${Math.floor(whole / 86400)} d`;
+}
+
+setInterval(() => {
+  if (document.hidden) return;
+  const now = Date.now() / 1000 + ahead;
+  for (const { row } of rows.values()) {
+    if (row.hidden) continue;
+    const time = row.querySelector("time");
+    if (!time) continue;
+    const said = ago(now - time.dataset.at);
+    if (time.firstChild.data !== said) time.firstChild.data = said;
+  }
+}, 1000);
+
+// The stream. A browser asks again by itself, but not when it was refused: then we do.
+let lost;
+function say(words, kind) {
+  if (live.textContent !== words) live.textContent = words;
+  live.className = `live ${kind}`;
+}
+
+function follow(address) {
+  const events = new EventSource(address);
+  events.addEventListener("open", () => { clearTimeout(lost); lost = undefined; say("live", "on"); });
+  events.addEventListener("farm", told);
+  events.addEventListener("error", () => {
+    lost ??= setTimeout(() => say("no answer from the server", "lost"), LOST_AFTER_MS);
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => follow("events?since="), LOAD_AGAIN_MS);
+  });
+}
+
+say("connecting", "");
+follow(body.dataset.events);
+if (location.search) refilter();
