@@ -1,31 +1,35 @@
 """`pxeboot probe`: act as a machine would, and show what it is told."""
 
 import json
-import os
-import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pxeboot.cli import probe_tftp
+from pxeboot.cli import probe_boot, probe_places, probe_tftp
 
 if TYPE_CHECKING:
     from pxeboot.probe.answers import Answer
     from pxeboot.probe.client import Client
     from pxeboot.probe.dhcp import Result
 
-_INTERFACES = Path("/sys/class/net")
-_ETHERNET = "1"
-_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+
+class _Boots(click.Group):
+    """A group whose command is `boot` where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `boot` in front of options that are its own."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["boot", *args]
+        return super().parse_args(ctx, args)
 
 
-@click.group()
+@click.group(cls=_Boots)
 def command() -> None:
-    """Act as a machine that boots, and show what it is told."""
+    """Act as a machine that boots, and say what is wrong, and where. Without a COMMAND: boot."""
 
 
+command.add_command(probe_boot.command, "boot")
 command.add_command(probe_tftp.command, "tftp")
 
 
@@ -50,10 +54,10 @@ def dhcp(
     from pxeboot.probe.client import Client, Kind, architecture
 
     try:
-        client = Client(Kind(kind), architecture(arch, Kind(kind)), _mac(mac))
+        client = Client(Kind(kind), architecture(arch, Kind(kind)), probe_places.mac_of(mac))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    interface = interface or _only_interface()
+    interface = interface or probe_places.only_interface()
     try:
         import pxeboot.probe.dhcp as probing
     except ImportError as error:
@@ -62,55 +66,13 @@ def dhcp(
     try:
         result = probing.probe(client, interface, timeout, request=request)
     except OSError as error:
-        click.echo(f"pxeboot probe: cannot ask on {interface}: {_why(error)}", err=True)
+        click.echo(f"pxeboot probe: cannot ask on {interface}: {probe_places.why(error)}", err=True)
         sys.exit(1)
     if as_json:
         click.echo(json.dumps(_json(client, interface, result), indent=2))
     else:
         _show(client, interface, result)
     sys.exit(1 if result.problems else 0)
-
-
-def _mac(text: str | None) -> bytes:
-    """Return a MAC's bytes; a random, locally administered one for None. Raises `ValueError`."""
-    if text is None:
-        return bytes((0x02,)) + os.urandom(5)
-    if not _MAC.fullmatch(text.lower()):
-        raise ValueError(f"{text!r} is no MAC; write six pairs of hex digits, such as 52:54:00:12:34:56")
-    mac = bytes.fromhex(re.sub("[:-]", "", text))
-    if mac[0] & 1 or not any(mac):
-        raise ValueError(f"{text} is no single machine's MAC")
-    return mac
-
-
-def _only_interface() -> str:
-    """Return the one Ethernet interface that is up. Raises `click.UsageError` if it is not one."""
-    found = []
-    for folder in sorted(_INTERFACES.iterdir()):
-        try:
-            carrier = (folder / "carrier").read_text().strip()
-            if (folder / "type").read_text().strip() == _ETHERNET and carrier == "1":
-                found.append(folder.name)
-        except OSError:  # it is down, or went away
-            continue
-    if len(found) != 1:
-        which = f"one of {', '.join(found)}" if found else "no Ethernet interface is up"
-        raise click.UsageError(f"which --interface? {which}")
-    return found[0]
-
-
-def _why(error: OSError) -> str:
-    import errno
-
-    match error.errno:
-        case errno.ENODEV | None:  # None: of if_nametoindex
-            return "there is no such interface"
-        case errno.ENETDOWN:
-            return "it is down"
-        case errno.EPERM | errno.EACCES:
-            return "not permitted; it needs root, or CAP_NET_RAW"
-        case _:
-            return error.strerror or str(error)
 
 
 def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:

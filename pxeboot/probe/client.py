@@ -39,6 +39,8 @@ class Client:
     kind: Kind
     architecture: Architecture
     mac: bytes
+    user_class: bytes = b""
+    """Option 77; of iPXE, which says it is that, it is not sent."""
 
     @property
     def broadcast(self) -> bool:
@@ -49,6 +51,8 @@ class Client:
         """Return the options after 53, in order. `wants` are those that a DHCPREQUEST adds (50 and 54)."""
         said: list[tuple[int, bytes]] = [*(wants or {}).items()]
         said.append((Option.MAXIMUM_DHCP_MESSAGE_SIZE, _ETHERNET_MTU.to_bytes(2, "big")))
+        if self.user_class and self.kind is not Kind.IPXE:
+            said.append((Option.USER_CLASS, self.user_class))
         if self.kind is Kind.PLAIN:
             return [*said, (Option.PARAMETER_REQUEST_LIST, _PLAIN_ASKS)]
         bios = self.architecture.code == 0

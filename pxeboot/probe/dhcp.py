@@ -8,6 +8,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -17,6 +18,7 @@ from scapy.layers.l2 import Ether
 
 from dhcp import options, wire
 from dhcp.options import MessageType, Option
+from dhcp.overheard import Datagram
 from dhcp.sniff import Frame, open_socket, receive
 from pxeboot.probe.answers import Answer, Verdict, judge
 from pxeboot.probe.client import Client
@@ -48,9 +50,7 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
     With `request` the address that a machine would take is requested, and released at the end. Nothing is released
     that was not taken. Raises `OSError` if the interface is not there, is down, or if we may not (CAP_NET_RAW).
     """
-    xid = int.from_bytes(client.mac[-4:], "big") ^ (time.time_ns() & 0xFFFFFFFF)
-    with open_socket(interface, promiscuous=True) as hears, _sender(interface) as sends:
-        conversation = _Conversation(client, xid, hears, sends)
+    with asking(client, interface) as conversation:
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, wait_s))
         verdict = judge(client.kind, answers, wait_s, conversation.discover)
         problems, taken = verdict.problems, None
@@ -74,7 +74,15 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
     return Result(answers, verdict, taken, problems)
 
 
-class _Conversation:
+@contextmanager
+def asking(client: Client, interface: str) -> "Iterator[Conversation]":
+    """Have a conversation of `client` on `interface`. Raises `OSError` as `probe` does."""
+    xid = int.from_bytes(client.mac[-4:], "big") ^ (time.time_ns() & 0xFFFFFFFF)
+    with open_socket(interface, promiscuous=True) as hears, sender(interface) as sends:
+        yield Conversation(client, xid, hears, sends)
+
+
+class Conversation:
     """Packets of one client with one xid."""
 
     def __init__(self, client: Client, xid: int, hears: socket.socket, sends: socket.socket) -> None:
@@ -111,6 +119,35 @@ class _Conversation:
                 if answer is not None:
                     heard.add(frame.datagram.data)
                     yield answer
+
+    def at_port_4011(self, lease: Answer, server: IPv4Address, wait_s: float) -> Answer | None:
+        """Ask the boot server for the file, from the address of `lease`, which has to be ours; None if it is silent.
+
+        Firmware asks from its port 68; where another program has that, 4011 is as good. Raises `OSError`.
+        """
+        assert lease.address is not None
+        packet = self._packet(MessageType.DHCPREQUEST, self._client.options(), ciaddr=str(lease.address))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for port in (68, 4011):
+                try:
+                    sock.bind((str(lease.address), port))
+                    break
+                except OSError:
+                    if port == 4011:
+                        raise
+            sock.settimeout(max(0.1, wait_s / 3))
+            for _ in range(3):
+                began = time.monotonic()
+                sock.sendto(bytes(packet[BOOTP]), (str(server), 4011))
+                try:
+                    data, (host, number) = sock.recvfrom(4096)
+                except TimeoutError:
+                    continue
+                datagram = Datagram(IPv4Address(host), number, lease.address, port, data)
+                answer = read(Frame(datagram, lease.mac, 0), self._xid, self._client.mac, time.monotonic() - began)
+                if answer is not None:
+                    return answer
+        return None
 
     def release(self, lease: Answer, address: IPv4Address) -> None:
         """Give an address back."""
@@ -218,7 +255,7 @@ def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 
-def _sender(interface: str) -> socket.socket:
+def sender(interface: str) -> socket.socket:
     """Return a socket that sends whole frames."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:

@@ -44,24 +44,25 @@ def probe(
     *,
     interface: str | None = None,
     output: BinaryIO | None = None,
+    source: str | None = None,
 ) -> Result:
     """Fetch `file` from `server`, an IPv4 address and a port, with `options` (blksize and tsize).
 
     After `timeout_s` seconds of silence the last packet is sent again, a few times. If blocks are granted and do not
-    arrive, smaller ones are tried. What arrives is written to `output`. Raises `OSError` if we cannot ask at all, or
-    `output` cannot be written.
+    arrive, smaller ones are tried. What arrives is written to `output`. With `source`, it is asked from that address
+    of ours. Raises `OSError` if we cannot ask at all, or `output` cannot be written.
     """
     logging.getLogger("tftpy").setLevel(logging.CRITICAL + 1)  # it tells standard error what the witness tells us
-    with _socket(interface) as sock:
+    with _socket(interface, source) as sock:
         sock.connect(server)
         mtu = sock.getsockopt(socket.IPPROTO_IP, IP_MTU)
     sink = _Sink(output)
-    attempts = [_attempt(server, file, options, timeout_s, TRIES, interface, sink)]
+    attempts = [_attempt(server, file, options, timeout_s, TRIES, interface, source, sink)]
     for size in SMALLER:
         if attempts[-1].too_large and size < attempts[-1].blksize:
             sink.begin()
             smaller = {**options, "blksize": size}
-            attempts.append(_attempt(server, file, smaller, timeout_s, SMALLER_TRIES, interface, sink))
+            attempts.append(_attempt(server, file, smaller, timeout_s, SMALLER_TRIES, interface, source, sink))
     return Result(tuple(attempts), judge(attempts, mtu), sink.sha256)
 
 
@@ -131,6 +132,7 @@ def _attempt(
     timeout_s: float,
     tries: int,
     interface: str | None,
+    source: str | None,
     sink: _Sink,
 ) -> Attempt:
     witness = Witness(server)
@@ -139,7 +141,7 @@ def _attempt(
         server[0], server[1], file.encode(), sink, dict(options), None, timeout_s, retries=tries
     )
     context.sock.close()
-    context.sock = _Wire(_socket(interface), witness, timeout_s)
+    context.sock = _Wire(_socket(interface, source), witness, timeout_s)
     try:
         with context:
             context.start()
@@ -157,13 +159,15 @@ def _attempt(
     return witness.attempt(time.monotonic(), complete=complete, failure=failure)
 
 
-def _socket(interface: str | None) -> socket.socket:
+def _socket(interface: str | None, source: str | None) -> socket.socket:
     """Return a socket that hears of datagrams that could not be delivered. Raises `OSError`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        if source is not None:
+            sock.bind((source, 0))
     except BaseException:
         sock.close()
         raise

@@ -319,6 +319,6 @@ def test_what_the_models_read_is_what_is_sent() -> None:
     """The DHCPDISCOVER that the verdict is about is a packet of the conversation itself."""
     client = Client(Kind.PXE, architecture("x64", Kind.PXE), MAC)
     with socket.socketpair()[0] as one:
-        asked = dhcp._Conversation(client, XID, one, one).discover
+        asked = dhcp.Conversation(client, XID, one, one).discover
     assert model_for(asked) is Model.EDK2_PXE
     assert (asked.xid, asked.chaddr) == (XID, MAC)
