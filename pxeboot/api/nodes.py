@@ -20,7 +20,7 @@ from dhcp.plan import machine_name
 from pxeboot.api.control import Route, answer
 from pxeboot.images_chosen import Refused, allowed, resolved
 from pxeboot.intent_store import IntentStore
-from pxeboot.intents import Boot, Origin
+from pxeboot.intents import Boot, Intent, Origin
 
 log = logging.getLogger("pxeboot")
 
@@ -77,6 +77,10 @@ class Nodes:
         intent = self._store.of(name)
         image = {"image": intent.image, "image_once": intent.image_once} if intent.image else {}
         return {"intent": intent.boot} | image
+
+    def intent(self, name: str) -> Intent:
+        """Return what a machine is to do."""
+        return self._store.of(name)
 
     def _node(self, name: str, pool: str) -> dict[str, object]:
         intent = self._store.of(name)
