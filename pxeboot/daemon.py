@@ -31,7 +31,7 @@ from pxeboot.api import nbdkit as nbdkit_api
 from pxeboot.api import others as others_api
 from pxeboot.api import reload as reload_api
 from pxeboot.api import tftp as tftp_api
-from pxeboot.api.control import ControlSocket, Route
+from pxeboot.api.control import ControlSocket
 from pxeboot.bootfiles import loader
 from pxeboot.bootfiles.tree import stage_of
 from pxeboot.exports.pin_store import FILE as PINS
@@ -41,6 +41,7 @@ from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
 from pxeboot.joining import store as joins
+from pxeboot.machinelogs.receiver import Receiving
 from pxeboot.nbdkit.second import Second
 from pxeboot.observing import Observing
 from pxeboot.reloading.reloader import Reloader
@@ -51,7 +52,7 @@ from pxeboot.serving import Parts, Serving, Sockets, open_all
 from pxeboot.shared.link import Link
 from pxeboot.starting import StartError as StartError
 from pxeboot.starting import heed_signals, lock, raise_descriptor_limit
-from pxeboot.web.site import Site
+from pxeboot.web import assembly as web
 
 log = logging.getLogger("pxeboot")
 
@@ -138,6 +139,7 @@ async def serve(
     others = dhcp.others.Others(hub.ours())
     fast = dhcp.fast.FastPath(hub.dhcp)
     service = nbd.transport.Service(hub.roots.catalogue, hub.report, nbd_tls(farm, credentials[1]))
+    receiving = Receiving(hub, farm.machine_logs)
     parts = Parts(
         engine=hub.dhcp,
         fast=fast,
@@ -151,6 +153,7 @@ async def serve(
         nbd=service,
         nbdkit=second.engine,
         answered=hub.answered.note,
+        beside=receiving.listen,
         credentials=credentials[0],
         nbd_credentials=credentials[1],
         tftp=farm.tftp,
@@ -177,7 +180,7 @@ async def serve(
         systemd.notify("READY=1")
 
     shared = link.status if link is not None else lambda: None
-    observing = Observing(hub, parts, serving, second, shared)
+    observing = Observing(hub, parts, serving, second, shared, receiving.dropped)
     routes = [
         *observing.routes,
         *others_api.routes(others),
@@ -192,7 +195,7 @@ async def serve(
         *tftp_api.routes(serving),
         *reload_api.routes(hub.reloads, reloader, lambda: hub.farm, nbdkit=second.engine is not None),
     ]
-    pages: list[Route] = [*observing.routes]
+    pages = web.site(hub, serving, leases, others, parts.gate, shared, observing.routes)
     control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.status)
     try:
         await second.open(hub.roots.catalogue, hub.report)
@@ -204,7 +207,7 @@ async def serve(
                 tasks.create_task(hub.door.run(), name="joins"),
                 tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(observing.run(), name="metrics"),
-                tasks.create_task(Site(farm.web, pages).run(), name="web"),
+                tasks.create_task(pages.run(), name="web"),
             ]
             if reloader is not None:
                 running.append(tasks.create_task(reloader.run(), name="reload"))

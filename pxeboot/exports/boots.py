@@ -132,6 +132,10 @@ class Boots:
         since_s = self._now() - FETCHING_S
         return [name for name, (one, at_s) in list(self._fetching.items()) if one == image_id and at_s > since_s]
 
+    def booting(self, machine: str) -> str:
+        """Return the version that a machine is about to copy into its RAM by HTTP, or copies now; "" for none."""
+        return self._fetching.get(machine, ("", 0.0))[0]
+
     async def watch(self, who: Callable[[IPv4Address], str | None], connected: Callable[[], Iterable[str]]) -> None:
         """Forget machines that have gone, until cancelled.
 

@@ -43,7 +43,7 @@ class Board:
         self,
         farm: Callable[[], Farm],
         timeline: Timeline,
-        intent: Callable[[str], str] = lambda _: "netboot",
+        intent: Callable[[str], str] = lambda _: "",
         image: Callable[[str], str] = lambda _: "",
     ) -> None:
         """`farm` returns the farm as it is now; `intent` and `image` what a machine is to do, and what it booted."""

@@ -125,8 +125,8 @@ class Sources:
     """Where it comes from. All is asked on the event loop; what is awaitable may block in a thread."""
 
     farm: Callable[[], Farm]
-    intent: Callable[[str], str] = lambda _: "netboot"
-    """What a machine is to do at its next boot."""
+    intent: Callable[[str], str] = lambda _: ""
+    """What a machine is to do at its next boot, in words; "" for what all do."""
     image: Callable[[str], str] = lambda _: ""
     """The version that a machine boots or booted, as far as the server knows."""
     dhcp: Callable[[], Awaitable[Dhcp]] = _no_dhcp

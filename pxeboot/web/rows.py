@@ -54,7 +54,8 @@ class Row:
     """How long its newest boot that went well took, in seconds."""
     image_id: str = ""
     """The version that it runs, if that is known."""
-    intent: str = "netboot"
+    intent: str = ""
+    """What it is to do at its next boot, in words; "" for what all do."""
     until_s: float | None = None
 
     @property

@@ -31,7 +31,7 @@ async def _dhcp() -> Dhcp:
 
 def _sources(farm: Farm, others: list[Other], page: list[FarmPage]) -> Sources:
     current = {"node": made_up_farm.version(made_up_farm.NOW), "gpu": made_up_farm.version(made_up_farm.GPU)}
-    local = {node.name: str(node.boot) for pool in farm.pools for node in pool.nodes}
+    local = {node.name for pool in farm.pools for node in pool.nodes if node.boot == "local"}
 
     async def looked_up(_: object) -> Mapping[str, str]:
         return {name: current[name] for name in farm.images}
@@ -42,7 +42,7 @@ def _sources(farm: Farm, others: list[Other], page: list[FarmPage]) -> Sources:
 
     return Sources(
         farm=lambda: farm,
-        intent=lambda name: local.get(name, "netboot"),
+        intent=lambda name: "boot=local" if name in local else "",
         dhcp=_dhcp,
         others=lambda: others,
         sending=sending,
