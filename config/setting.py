@@ -1,9 +1,13 @@
 """What all settings are made of: the base class, and the values that several of them share."""
 
+import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+_MAC = re.compile("(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 def parse_mac(value: object) -> str:
@@ -15,6 +19,8 @@ def parse_mac(value: object) -> str:
     >>> parse_mac("94-57-A5-D3-EC-F2")
     '94:57:a5:d3:ec:f2'
     """
+    if isinstance(value, str) and _MAC.fullmatch(value):
+        return value  # as nearly all are written
     digits = "".join(c for c in value if c not in ":-.").lower() if isinstance(value, str) else ""
     if len(digits) != 12 or any(c not in "0123456789abcdef" for c in digits):
         raise ValueError("is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2")

@@ -196,8 +196,9 @@ class _Builder:
         mark = _mark(event.start_mark)
         match event:
             case yaml.ScalarEvent():
-                self._check_tag(event.tag, mark)
-                null = event.implicit[0] and event.value in _NULL and event.style in (None, "")
+                if event.tag is not None:
+                    self._check_tag(event.tag, mark)
+                null = event.value in _NULL and event.implicit[0] and event.style in (None, "")
                 self._add(Scalar(mark, None if null else event.value), event.anchor)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                 self._check_tag(event.tag, mark)
