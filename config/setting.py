@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-
 _MAC = re.compile("(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
