@@ -20,21 +20,27 @@ _HEX = re.compile(r"[0-9a-fA-F]{1,2}([: ][0-9a-fA-F]{1,2})+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile("0|[1-9][0-9]{0,9}")
 
 
-def said(code: int, values: Sequence[str]) -> tuple[str, Any]:
+def said(code: int, values: Sequence[str], word: str | None = None) -> tuple[str, Any]:
     """Return the key of the farm's DHCP options for option `code`, and its value there; `options` and a mapping for
     one that has no key of its own.
 
+    `word` is the type (`config.optiontypes.WORDS`) that the other server gives an option that we have no type for.
     Raises `ValueError`, with what is wrong, for values that the option cannot have, and for options that no
     configuration can set here.
 
     >>> said(3, ["10.0.0.1"]), said(224, ["hall 4"])
     (('routers', ['10.0.0.1']), ('options', {'224': {'text': 'hall 4'}}))
     """
-    values = [value.strip() for value in values if value.strip()]
+    if any(value and not value.strip() for value in values):
+        raise ValueError("its value is white space, which no configuration can say here")
+    values = [value.strip() for value in values if value]
     key = OPTION_KEYS.get(code)
     if key is None:
         name = dhcpoptions.name_of(code) if code in CATALOGUE else str(code)
-        value = _value(code, values) if values else ""
+        if values and word is not None and code not in CATALOGUE:
+            value: Any = {word: [*values] if word in ("ip", "domains") else ",".join(values)}
+        else:
+            value = _value(code, values) if values else ""
         dhcpoptions.encode(name, value)
         return "options", {name: value}
     if code in _ROUTES:

@@ -35,6 +35,10 @@ class Subnets:
         known = [network for network in self._given if address in network]
         return max(known, key=lambda network: network.prefixlen, default=None)
 
+    def given(self, network: IPv4Network) -> list[Given]:
+        """Return what a network was given so far."""
+        return self._given.get(network, [])
+
     def options(self, network: IPv4Network) -> dict[str, Any]:
         """Return the options of a network, to be added to."""
         self._given.setdefault(network, [])

@@ -18,6 +18,8 @@ _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _OTHERS = re.compile("(?i)true|false|yes|no|on|off|y|n|0[0-7]+|[0-9_]+:[0-5]?[0-9](:[0-5]?[0-9])*|[0-9]+e[0-9]+")
 """Words that other readers of YAML take for something else than a text, some of them only where a text is meant."""
 _ORDER = ("server", "dhcp", "images", "clusters", "pools", "tags", "node")
+_FLAGS = frozenset(("proxy", "single_port", "probe", "authoritative", "match_client_id", "ipxe"))
+"""Keys whose `true` and `false` are no texts."""
 _PER_LINE = frozenset(("nodes", "taints", "static_routes", "pools", "subnets"))
 """Lists that have a line for each item, though all would fit on one."""
 
@@ -58,7 +60,7 @@ class _Writer:
                 yield from (f"{space}  {line}".rstrip(" ") if not line else f"{space}  {line}" for line in
                             str(node.value).removesuffix("\n").split("\n"))  # fmt: skip
             case Scalar():
-                yield f"{head} {scalar(node.value)}" if node.value is not None else head
+                yield f"{head} {_value(key, node)}" if node.value is not None else head
             case _ if (short := self._short(node, place)) is not None and len(head) + 1 + len(short) <= WIDTH:
                 yield f"{head} {short}"
             case Mapping():
@@ -143,10 +145,23 @@ def flow(node: Node) -> str | None:
             items = [flow(item) for item in node.items]
             return None if None in items else f"[{', '.join(item or '' for item in items)}]"
         case Mapping():
-            entries = [(scalar(key, inside=True), flow(inner)) for key, (_, inner) in node.items.items()]
+            entries = [
+                (
+                    scalar(key, inside=True),
+                    _value(key, inner, inside=True) if isinstance(inner, Scalar) else flow(inner),
+                )
+                for key, (_, inner) in node.items.items()
+            ]
             if any(inner is None for _, inner in entries):
                 return None
             return "{" + ", ".join(f"{key}: {inner}" for key, inner in entries) + "}"
+
+
+def _value(key: str, node: Scalar, *, inside: bool = False) -> str | None:
+    """A text behind a key."""
+    if key in _FLAGS and node.value in ("true", "false"):
+        return node.value
+    return None if inside and _is_block(node.value) else scalar(node.value, inside=inside)
 
 
 def scalar(value: str | None, *, inside: bool = False) -> str:
