@@ -15,6 +15,7 @@ from pxeboot.serving import Serving
 from pxeboot.web.actions import Actions
 from pxeboot.web.facts import Addresses, Dhcp, Sending, Sources
 from pxeboot.web.farm import FarmPage
+from pxeboot.web.machine import Machines
 from pxeboot.web.site import Site
 from pxeboot.web.static import Static
 from pxeboot.web.templates import Templates
