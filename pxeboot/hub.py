@@ -32,6 +32,7 @@ from pxeboot.reloading.state import Reloads
 from pxeboot.seldom import Seldom
 from pxeboot.selftest.findings import Finding
 from pxeboot.selftest.watch import Watch
+from pxeboot.stuck import Goals, State
 from pxeboot.timeline import Timeline
 
 log = logging.getLogger("pxeboot")
@@ -98,6 +99,7 @@ class Hub:
         self.timeline = Timeline(self.boot_counts.entered)
         self.messages = Messages()
         self.answered = Answered()
+        self._goals = Goals(farm)
         self.selftest = Watch(lambda: self._farm)
         self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
         self.tree = Tree(
@@ -157,8 +159,18 @@ class Hub:
         return asker.name if asker is not None else None
 
     def about(self, name: str) -> dict[str, object]:
-        """Return what more there is to say of a machine: its intent, and its root if it reads that by NBD."""
-        return self.nodes.about(name) | self.roots.about(name)
+        """Return what more there is to say of a machine: how it does, its intent, its root if it reads that by NBD."""
+        return self.nodes.about(name) | self.roots.about(name) | self._how(name)
+
+    def _how(self, name: str) -> dict[str, object]:
+        machine = self.timeline.get(name)
+        if machine is None:
+            return {}
+        if self._goals.farm is not self._farm:
+            self._goals = Goals(self._farm)
+        verdict = self._goals.judge(machine, time.time())
+        why = {"trouble": verdict.words, "look": verdict.look} if verdict.state is State.STUCK else {}
+        return {"state": verdict.state.value, **why}
 
     def status(self) -> dict[str, object]:
         """Return what the status says of all: the joins, and how the farm's file stands."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from config.clusters import Cluster
 from config.events import Stage
+from config.model import Farm
 from pxeboot.timeline import ORDER, Boot, Machine, Past
 
 STRANGER_S = 3600.0
@@ -171,6 +172,27 @@ def goal_of(cluster: Cluster | None) -> Stage:
     if cluster is None:
         return Stage.SYSTEM
     return Stage.READY if cluster.minted == "boot" else Stage.JOINED
+
+
+class Goals:
+    """What the machines of one farm are meant to get to."""
+
+    def __init__(self, farm: Farm) -> None:
+        """Index `farm`."""
+        self.farm = farm
+        of_pool = {
+            pool.name: goal_of(farm.clusters.get(pool.cluster) if pool.cluster is not None else None)
+            for pool in farm.pools
+        }
+        self._of_pool = of_pool
+        self._of_node = {node.name: of_pool[pool.name] for pool in farm.pools for node in pool.nodes}
+
+    def judge(self, machine: Machine, now_s: float) -> Verdict:
+        """Return how a machine does, which the farm may list or not."""
+        goal = self._of_node.get(machine.name)
+        if goal is not None:
+            return judge(machine, goal, now_s)
+        return judge(machine, self._of_pool.get(machine.pool, Stage.SYSTEM), now_s, listed=False)
 
 
 def is_up(boot: Boot | Past, goal: Stage) -> bool:

@@ -72,7 +72,8 @@ def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
         boot = machine["boot"]
         step = boot["steps"][-1] if boot and boot["steps"] else None
         stage = step["stage"] if step else "-"
-        colour = COLOURS.get(stage, "yellow")
+        stuck = machine.get("state") == "stuck"
+        colour = "bold red" if stuck else COLOURS.get(stage, "yellow")
         cells = [
             Text(machine["name"]),
             Text(machine["ip"] or machine["mac"]),
@@ -82,6 +83,9 @@ def table(machines: list[dict[str, Any]], now: float, width: int = 120) -> Any:
             Text(ago(now - step["first_s"]) if step else "-"),
         ]
         what = Text(step["detail"] if step else "")
+        if stuck and machine["trouble"] != what.plain:
+            what.append(f"{what.plain and chr(10)}{machine['trouble']}", style="red")
+            what.append(f" {machine['look'].replace('`', '')}")
         if boot and boot.get("refused"):
             what.append(f"{what.plain and chr(10)}{boot['refused']}", style="red")
         rows.append((cells, what))

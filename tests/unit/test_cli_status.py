@@ -114,3 +114,16 @@ def test_a_machines_root_is_shown_above_its_boot(of: dict[str, Any], line: str) 
     assert printed(timeline(of), 100)[1].strip() == line
     assert line in printed(timeline({**of, "boot": None}), 100)[1]
     assert "root:" not in "".join(printed(timeline(machine("m1")), 100)[:2])
+
+
+def test_a_machine_that_is_stuck_says_why_and_what_to_look_at() -> None:
+    stuck = {
+        "name": "m1", "mac": "52:54:00:00:00:0a", "ip": "10.77.0.10", "pool": "workers",
+        "state": "stuck", "trouble": "It has an address and did not fetch its boot program.",
+        "look": "`pxeboot probe tftp` shows it.",
+        "boot": {"started_s": 0.0, "steps": [{"stage": "address", "first_s": 3.0, "detail": "10.77.0.10"}]},
+    }  # fmt: skip
+    shown = " ".join(" ".join(printed(table([stuck], 60.0, 120), 120)).split())
+    assert "did not fetch its boot program." in shown
+    assert "pxeboot probe tftp" in shown
+    assert "`" not in shown
