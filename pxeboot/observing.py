@@ -27,14 +27,18 @@ class Observing:
         serving: Serving,
         second: Second,
         shared: Callable[[], Mapping[str, object] | None],
+        lines_dropped: Mapping[str, int],
     ) -> None:
-        """Watch the parts. `shared` tells how it is with leases that servers share; None: they share none."""
+        """Watch the parts. `shared` tells how it is with leases that servers share; None: they share none.
+
+        `lines_dropped` counts what the receivers of machines' logs did not take, by why.
+        """
         self._hub = hub
         self._leases = parts.leases
         disk = Disk(hub.farm.server.state / "boot")
         self._doctor = Doctor(hub, serving, parts.leases, parts.others, second, shared, disk)
         self._serve = Serve(
-            hub, parts.fast, parts.others, parts.leases, serving, parts.gate, parts.nbd, second, shared
+            hub, parts.fast, parts.others, parts.leases, serving, parts.gate, parts.nbd, second, shared, lines_dropped
         )  # fmt: skip
         parts.leases.synced = self._serve.syncs
         self._page = Page(SERVE, self._serve.samples, self._aside, self._health)

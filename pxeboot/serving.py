@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -121,6 +121,8 @@ class Parts:
     """Which root images may be sent now, of all interfaces together."""
     nbdkit: Engine | None = None
     """The second engine for NBD, if it has images to serve."""
+    beside: Callable[[str], Coroutine[None, None, None]] | None = None
+    """What else is served on an interface, by its name, until cancelled; it ends for no trouble of its own."""
     answered: dhcp.transport.Answered | None = None
     """Told of DHCP's answers."""
 
@@ -203,6 +205,8 @@ class Group:
                     door = httpimage.handshakes.Door(sockets.https, parts.credentials)
                 servers.create_task(httpimage.transport.serve(sockets.http, app, door), name="http")
                 servers.create_task(nbd.transport.listen(parts.nbd, sockets.nbd), name="nbd")
+                if parts.beside is not None:
+                    servers.create_task(parts.beside(sockets.link.name), name="beside")
                 if sockets.nbdkit is not None and parts.nbdkit is not None:
                     second = parts.nbdkit.run(sockets.nbdkit, sockets.link.name)
                     servers.create_task(second, name="nbdkit")

@@ -14,11 +14,20 @@ MAX_MACHINES = 20_000
 KEPT_BOOTS = 3
 KEPT_PASTS = 5
 """Of so many boots before those, only how they ended is kept."""
+KEPT_NOTES = 20
 MAX_REPORT = 64 * 1024
 _HAS_ROOT = frozenset(ORDER[ORDER.index(Stage.ROOT) :]) - {Stage.FAILED, Stage.REFUSED}
 _NO_PROGRESS = frozenset((Stage.FAILED, Stage.REFUSED))
 _ASKING = frozenset((Stage.DISCOVER, Stage.ADDRESS, Stage.FAILED))
 """What a made-up card gets to: where others give out the addresses, a DHCPREQUEST is enough for `ADDRESS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a machine's log says is wrong, when we heard of it."""
+
+    at_s: float
+    text: str
 
 
 @dataclass(slots=True)
@@ -44,6 +53,8 @@ class Boot:
     steps: list[Step] = field(default_factory=list)
     report: str = ""
     """The machine's own account, sent once its system was up."""
+    notes: deque["Note"] = field(default_factory=lambda: deque(maxlen=KEPT_NOTES))
+    """What its logs say is wrong, which may or may not keep it from coming up."""
 
     @property
     def newest(self) -> Step | None:
@@ -192,6 +203,14 @@ class Timeline:
         if boot is not None and boot.steps[0].stage is Stage.DISCOVER and boot.started_s > began_s:
             return None
         return self.record(name, stage, detail, at_s)
+
+    def note(self, name: str, text: str, now_s: float) -> None:
+        """Keep with its newest boot what a machine's log says is wrong."""
+        machine = self.get(name)
+        if machine is not None and machine.boots:
+            boot = machine.boots[-1]
+            boot.notes.append(Note(now_s, text))
+            self._machine(name, boot.stage or Stage.MENU)  # something happened to it
 
     def keep_report(self, name: str, text: str) -> None:
         """Keep the machine's own account of what it became, with its newest boot."""

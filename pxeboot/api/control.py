@@ -49,6 +49,7 @@ def boot_json(boot: Boot, *, whole: bool = True) -> dict[str, object]:
             }
             for step in (boot.steps if whole else [boot.newest] if boot.newest else [])
         ],
+        "notes": [{"at_s": note.at_s, "text": note.text} for note in boot.notes],
     }
 
 

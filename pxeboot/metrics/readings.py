@@ -62,6 +62,8 @@ class Serve:
     second: Second
     shared: Callable[[], Mapping[str, object] | None]
     """How it is with the leases that servers share; None: they share none."""
+    lines_dropped: Mapping[str, int]
+    """Datagrams of machines' logs that were not taken, by why."""
     syncs: Syncs = field(default_factory=Syncs)
 
     def samples(self) -> Samples:
@@ -106,6 +108,7 @@ class Serve:
             yield Sample("pxeboot_boot_stage_seconds", histogram, (stage.value,))
         for source, count in tuple(self.hub.messages.counts.items()):
             yield Sample("pxeboot_machine_lines_total", count, (source,))
+        yield from labelled("pxeboot_machine_lines_dropped_total", self.lines_dropped)
         yield Sample("pxeboot_machine_lines_kept_bytes", self.hub.messages.size_bytes)
 
     def _leases(self) -> Samples:
