@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pxeboot.cli.status import ask
 from tests.support.lab import Lab, answers, farm
 from tests.support.machine import Firmware, Machine
 from tests.support.pod import STAMP, USER, Pod
@@ -95,7 +96,8 @@ def start(cleanup: ExitStack) -> Callable[..., Pod]:
         cleanup.callback(pod.remove)
         pod.start(*command)
         control = lab.controller if command[0] == "controller" else lab.control
-        lab.wait(lambda: answers(control), f"the {command[0]} in the pod answers", START_S, lambda: pod.said)
+        lab.wait(lambda: answers(control) or pod.ended, f"the {command[0]} in the pod answers", START_S)
+        assert not pod.ended, pod.said
         return pod
 
     return start
@@ -140,7 +142,7 @@ def test_a_machine_boots_from_the_pod_which_may_be_replaced(
 def test_any_user_may_run_it_with_one_writable_folder(
     segment: Segment, folder: Path, start: Callable[..., Pod]
 ) -> None:
-    """And the process that everything else hangs from buries what others leave behind."""
+    """It follows its ConfigMap, and the process that everything else hangs from buries what others leave behind."""
     given = configuration(folder)
     given["server"] |= {"control": "/var/lib/pxeboot/control.sock", "controller": "/var/lib/pxeboot/controller.sock"}
     lab = InPod(segment, folder, given, user="123456:0")
@@ -152,6 +154,9 @@ def test_any_user_may_run_it_with_one_writable_folder(
     core = segment.client.run("curl", "-sS", "-o", str(folder / "core"), "-w", "%{size_download}",
                               "tftp://10.77.0.1/grub/x86_64-efi/core.efi").stdout  # fmt: skip
     assert int(core) == (folder / "core").stat().st_size > 100_000
+    given["pools"].append({"name": "more", "image": "node"})
+    lab.write(given)  # as a ConfigMap that was changed
+    lab.wait(lambda: "more" in str(ask(lab.control, "/v1/farm")), "the changed farm is served", 20)
     pod.run("sh", "-c", "(sleep 0.2 & exec sleep 0.1) & exit")
     lab.wait(lambda: "(sleep)" not in pod.run("sh", "-c", "cat /proc/[0-9]*/stat"), "nobody is left unburied", 20)
     assert pod.stop() < 5

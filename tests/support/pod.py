@@ -74,6 +74,11 @@ class Pod:
         """What it has printed so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process is None or self._process.poll() is not None
+
     def wait(self, timeout: float) -> int:
         """Return its exit code, once it has one."""
         assert self._process is not None
