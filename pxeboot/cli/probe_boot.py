@@ -141,9 +141,10 @@ class _Screen:
         row.add_column(overflow="fold")
         took = "" if hop.took_s is None else _took(hop.took_s)
         lines = [Text(hop.detail)] if hop.detail else []
-        for problem in hop.problems:
+        for number, problem in enumerate(hop.problems, 1):
             lines.append(Text(problem.what, style="bold red"))
-            lines += [Text(f"→ {problem.remedy}")] * bool(problem.remedy)
+            again = any(later.remedy == problem.remedy for later in hop.problems[number:])
+            lines += [Text(f"→ {problem.remedy}")] * (bool(problem.remedy) and not again)
         lines += [Text(note, style="yellow") for note in hop.notes]
         left = Text(hop.step), Text(hop.grade.value, style=_STYLES[hop.grade.value]), Text(took, justify="right")
         row.add_row(*left, Group(*lines))

@@ -13,9 +13,12 @@ from pxeboot.probe.walk import Hop
 
 HEAD = 4096
 """So much is read of each file; it takes several packets."""
+PASSES = 1 << 16
+"""So much has to arrive where only small packets do."""
 SPEED_BYTES = 8 << 20
 SLOW_BYTES_S = 3_000_000
 _SQUASHFS = b"hsqs"
+_LOST = "more is not tried, as large packets are lost"
 _OFF_S = 60.0
 
 
@@ -26,6 +29,8 @@ class Files:
     source: str
     server: Address
     hop: Callable[[str], AbstractContextManager[Hop]]
+    narrow: bool = False
+    """Whether large packets were found to vanish: then nothing large is tried any more."""
 
     def loader(self, url: str) -> bytes:
         """Fetch the boot loader as UEFI HTTP boot does: HEAD, then GET. Return it, b"" if it did not come."""
@@ -133,7 +138,10 @@ class Files:
         return found
 
     def _file(self, hop: Hop, name: str) -> bool:
-        """Look at a file, and read its beginning and end. Return whether its bytes arrive."""
+        """Look at a file, and read its beginning. Return whether its bytes arrive."""
+        if self.narrow:
+            hop.detail, hop.skipped = _LOST, True
+            return False
         head = web.fetch(self.server, name, self.source, method="HEAD")
         if head.stuck is not None or head.status != 200:
             self._not_there(hop, name, head)
@@ -150,13 +158,13 @@ class Files:
         return True
 
     def _black_hole(self, hop: Hop, name: str) -> None:
-        size = mtu.passes(self.server, name, self.source, HEAD)
+        size = mtu.passes(self.server, name, self.source, PASSES)
         if size is None:
             hop.wrong(*words.stuck(web.Stuck.SILENT, "HTTP", *self.server))
             return
-        most = size + mtu.HEADERS
+        self.narrow, most = True, size + mtu.HEADERS
         what = f"small answers arrive and large ones do not: something between drops packets above some {most} bytes"
-        remedy = f"raise that MTU, let ICMP 'fragmentation needed' through to {self.server[0]}, or set {most} there"
+        remedy = f"raise that MTU, let ICMP 'fragmentation needed' through to {self.server[0]}, or lower its MTU"
         hop.wrong(f"{what}, and does not say so (its MTU is less, and ICMP is filtered)", remedy)
 
     def _initrd(self, hop: Hop, name: str) -> None:
@@ -204,7 +212,10 @@ class Files:
     def _speed(self, hop: Hop, name: str) -> None:
         wanted = {"Range": f"bytes=0-{SPEED_BYTES - 1}"}
         got = web.fetch(self.server, name, self.source, headers=wanted, most=SPEED_BYTES)
-        if got.stuck is not None:
+        if got.stuck in (web.Stuck.STALLED, web.Stuck.SILENT):
+            hop.detail = f"it stops after {len(got.body):,} bytes"
+            self._black_hole(hop, name)
+        elif got.stuck is not None:
             hop.wrong(*words.stuck(got.stuck, "HTTP", *self.server))
         elif got.status == 503:
             hop.detail, hop.skipped = "the server sends as many root images as it may now", True
@@ -215,6 +226,8 @@ class Files:
                 hop.notes.append("that is slow: see the duplex of the ports on the way, and http.rate_mbit_s there")
 
     def _nbd(self, hop: Hop, server: Address, image: str, head: bytes) -> None:
+        if self.narrow:
+            image = ""  # its answer is large
         got = disk.read(server, image or None, self.source)
         if got.stuck is not None:
             if got.why and got.stuck is web.Stuck.BROKEN:
@@ -224,7 +237,7 @@ class Files:
         elif got.needs_tls:
             hop.detail, hop.skipped = f"port {server[1]} wants TLS, which is not tried", True
         elif not image:
-            hop.detail = f"port {server[1]} answers; there is no image to ask for"
+            hop.detail = f"port {server[1]} answers; {_LOST if self.narrow else 'there is no image to ask for'}"
         elif got.refused:
             hop.notes.append(f"image {image[:12]!r} is not given to us: {got.why!r}")
         else:

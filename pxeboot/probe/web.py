@@ -50,7 +50,9 @@ class Got:
         return int(text) if text.isascii() and text.isdigit() else None
 
 
-def connect(server: Address, source: str | None, mss: int | None = None) -> socket.socket:
+def connect(
+    server: Address, source: str | None, mss: int | None = None, silence_s: float = SILENCE_S
+) -> socket.socket:
     """Return a connection. With `mss`, segments that come have so many bytes at most. Raises `OSError`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -60,7 +62,7 @@ def connect(server: Address, source: str | None, mss: int | None = None) -> sock
         if source is not None:
             sock.bind((source, 0))
         sock.connect(server)
-        sock.settimeout(SILENCE_S)
+        sock.settimeout(silence_s)
     except BaseException:
         sock.close()
         raise
@@ -92,11 +94,12 @@ def fetch(
     body: bytes | None = None,
     most: int = 1 << 20,
     mss: int | None = None,
+    silence_s: float = SILENCE_S,
 ) -> Got:
-    """Ask for /`name`, and read `most` bytes of the answer at most."""
+    """Ask for /`name`, and read `most` bytes of the answer at most; give up after `silence_s` without any."""
     began = time.monotonic()
     try:
-        sock = connect(server, source, mss)
+        sock = connect(server, source, mss, silence_s)
     except OSError as error:
         return Got(why_not(error), seconds=time.monotonic() - began, why=error.strerror or str(error))
     connection = http.client.HTTPConnection(server[0], server[1])
