@@ -35,7 +35,7 @@ def kept(running: Farm, wanted: Farm, *, nbdkit: bool) -> tuple[Farm, tuple[str,
     `nbdkit` says whether a process of it runs: it was told of its certificate, and of the images that it serves.
     """
     switched = [place for place in OPTIONAL if (_at(running, place) is None) != (_at(wanted, place) is None)]
-    places: list[Place] = [*FIXED, *switched]
+    places: list[Place] = [*switched, *(place for place in FIXED if place[:-1] not in switched)]
     if nbdkit:
         places.append(("nbd", "tls"))
     lines = []

@@ -47,6 +47,16 @@ def read(files: ImageFiles, which: str, file: str) -> bytes | None:
         found.close()
 
 
+def test_an_image_that_the_farm_has_no_more_is_found_by_its_digest_where_it_was(
+    tmp_path: Path, image: store.StoredImage
+) -> None:
+    after = ImageFiles({}, Seldom(), [tmp_path / "images/node"])
+    assert after.find("node", "vmlinuz") is None
+    assert opened(after, image.image_id, "vmlinuz").immutable
+    with pytest.raises(store.ImageError, match="no image node any more"):
+        after.current("node")
+
+
 @pytest.mark.parametrize("file", EVERY_FILE)
 def test_a_name_is_the_current_version_and_its_validator_the_digest(
     files: ImageFiles, image: store.StoredImage, file: str
