@@ -23,8 +23,9 @@ if TYPE_CHECKING:
               help="With --diff: compare with this file.  [default: what the daemon serves]")  # fmt: skip
 @click.option("--control", type=asking.ANY_PATH,
               help="With --diff: the daemon's control socket.  [default: the one in FILE]")  # fmt: skip
+@click.option("--here", is_flag=True, help="Look at this host too: who has the ports, firewall, images, clock, disk.")
 def command(
-    file: Path | None, as_json: bool, schema: bool, diff: bool, against: Path | None, control: Path | None
+    file: Path | None, as_json: bool, schema: bool, diff: bool, against: Path | None, control: Path | None, here: bool
 ) -> None:
     """Check the configuration FILE and say everything that is wrong in it.
 
@@ -60,6 +61,10 @@ def command(
 
         difference.show(farm, against, control or farm.server.control, as_json=as_json)
         return
+    if here and not mistakes:
+        from pxeboot.cli import here as this_host
+
+        this_host.show(farm, summary, as_json=as_json)
     if as_json:
         click.echo(json.dumps([asdict(mistake) for mistake in mistakes], indent=2))
     elif mistakes:

@@ -216,6 +216,18 @@ def troubles(dhcp: dict[str, Any]) -> list[Any]:
     return [Text(line, style="bold red") for line in lines]
 
 
+def self_test(found: list[dict[str, str]]) -> list[Any]:
+    """Return a line for each error and warning of the daemon's self-test, with what to do."""
+    from rich.text import Text
+
+    styles = {"error": "bold red", "warning": "yellow"}
+    return [
+        Text(f"{finding['what']}{': ' * bool(finding['remedy'])}{finding['remedy']}", style=styles[finding["level"]])
+        for finding in found
+        if finding["level"] in styles
+    ]
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
@@ -236,7 +248,7 @@ def command(
     if as_json:
         whole = ask(control, path)
         if not name:
-            whole |= ask(control, "/v1/others")
+            whole |= ask(control, "/v1/others") | ask(control, "/v1/findings")
             whole |= {part: ask(control, f"/v1/{part}") for part in ("dhcp", "tftp", "downloads", "nbd")}
         click.echo(json.dumps(whole, indent=2))
         return
@@ -258,6 +270,7 @@ def command(
         joining = joins.lines(answer, joins.clusters(answer), now)
         machines = table(answer["machines"], now, console.width)
         return Group(
+            *self_test(ask(control, "/v1/findings")["findings"]),
             machines,
             *sending,
             *roots(answer["machines"]),
