@@ -14,6 +14,9 @@ from dhcp import boot
 from dhcp.layers import LEASE_TIME, Layer, option_bytes, seconds
 from dhcp.options import Option
 
+_SYSLOG_PORT = 514
+"""Option 7 names no port, so that this is where a log server is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Host:
@@ -107,6 +110,8 @@ class Plan:
     quarantine_s: int
     server_address: IPv4Address | None
     http_port: int
+    is_log_server: bool
+    """Whether clients are told that we are their log server (option 7), where nothing else is configured."""
 
     @property
     def longest_promise_s(self) -> int:
@@ -212,6 +217,7 @@ def plan(farm: Farm) -> Plan:
         authoritative=dhcp.authoritative,
         match_client_id=dhcp.match_client_id,
         probe=dhcp.probe,
+        is_log_server=farm.machine_logs.syslog_port == _SYSLOG_PORT,
         lease_s=lease_s,
         shortest_lease_s=dhcp.shortest_lease_s,
         longest_lease_s=lease_s if dhcp.longest_lease_s is None else seconds(dhcp.longest_lease_s),

@@ -66,7 +66,10 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
 def _layers(request: Request, plan: Plan, network: Network, address: IPv4Address) -> Iterator[Layer]:
     host = request.host
     own_name = host.name if host else machine_name(request.mac)
-    yield Layer((), {int(Option.HOST_NAME): own_name.encode(), LEASE_TIME: plan.lease_s.to_bytes(4, "big")})
+    said = {int(Option.HOST_NAME): own_name.encode(), LEASE_TIME: plan.lease_s.to_bytes(4, "big")}
+    if plan.is_log_server:
+        said[Option.LOG_SERVER] = (plan.server_address or request.arrival.near(address)).packed
+    yield Layer((), said)
     yield from network.layers
     if (pool := network.pool_of(address)) is not None:
         yield from pool.layers

@@ -24,6 +24,13 @@ REMOVED_BY_DEFAULT = (
 )  # fmt: skip
 """What has no business on a machine that boots over the network, unless KEEP_SYSTEM_SERVICES names it."""
 
+JOURNAL_TO_KERNEL = b"""\
+# made by pxeboot: warnings of the journal go into the kernel's log, and so by netconsole to the server
+[Journal]
+ForwardToKMsg=yes
+MaxLevelKMsg=warning
+"""
+
 SCRIPTS = ("say", "get", "report", "rcfile")
 UNITS = ("pxeboot-report.service", "pxeboot-rcfile.service")
 
@@ -45,6 +52,8 @@ class Root:
     """The lts.conf key of the command that joins the machine's cluster; "" if it joins none."""
     join_once: str = ""
     """The name below `server` that the machine fetches its join command from, once; "" if it comes in lts.conf."""
+    netconsole_port: int | None = None
+    """Where on `nbd_host` its kernel's log is received, a UDP port; None: nowhere."""
 
 
 def node_cpio(
@@ -75,6 +84,8 @@ def node_cpio(
         for number, (key, value) in enumerate(ordered({**lts, root.join_key: ""} if root.join_once else lts))
     ]
     entries += [in_root(path, data, mode) for path, data, mode in root_files(machine, settings, files)]
+    if root.netconsole_port is not None:
+        entries.append(in_root("etc/systemd/journald.conf.d/pxeboot-netconsole.conf", JOURNAL_TO_KERNEL))
     entries += [in_root(f"usr/lib/pxeboot/{name}", node[name], 0o755) for name in SCRIPTS]
     entries += [in_root(f"etc/systemd/system/{name}", node[name]) for name in UNITS]
     entries.append(in_root("usr/lib/systemd/system-shutdown/pxeboot", node["let-go"], 0o755))
@@ -111,6 +122,7 @@ def env(machine: Machine, root: Root) -> bytes:
         "NBD_EXPORT": f"node/{machine.name}" if writable(machine) else root.image_id,
         "JOIN_KEY": root.join_key,
         "JOIN_ONCE": root.join_once,
+        "NETCONSOLE_PORT": str(root.netconsole_port or ""),
     }
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()).encode()
 

@@ -84,6 +84,7 @@ class Archives:
             nbd_port=farm.server.nbd_port if self._nbd_port is None else self._nbd_port(machine.pool),
             join_key=cluster.join_key if cluster is not None else "",
             join_once=join,
+            netconsole_port=farm.machine_logs.netconsole_port,
         )
         files = {path: file_bytes(setting.from_, setting.content) for path, setting in farm.node.files.items()}
         data = archive.node_cpio(machine, root, self.lts(machine), farm.node, files, self._node)

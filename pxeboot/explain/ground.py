@@ -129,6 +129,8 @@ class Ground:
             why = "its name in the configuration" if self.node_place else "made of its MAC, as it is not configured"
         elif not won.place and code == LEASE_TIME:
             why = "global" if self.where(won, code) else "dhcp.lease_s, whose default this is"
+        elif not won.place and code == Option.LOG_SERVER:
+            why = "our address, as machine_logs.syslog_port is 514"
         elif won.place[-1:] == ("subnet",) and code in MASK_AND_BROADCAST:
             why = "the network's own"
         return Source(why, self.where(won, code), overrode)

@@ -255,3 +255,11 @@ def test_a_shell_reads_the_variables_as_they_are(name: str, server: str) -> None
     said = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, check=True).stdout.decode()
     url = f"{server}/images/{'1' * 64}/root.squashfs"
     assert said.split("\0") == [name, server, "nbd", url, "12345", "10809", ""]
+
+
+def test_a_kernels_log_is_sent_only_where_it_is_received() -> None:
+    drop_in = "pxeboot/root/etc/systemd/journald.conf.d/pxeboot-netconsole.conf"
+    for port, told in ((None, b"NETCONSOLE_PORT=''"), (6666, b"NETCONSOLE_PORT=6666")):
+        files = unpack(archive.node_cpio(machine(), root(netconsole_port=port), {}, NodeSettings(), {}, NODE))
+        assert told in files["pxeboot/env"].data.splitlines()
+        assert (drop_in in files) is (port is not None)

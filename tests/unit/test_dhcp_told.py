@@ -167,3 +167,15 @@ def test_the_server_answers_for_itself_whatever_the_next_server_is() -> None:
     assert (
         offer(levels_farm("subnet", next_server="10.77.0.7"), ask()).options[Option.SERVER_IDENTIFIER] == SERVER.packed
     )
+
+
+def test_we_are_the_log_server_where_syslog_is_received_and_none_is_configured() -> None:
+    made = levels_farm()
+    assert Option.LOG_SERVER not in offer(made, ask(KNOWN, 7)).options
+    receives = Farm.model_validate(made.model_dump(by_alias=True) | {"machine_logs": {"syslog_port": 514}})
+    assert offer(receives, ask(KNOWN, 7)).options[Option.LOG_SERVER] == SERVER.packed
+    elsewhere = Farm.model_validate(made.model_dump(by_alias=True) | {"machine_logs": {"syslog_port": 5514}})
+    assert Option.LOG_SERVER not in offer(elsewhere, ask(KNOWN, 7)).options
+    other = levels_farm("node", log_servers=["10.77.0.9"]).model_dump(by_alias=True)
+    told = offer(Farm.model_validate(other | {"machine_logs": {"syslog_port": 514}}), ask(KNOWN, 7))
+    assert told.options[Option.LOG_SERVER] == IPv4Address("10.77.0.9").packed
