@@ -129,7 +129,7 @@ def draw(boot: Boot, verdict: Verdict, now_s: float) -> Drawing:
 
 
 def compare(boots: Sequence[Boot]) -> list[Compared]:
-    """Return how long each stage took in these boots, in the order of a boot; what took no tenth of a second is left.
+    """Return how long each stage took in these boots, in the order of a boot; what took next to nothing is left out.
 
     A stage that came several times counts together.
     """
@@ -143,7 +143,7 @@ def compare(boots: Sequence[Boot]) -> list[Compared]:
     out = []
     for stage in ORDER:
         each = tuple(sums.get(stage) for sums in took)
-        if max((seconds or 0.0 for seconds in each), default=0.0) >= 0.1:
+        if max((seconds or 0.0 for seconds in each), default=0.0) >= longest / 100:
             widths = tuple(round(100 * (seconds or 0.0) / longest, 2) for seconds in each)
             out.append(Compared(stage.value, STORY[stage].said, each, widths))
     return out
