@@ -17,6 +17,7 @@ from pxeboot.selftest.ports import Wanted
 
 TAKES_S = 2.0
 """After this time nobody waits for nft any more."""
+MAY_NOT = "that takes CAP_NET_ADMIN; as root, `pxeboot check --here FARM` can"
 _DEPTH = 16
 """The kernel lets chains call each other so deep."""
 
@@ -59,7 +60,7 @@ def ruleset() -> list[Mapping[str, Any]] | str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nft cannot be run: {error}"
     if done.returncode:
-        return "nft may not list the rules (that takes CAP_NET_ADMIN)"
+        return MAY_NOT
     try:
         listed = json.loads(done.stdout or "{}").get("nftables", [])
     except (ValueError, AttributeError):

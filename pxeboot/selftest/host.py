@@ -24,7 +24,7 @@ LEAST_FREE = 64 << 20
 NONE_FREE = 1 << 20
 """Bytes that the state folder should have room for, and has to."""
 LEAST_FILES = 100
-_NET_BIND_SERVICE, _NET_RAW = 10, 13
+_NET_BIND_SERVICE, _NET_ADMIN, _NET_RAW = 10, 12, 13
 _PER_MACHINE = 3
 """Descriptors that a machine takes that fetches something."""
 
@@ -39,10 +39,13 @@ class Clock:
     """Whether something keeps it right; None if that cannot be read."""
 
 
-def clock() -> Clock:
-    """Read the clock, and whether the kernel was told that it is right."""
+def clock(proc: Path = PROC) -> Clock:
+    """Read the clock, and whether the kernel was told that it is right.
+
+    Where system calls are filtered that is not asked: the filter may end a process that asks.
+    """
     synchronised: bool | None = TIMESYNC.exists() or None
-    if ctypes.sizeof(ctypes.c_long) == 8 and not synchronised:
+    if not synchronised and _status(proc, "Seccomp") == "0" and ctypes.sizeof(ctypes.c_long) == 8:
         timex = ctypes.create_string_buffer(256)  # `modes` 0: only read
         try:
             if ctypes.CDLL(None).adjtimex(timex) >= 0:
@@ -151,13 +154,23 @@ def open_files() -> int:
 def capabilities(proc: Path = PROC) -> int | None:
     """Return the capabilities that this process has, a bit each; None if they cannot be read."""
     try:
-        for line in (proc / "self/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "CapEff":
-                return int(value, 16)
-    except (OSError, ValueError):
-        pass
-    return None
+        return int(_status(proc, "CapEff"), 16)
+    except ValueError:
+        return None
+
+
+def may_list_rules(has: int | None) -> bool:
+    """Return whether a process with these capabilities may list the rules of nftables."""
+    return has is not None and bool(has >> _NET_ADMIN & 1)
+
+
+def _status(proc: Path, field: str) -> str:
+    """Return what proc(5) says of this process; "" if nothing."""
+    try:
+        lines = (proc / "self/status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:")), "")
 
 
 def unprivileged_from(proc: Path = PROC) -> int:

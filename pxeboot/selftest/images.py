@@ -36,7 +36,8 @@ def _image(name: str, path: Path, *, used: bool) -> Iterator[Finding]:
         sizes = {file: there.stat().st_size for file, there in files.items()}
         squashfs = _squashfs_bytes(files[store.SQUASHFS])
     except (store.ImageError, OSError) as error:
-        yield Finding("warning", about, f"machines of image {name} will not boot: {error}")
+        why, _, remedy = str(error).partition("; ")
+        yield Finding("warning", about, f"machines of image {name} will not boot: {why}", remedy)
         return
     again = f"add image {name} again (pxeboot image add)"
     empty = [file for file, size in sizes.items() if not size]

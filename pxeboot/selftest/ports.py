@@ -91,7 +91,7 @@ def listeners(protocol: Protocol, port: int, proc: Path = PROC) -> list[Listener
     state = _LISTEN if protocol == "TCP" else _UNCONNECTED
     for name in (protocol.lower(), f"{protocol.lower()}6"):
         with suppress(OSError):
-            out += [*_sockets((proc / "net" / name).read_text(), port, state)]
+            out += [*_sockets((proc / "self/net" / name).read_text(), port, state)]
     return out
 
 

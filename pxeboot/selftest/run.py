@@ -14,13 +14,15 @@ def look(farm: Farm) -> list[Finding]:
     found = interfaces.look(farm, links)
     found += pod.look(farm.server.interfaces, links, pod.surroundings())
     found += ports.look(farm, links)
-    found += firewall.look(ports.wanted(farm), list(links), firewall.ruleset())
+    capabilities = host.capabilities()
+    listed = firewall.ruleset() if host.may_list_rules(capabilities) else firewall.MAY_NOT
+    found += firewall.look(ports.wanted(farm), list(links), listed)
     found += images.look(farm)
     found += files.look(farm, clock.now_s)
     found += host.look_clock(farm, clock)
     found += host.look_state(farm.server.state, host.disk(farm.server.state))
     found += host.look_limits(farm, host.open_files())
-    found += host.look_capabilities(host.capabilities(), host.unprivileged_from())
+    found += host.look_capabilities(capabilities, host.unprivileged_from())
     own = frozenset(map(str, host_interfaces.own_addresses()))
     found += host.look_kernel(farm, own, list(links))
     if (too_few := neighbours.too_few(farm)) is not None:
