@@ -72,9 +72,7 @@ def open_socket(address: str, port: int, interface: str | None = None) -> socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)  # aiohttp turns SO_KEEPALIVE on
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_S)
+        notice_silence(sock)
         sock.bind((address, port))
         sock.listen(1024)  # a taken port may show only here
         sock.setblocking(False)
@@ -94,6 +92,13 @@ def open_socket(address: str, port: int, interface: str | None = None) -> socket
                 reason = error.strerror or str(error)
         raise OSError(error.errno, f"HTTP cannot listen on {where}: {reason}") from error
     return sock
+
+
+def notice_silence(sock: socket.socket) -> None:
+    """Have the connections that come by a listening socket end soon after their clients fall silent."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)  # aiohttp turns SO_KEEPALIVE on
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_S)
 
 
 async def serve(sock: socket.socket, app: web.Application, tls: Door | None = None) -> None:

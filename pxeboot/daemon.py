@@ -37,6 +37,7 @@ from pxeboot.bootfiles.tree import stage_of
 from pxeboot.exports.pin_store import FILE as PINS
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.hub import Hub
+from pxeboot.inherited import Inherited
 from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
@@ -75,7 +76,8 @@ async def run(farm: Farm, source: Source | None = None) -> None:
     with ExitStack() as cleanup:
         lock(farm.server.state, cleanup)
         second = await asyncio.to_thread(Second, farm)
-        sockets = bind(farm, cleanup, second.port)
+        inherited = Inherited.from_environment()
+        sockets = bind(farm, cleanup, second.port, inherited)
         try:
             await asyncio.to_thread(loader.ensure, farm.server.state / "boot", stop.is_set)
             leases = dhcp.store.LeaseStore.open(farm.server.state / "leases")
@@ -106,24 +108,25 @@ async def run(farm: Farm, source: Source | None = None) -> None:
         await hub.selftest.begin()
         try:
             follow = (source, intents, read_again)
-            await serve(hub, sockets, leases, (credentials, nbd_credentials), second, farm, began, stop, follow)
+            servers = (sockets, inherited)
+            await serve(hub, servers, leases, (credentials, nbd_credentials), second, farm, began, stop, follow)
         except OSError as error:  # an error of a server comes as a group
             raise StartError(f"the control socket {farm.server.control}: {error.strerror or error}") from error
 
 
-def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None) -> dict[str, Sockets]:
+def bind(farm: Farm, cleanup: ExitStack, nbdkit_port: int | None, inherited: Inherited) -> dict[str, Sockets]:
     """Return the sockets of the interfaces that are there, bound before anything is served. Raises `StartError`."""
     if not farm.server.interfaces:
         raise StartError("server.interfaces is empty; name the interfaces to serve, such as eth1")
     try:
-        return open_all(farm.server, farm.http.tls, cleanup, nbdkit_port)
+        return open_all(farm.server, farm.http.tls, cleanup, nbdkit_port, inherited)
     except OSError as error:
         raise StartError(explained(error, farm, interfaces.links(farm.server.interfaces))) from error
 
 
 async def serve(
     hub: Hub,
-    sockets: dict[str, Sockets],
+    sockets: tuple[dict[str, Sockets], Inherited],
     leases: dhcp.store.LeaseStore,
     credentials: tuple[httpimage.tls.Credentials | None, httpimage.tls.Credentials | None],
     second: Second,
@@ -134,6 +137,7 @@ async def serve(
 ) -> None:
     """Run all servers until we are told to stop. `credentials` are those of HTTP and of NBD.
 
+    `sockets` are those that are open, and those that systemd keeps for us.
     `follow` is the farm's file, what is told of a new farm before others are, and what is set when to read it again.
     """
     others = dhcp.others.Others(hub.ours())
@@ -161,7 +165,7 @@ async def serve(
     )
     cluster = farm.dhcp.shared
     link = None if cluster is None else Link(farm.server.controller, cluster, hub.dhcp, leases)
-    serving = Serving(farm.server, parts, sockets, hub.has_addresses, farm.http.tls)
+    serving = Serving(farm.server, parts, sockets[0], hub.has_addresses, farm.http.tls, sockets[1])
 
     source, intents, read_again = follow
     reloader = None if source is None else Reloader(
@@ -178,6 +182,9 @@ async def serve(
         where = ", ".join(serving.served) or "no interface yet"
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
+
+    def standing() -> str:
+        return systemd.status_line(serving.served, serving.waits, len(hub.timeline), hub.reloads.refused)
 
     shared = link.status if link is not None else lambda: None
     observing = Observing(hub, parts, serving, second, shared, receiving.dropped)
@@ -208,6 +215,7 @@ async def serve(
                 tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(observing.run(), name="metrics"),
                 tasks.create_task(pages.run(), name="web"),
+                tasks.create_task(systemd.keep_alive(standing), name="watchdog"),
             ]
             if reloader is not None:
                 running.append(tasks.create_task(reloader.run(), name="reload"))

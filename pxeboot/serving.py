@@ -36,6 +36,7 @@ from config.delivery import Http, Tftp
 from config.events import Report, Stage
 from config.interfaces import Link
 from config.model import Server, Tls
+from pxeboot.inherited import Inherited
 from pxeboot.links import Links, Watch
 from pxeboot.nbdkit.engine import Engine
 
@@ -48,22 +49,37 @@ AGAIN_S = 3.0
 class Sockets:
     """The listening sockets of one interface; `link` is what it was when they were opened."""
 
-    def __init__(self, link: Link, server: Server, tls: Tls | None, nbdkit_port: int | None = None) -> None:
-        """Bind them all; that of nbdkit if it has a port. Raises `OSError` that names the port."""
+    def __init__(
+        self,
+        link: Link,
+        server: Server,
+        tls: Tls | None,
+        nbdkit_port: int | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:
+        """Bind them all, but those that are `inherited`; that of nbdkit if it has a port.
+
+        Raises `OSError` that names the port.
+        """
         self.link = link
+        kept = inherited or Inherited()
         with ExitStack() as undo:
             self.dhcp = dhcp.transport.open_sockets(link.name)
             undo.callback(self.dhcp.close)
             anywhere = "0.0.0.0"
             self.tftp: socket.socket = undo.enter_context(tftp.transport.open_socket(anywhere, link.name))
             self.http: socket.socket = undo.enter_context(
-                httpimage.transport.open_socket(anywhere, server.http_port, link.name)
+                kept.take("http", link.name) or httpimage.transport.open_socket(anywhere, server.http_port, link.name)
             )
             self.https: socket.socket | None = None
             if tls is not None:
-                self.https = undo.enter_context(httpimage.transport.open_socket(anywhere, tls.port, link.name))
+                self.https = undo.enter_context(
+                    kept.take("https", link.name) or httpimage.transport.open_socket(anywhere, tls.port, link.name)
+                )
+            for sock in filter(None, (self.http, self.https)):
+                httpimage.transport.notice_silence(sock)
             self.nbd: socket.socket = undo.enter_context(
-                nbd.transport.open_socket(anywhere, server.nbd_port, link.name)
+                kept.take("nbd", link.name) or nbd.transport.open_socket(anywhere, server.nbd_port, link.name)
             )
             self.nbdkit: socket.socket | None = None
             if nbdkit_port is not None:
@@ -76,13 +92,17 @@ class Sockets:
 
 
 def open_all(
-    server: Server, tls: Tls | None, cleanup: ExitStack, nbdkit_port: int | None = None
+    server: Server,
+    tls: Tls | None,
+    cleanup: ExitStack,
+    nbdkit_port: int | None = None,
+    inherited: Inherited | None = None,
 ) -> dict[str, Sockets]:
     """Return the sockets of the interfaces that can be served now, by name. Raises `OSError` that names a port."""
     opened = {}
     for name, link in interfaces.links(server.interfaces).items():
         if lacks(link) is None:
-            opened[name] = Sockets(link, server, tls, nbdkit_port)
+            opened[name] = Sockets(link, server, tls, nbdkit_port, inherited)
             cleanup.callback(opened[name].close)
     return opened
 
@@ -226,11 +246,13 @@ class Serving:
         opened: Mapping[str, Sockets],
         moved: Callable[[Sequence[IPv4Interface]], None],
         tls: Tls | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         """Begin with the sockets that are `opened`. `moved` is told our addresses there, as they change.
 
         Make one inside a running event loop.
         """
+        self._inherited = inherited
         self._server = server
         self._tls = tls
         self._parts = parts
@@ -331,7 +353,7 @@ class Serving:
             sockets = None
         try:
             port = self._parts.nbdkit.settings.port if self._parts.nbdkit is not None else None
-            opened = sockets or Sockets(link, self._server, self._tls, port)
+            opened = sockets or Sockets(link, self._server, self._tls, port, self._inherited)
             group = Group(opened, self._parts, self._helpers, self._tftp_counts)
         except OSError as error:
             if any(other.sockets.link.index == link.index for other in self._tasks):

@@ -1,14 +1,70 @@
-"""What systemd and we tell each other: sd_notify(3)."""
+"""What systemd and we tell each other: sd_notify(3) and the watchdog."""
 
+import asyncio
 import os
 import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+PINGS = 4
+"""So often we say that we live within the time that systemd waits for it."""
+
+STATUS_EVERY_S = 5.0
+"""How old what `systemctl status` shows may be, where nobody waits for our pings."""
 
 
-def notify(message: str) -> None:
-    """Send `message` (such as READY=1) to the service manager, if one started us and wants to hear it."""
+def notify(message: str, *, wait: bool = True) -> None:
+    """Send `message` (such as READY=1) to the service manager, if one started us and wants to hear it.
+
+    Without `wait` nothing is sent while its queue is full, rather than to stand still with it.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect("\0" + path[1:] if path.startswith("@") else path)
-        sock.sendall(message.encode())
+        sock.setblocking(wait)
+        with suppress(BlockingIOError):
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.sendall(message.encode())
+
+
+def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Return the seconds after which systemd takes us for dead if it hears nothing; None: it does not."""
+    microseconds, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not microseconds.isdigit() or int(microseconds) == 0 or pid != str(os.getpid()):
+        return None
+    return int(microseconds) / 1e6
+
+
+def status_line(served: Sequence[str], waits: Mapping[str, str], machines: int, refused: Sequence[str] | None) -> str:
+    """Return what `systemctl status` shows of a daemon: where it serves, and what a person should look at.
+
+    >>> status_line(["eth1"], {"eth2": "it is down"}, 12, None)
+    'serves eth1; waits for eth2: it is down; 12 machines seen'
+    """
+    parts = [f"serves {', '.join(served)}"] if served else ["serves no interface"]
+    parts += [f"waits for {name}: {lacks}" for name, lacks in sorted(waits.items())]
+    if refused:
+        parts.append(f"the farm's file is refused: {refused[0]}")
+    parts.append(f"{machines} machine{'' if machines == 1 else 's'} seen")
+    return "; ".join(parts)
+
+
+async def keep_alive(status: Callable[[], str]) -> None:
+    """Say that we live, from the event loop, so that one that hangs is started again; and what `status` says.
+
+    Until cancelled; at once over if nobody wants to hear of it.
+    """
+    if "NOTIFY_SOCKET" not in os.environ:
+        return
+    patience_s = watchdog_s()
+    said = ""
+    while True:
+        parts = [] if patience_s is None else ["WATCHDOG=1"]
+        if (line := status()) != said:
+            said = line
+            parts.append(f"STATUS={' '.join(line.split())}")
+        if parts:
+            with suppress(OSError):  # a manager that is being replaced
+                notify("\n".join(parts), wait=False)
+        await asyncio.sleep(STATUS_EVERY_S if patience_s is None else min(STATUS_EVERY_S, patience_s / PINGS))
