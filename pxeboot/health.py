@@ -1,14 +1,17 @@
 """Whether machines can boot now, in words: what /readyz says, and two metrics."""
 
 import asyncio
+import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from config.model import Farm
 from dhcp.others import Others, Standing
 from dhcp.store import LeaseStore
 from pxeboot.bootfiles import loader
 from pxeboot.hub import Hub
+from pxeboot.metrics.expiry import not_after
 from pxeboot.nbdkit.second import Second
 from pxeboot.serving import Serving
 
@@ -24,6 +27,8 @@ class Health:
     """Why some machines cannot boot, or none: a sentence each."""
     degraded: Sequence[str] = ()
     """What is not as it should be, though machines boot."""
+    expiries: Mapping[str, float] = field(default_factory=dict)
+    """When the certificates of our servers expire, in seconds since 1970, by the server."""
 
     @property
     def ready(self) -> bool:
@@ -45,21 +50,51 @@ class Health:
         return "".join(f"{line}\n" for line in [*lines, *(f"degraded: {reason}" for reason in self.degraded)])
 
 
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """What a disk tells of what is served."""
+
+    missing: Sequence[str]
+    expiries: Mapping[str, float]
+    """When the certificates of our servers expire, in seconds since 1970, by the server."""
+
+
 class Disk:
-    """Whether GRUB's images are there: a disk may take its time to tell, and nobody waits long for it."""
+    """What only a disk knows: it may take its time to tell, and nobody waits long for it."""
 
-    def __init__(self, served: Path) -> None:
-        """Look below `served`."""
-        self._served = served
-        self._looking: asyncio.Task[Sequence[str]] | None = None
+    def __init__(self, farm: Callable[[], Farm]) -> None:
+        """Look for what `farm` names."""
+        self._farm = farm
+        self._looking: asyncio.Task[OnDisk] | None = None
 
-    async def trouble(self) -> Sequence[str]:
-        """Return what is not there. Never waits longer than `PATIENCE_S`, nor with more than one thread."""
+    async def look(self) -> OnDisk:
+        """Return what is there. Never waits longer than `PATIENCE_S`, nor with more than one thread."""
         looking = self._looking
         if looking is None or looking.done():
-            looking = self._looking = asyncio.create_task(asyncio.to_thread(_without_grub, self._served))
+            looking = self._looking = asyncio.create_task(asyncio.to_thread(_on_disk, self._farm()))
         done, _ = await asyncio.wait([looking], timeout=PATIENCE_S)
-        return looking.result() if done else [f"the disk of {self._served} does not answer"]
+        if not done:
+            return OnDisk([f"the disk of {self._farm().server.state} does not answer"], {})
+        return looking.result()
+
+
+def _on_disk(farm: Farm) -> OnDisk:
+    shown = {"http": farm.http.tls, "nbd": farm.nbd.tls, "web": farm.web.tls}
+    expiries = {}
+    for server, tls in shown.items():
+        if tls is not None and (expires := _expires(tls.certificate)) is not None:
+            expiries[server] = expires
+    return OnDisk(_without_grub(farm.server.state / "boot"), expiries)
+
+
+def _expires(certificate: Path) -> float | None:
+    """Return when the first certificate of a file expires; None if that cannot be told."""
+    try:
+        text = certificate.read_text()
+        begin, end = text.index("-----BEGIN CERTIFICATE-----"), text.index("-----END CERTIFICATE-----")
+        return not_after(binascii.a2b_base64(text[begin + 27 : end]))
+    except (OSError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +112,8 @@ class Doctor:
 
     async def look(self) -> Health:
         """Return how it is."""
-        gone = await self.disk.trouble()
-        return Health((*self._missing(), *gone), tuple(self._degraded()))
+        found = await self.disk.look()
+        return Health((*self._missing(), *found.missing), tuple(self._degraded()), found.expiries)
 
     def _missing(self) -> Sequence[str]:
         reasons = [f"{name} is not served: {lacks}" for name, lacks in self.serving.waits.items()]

@@ -35,7 +35,7 @@ class Observing:
         """
         self._hub = hub
         self._leases = parts.leases
-        disk = Disk(hub.farm.server.state / "boot")
+        disk = Disk(lambda: hub.farm)
         self._doctor = Doctor(hub, serving, parts.leases, parts.others, second, shared, disk)
         self._serve = Serve(
             hub, parts.fast, parts.others, parts.leases, serving, parts.gate, parts.nbd, second, shared, lines_dropped
@@ -54,7 +54,10 @@ class Observing:
 
     async def _health(self) -> Iterable[Sample]:
         found = await self._doctor.look()
-        return [Sample("pxeboot_ready", float(found.ready)), Sample("pxeboot_degraded", len(found.degraded))]
+        name = "pxeboot_certificate_expiry_timestamp_seconds"
+        expiries = [Sample(name, expires, (server,)) for server, expires in found.expiries.items()]
+        ready = Sample("pxeboot_ready", float(found.ready))
+        return [ready, Sample("pxeboot_degraded", len(found.degraded)), *expiries]
 
     def _aside(self) -> Callable[[], Iterable[Sample]]:
         farm, now_s, now = self._hub.farm, time.time(), self._leases.clock()

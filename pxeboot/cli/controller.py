@@ -9,8 +9,16 @@ from pathlib import Path
 import click
 
 from config.load import ConfigErrors, load
+from config.observing import parse_listen
 from pxeboot import logs
 from pxeboot.controller.token import hide_tokens
+
+
+def _listens(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    try:
+        return None if value is None else parse_listen(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -25,7 +33,10 @@ from pxeboot.controller.token import hide_tokens
 @click.option(
     "--once", is_flag=True, help="One round for shared tokens, then end: 0 if each lts.conf has a fresh one, else 1."
 )
-def command(path: Path, once: bool) -> None:
+@click.option(
+    "--metrics", "listen", metavar="ADDRESS:PORT", callback=_listens, help="Where to serve /metrics and /healthz."
+)
+def command(path: Path, once: bool, listen: tuple[str, int] | None) -> None:
     """Keep the machines' join commands valid.
 
     It makes a short-lived bootstrap token for each boot of a machine, when `pxeboot serve` asks it to, and approves
@@ -62,6 +73,6 @@ def command(path: Path, once: bool) -> None:
     if not controller.is_needed:
         raise click.ClickException(f"{path}: every cluster has a join command of its own: there is nothing to keep")
     try:
-        asyncio.run(controller.run())
+        asyncio.run(controller.run(listen))
     except OSError as error:
         raise click.ClickException(str(error)) from None

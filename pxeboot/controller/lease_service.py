@@ -102,6 +102,11 @@ class LeaseService:
         skew_s = self._api.skew_s
         return f"this machine's clock is {abs(skew_s):.0f} s off the API server's" if abs(skew_s) > MOST_SKEW_S else ""
 
+    @property
+    def count(self) -> int:
+        """How many leases are shared."""
+        return len(self._watch.values)
+
     def status(self) -> dict[str, object]:
         """Return a few JSON values for people."""
         return {"shared_leases": len(self._watch.values), "shared_leases_trouble": self.trouble or None}

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from aiohttp import web
 
 from config.model import Cluster, Farm
+from pxeboot import systemd
 from pxeboot.controller import service
 from pxeboot.controller.boot_service import BootKeeper
 from pxeboot.controller.boots import Terms
 from pxeboot.controller.keeper import Keeper
 from pxeboot.controller.lease_service import LeaseService
 from pxeboot.controller.talking import Events, Route, Talking, Tokens, application
+from pxeboot.controller.watched import Watched, samples
 from pxeboot.kube.api import Api
+from pxeboot.metrics.sample import Sample
 
 log = logging.getLogger("controller")
 
@@ -29,6 +32,7 @@ class Process:
     def __init__(self, farm: Farm) -> None:
         """Make the keepers; nothing is asked of any cluster yet."""
         minted = {name: cluster.minted for name, cluster in farm.clusters.items()}
+        self._farm = farm
         self._socket = farm.server.controller
         self._events = Events()
         shared = [name for name, kind in minted.items() if kind == "shared"]
@@ -44,14 +48,19 @@ class Process:
         """Whether there is anything to keep."""
         return bool(self.shared or self.boots or self._leases)
 
-    async def run(self) -> None:
-        """Keep all of it until SIGTERM or SIGINT. Raises `OSError` if the socket that the daemon needs cannot be."""
+    async def run(self, listen: tuple[str, int] | None = None) -> None:
+        """Keep all of it until SIGTERM or SIGINT; serve metrics at the address and port `listen`.
+
+        Raises `OSError` if the socket that the daemon needs cannot be, or that address.
+        """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
             await self._talk(stack)
+            if listen is not None:
+                await stack.enter_async_context(Watched(listen, self._samples))
             tasks = [asyncio.create_task(supervised(name, run)) for name, run in self._parts()]
             await stop.wait()
             if self._leases is not None:
@@ -61,6 +70,18 @@ class Process:
             await asyncio.gather(*tasks, return_exceptions=True)
             for api in self._apis.values():
                 await api.close()
+
+    def _unreadable(self) -> Sequence[str]:
+        """Return which clusters have credentials that we cannot read now. They are tried again with each request."""
+        lines = []
+        for name, cluster in sorted(self._farm.clusters.items()):
+            if cluster.kubeconfig is None:
+                continue
+            try:
+                cluster.kubeconfig.read_bytes()
+            except OSError as error:
+                lines.append(f"{name}: {cluster.kubeconfig} cannot be read: {error.strerror}")
+        return lines
 
     async def _talk(self, stack: AsyncExitStack) -> None:
         """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""
@@ -72,6 +93,12 @@ class Process:
             if self.boots or self._leases:
                 raise
             log.warning("nobody can ask for tokens at %s: %s", self._socket, error)
+
+    def _samples(self) -> Iterator[Sample]:
+        kept: dict[str, Tokens] = {**self.shared, **self.boots}
+        yield from samples(kept, self._events.counts)
+        if self._leases is not None:
+            yield Sample("pxeboot_controller_shared_leases", self._leases.count)
 
     def _parts(self) -> Sequence[tuple[str, Callable[[], Awaitable[None]]]]:
         parts: list[tuple[str, Callable[[], Awaitable[None]]]] = []

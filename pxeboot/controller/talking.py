@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,9 +71,12 @@ class Events:
     def __init__(self) -> None:
         """Begin without listeners."""
         self._queues: set[asyncio.Queue[Told | None]] = set()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """What happened, by the cluster and the stage."""
 
     def tell(self, told: Told) -> None:
         """Tell all who listen. Who is too far behind is cut off."""
+        self.counts[told.cluster, told.stage.value] += 1
         for queue in list(self._queues):
             if queue.qsize() >= MOST_EVENTS:
                 log.warning("who listens to events is %d behind, and is cut off", queue.qsize())
