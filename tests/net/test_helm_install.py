@@ -10,16 +10,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.chart import CHART, Object, farm_text, objects, only, render
+from tests.support.chart import CHART, ROOT, Object, farm_text, objects, only, render
 from tests.support.control_plane import DEPLOY, ControlPlane
-from tests.support.helm import HelmFailed, helm
+from tests.support.document import steps
+from tests.support.helm import HelmFailed, helm, wrapper
 from tests.support.kube_client import MERGE, Client
 from tests.support.kube_credentials import kubeconfig
 from tests.support.kube_objects import NODES, SECRETS, authenticates, new_token, token_secret
@@ -58,8 +58,17 @@ class Cluster:
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self.plane, self.folder = plane, folder
         self.admin = Client.of(plane.kubeconfig, folder / "admin")
-        self.helm = partial(helm, plane.kubeconfig, folder, NAMESPACE)
-        self.helm("install", CHART, "pxeboot", VALUES, create_namespace=True)
+        self.install(VALUES)
+
+    def install(self, values: Object) -> None:
+        """Install the chart, or upgrade to other values. Raises `HelmFailed`."""
+        file = self.folder / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        self.helm("upgrade", "--install", "pxeboot", CHART, "--create-namespace", "-f", file)
+
+    def helm(self, *argv: str | Path) -> str:
+        """Run helm. Raises `HelmFailed`."""
+        return helm(self.plane.kubeconfig, self.folder, *argv, "-n", NAMESPACE)
 
     def get(self, one: Object) -> Object:
         """An object as it is in the cluster; {} if it is not there."""
@@ -206,7 +215,7 @@ def test_the_controller_keeps_a_join_command_with_what_its_pod_has(cluster: Clus
 def test_another_farm_changes_its_configmap_and_no_pod(cluster: Cluster) -> None:
     deployment = only(objects(render(VALUES)), "Deployment")
     before = cluster.get(deployment)["metadata"]["generation"]
-    cluster.helm("upgrade", CHART, "pxeboot", changed(tftp={"windowsize": 16}))
+    cluster.install(changed(tftp={"windowsize": 16}))
     there = cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").body["data"]["farm.yaml"]
     assert yaml.safe_load(there)["tftp"] == {"windowsize": 16}
     assert cluster.get(deployment)["metadata"]["generation"] == before
@@ -215,12 +224,12 @@ def test_another_farm_changes_its_configmap_and_no_pod(cluster: Cluster) -> None
 def test_what_is_wrong_changes_nothing(cluster: Cluster) -> None:
     before = cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").body
     with pytest.raises(HelmFailed, match="windowsize"):
-        cluster.helm("upgrade", CHART, "pxeboot", changed(tftp={"windowsize": "sixteen"}))
+        cluster.install(changed(tftp={"windowsize": "sixteen"}))
     assert cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").body == before
 
 
 def test_a_farm_that_gets_a_password_moves_to_a_secret_and_back(cluster: Cluster) -> None:
-    cluster.helm("upgrade", CHART, "pxeboot", changed(node={"root_password_hash": "$6$salt$example"}))
+    cluster.install(changed(node={"root_password_hash": "$6$salt$example"}))
     assert cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").status == 404
     kept = cluster.admin.get(f"{OURS}/secrets/pxeboot-farm").body["data"]["farm.yaml"]
     assert "$6$salt$example" in base64.b64decode(kept).decode()
@@ -233,7 +242,7 @@ def test_what_the_controllers_push_survives_upgrades(cluster: Cluster) -> None:
     held = base64.b64encode(b"[Default]\n# kept\n").decode()
     secret = f"{OURS}/secrets/pxeboot-lts"
     assert cluster.admin.call("PATCH", secret, {"data": {"lts.conf": held}}, MERGE).status == 200
-    cluster.helm("upgrade", CHART, "pxeboot", VALUES)
+    cluster.install(VALUES)
     assert cluster.admin.get(secret).body["data"]["lts.conf"] == held
 
 
@@ -260,7 +269,7 @@ def test_metrics_have_a_service_and_a_monitor_where_there_is_an_operator(cluster
     }
     known = "/apis/monitoring.coreos.com/v1"
     until(lambda: cluster.admin.get(known).status == 200, "the API knows the kind")
-    cluster.helm("upgrade", CHART, "pxeboot", values)
+    cluster.install(values)
     service = cluster.admin.get(f"{OURS}/services/pxeboot-metrics").body
     assert service["spec"]["clusterIP"] == "None"
     monitor = cluster.get(only(objects(render(values)), "ServiceMonitor"))
@@ -276,3 +285,29 @@ def test_taken_away_it_leaves_what_was_pushed_and_nothing_else(cluster: Cluster)
     kept = [one["metadata"]["name"] for one in made if cluster.get(one)]
     assert kept == ["pxeboot-lts"]
     assert cluster.admin.get(f"{OURS}/secrets/pxeboot-lts").body["data"]
+
+
+def test_the_commands_of_the_document_install_it(cluster: Cluster, tmp_path: Path) -> None:
+    """docs/helm.md, command by command, where nothing of it is; kubectl and helm are real."""
+    wrapper(tmp_path)
+    mine = f"{Path(__file__).stem}::test_the_commands_of_the_document_install_it"
+    environment = {
+        "PATH": f"{tmp_path}:{cluster.plane.bin}:{os.environ['PATH']}",
+        "KUBECONFIG": str(cluster.plane.kubeconfig),
+        "HOME": str(tmp_path),
+    }
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    blocks = [step for step in steps(ROOT / "docs/helm.md") if step.verb == "file" or step.what == mine]
+    assert len(blocks) > 4
+    cluster.plane.kubectl("delete", "namespace", NAMESPACE)
+    for step in blocks:
+        if step.verb == "file":
+            (tmp_path / step.what).write_text(step.text)
+            continue
+        argv = ["sh", "-euc", step.text]
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{step.text}\n{done.stdout}{done.stderr}"
+    farm = yaml.safe_load(cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").body["data"]["farm.yaml"])
+    assert [pool["name"] for pool in farm["pools"]] == ["pool-1"]
