@@ -40,6 +40,6 @@ INSTEAD = {
     "hosts-databases": "machines are in `pools` here; put those of the database there",
     "config-control": "everything is in one file here",
     "require-client-classes": "classes that are asked later have no place here; put their options into the subnet",
-    "evaluate-additional-classes": "classes that are asked later have no place here; put their options into the subnet",
+    "evaluate-additional-classes": "classes that are asked later have no place here; say it in the subnet",
 }
 """What one can do about a key that is lost."""

@@ -96,19 +96,16 @@ class Subnets:
         """The first and last address of a range, as far as machines of its network can have them."""
         first, last = found.first, found.last or found.first
         odd = edges(one.network)
-        low, high = max(first, one.network.network_address), min(last, one.network.broadcast_address)
-        if int(low) in odd:
-            low += 1
-        if int(high) in odd:
-            high -= 1
+        low = max(int(first), int(one.network.network_address))
+        high = min(int(last), int(one.network.broadcast_address))
+        low, high = low + (low in odd), high - (high in odd)
         if high < low:
             draft.lost(one.mark, f"the range {first}-{last}", f"no machine of {one.network} can have its addresses")
             return None
-        if (low, high) != (first, last):
-            draft.note(
-                one.mark, f"the range {first}-{last}", f"of {one.network}, machines can have {low}-{high} of it"
-            )
-        return f"{low}-{high}"
+        kept = f"{IPv4Address(low)}-{IPv4Address(high)}"
+        if (low, high) != (int(first), int(last)):
+            draft.note(one.mark, f"the range {first}-{last}", f"of {one.network}, machines can have {kept} of it")
+        return kept
 
     def _unknown(self, pools: list[tuple[Given, Range, str]], draft: Draft) -> Scalar | None:
         """The one pool that strangers of a subnet belong to."""

@@ -13,7 +13,7 @@ from pxeboot.imports.found import Imported
 WIDTH = 119
 _PLAIN = re.compile(r"[A-Za-z0-9/.+_][A-Za-z0-9/.+_@%=:,()~^-]*( [A-Za-z0-9/.+_@%=(~^-][A-Za-z0-9/.+_@%=:,()~^-]*)*")
 _FLOW = re.compile(r"[A-Za-z0-9/.+_][A-Za-z0-9/.+_@%=:()~^-]*( [A-Za-z0-9/.+_@%=(~^-][A-Za-z0-9/.+_@%=:()~^-]*)*")
-_PRINTABLE = re.compile("[\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
+_PRINTABLE = re.compile("[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _OTHERS = re.compile("(?i)true|false|yes|no|on|off|y|n|0[0-7]+|[0-9_]+:[0-5]?[0-9](:[0-5]?[0-9])*|[0-9]+e[0-9]+")
 """Words that other readers of YAML take for something else than a text, some of them only where a text is meant."""
@@ -167,8 +167,8 @@ def _value(key: str, node: Scalar, *, inside: bool = False) -> str | None:
 def scalar(value: str | None, *, inside: bool = False) -> str:
     """Return a text on one line, in quotes where it would be something else without. `inside`: of [] or {}.
 
-    >>> scalar("52:54:00:12:34:56"), scalar("a: b"), scalar("no"), scalar(None)
-    ('52:54:00:12:34:56', '"a: b"', '"no"', 'null')
+    >>> scalar("94:57:a5:d3:ec:f2"), scalar("52:54:00:12:34:56"), scalar("a: b"), scalar("no"), scalar(None)
+    ('94:57:a5:d3:ec:f2', '"52:54:00:12:34:56"', '"a: b"', '"no"', 'null')
     """
     if value is None:
         return "null"
