@@ -62,7 +62,14 @@ class Process:
             if listen is not None:
                 await stack.enter_async_context(Watched(listen, self._samples))
             tasks = [asyncio.create_task(supervised(name, run)) for name, run in self._parts()]
+            unreadable = await asyncio.to_thread(self._unreadable)
+            for line in unreadable:
+                log.error("%s", line)
+            said = "; ".join((f"keeps {', '.join(sorted(self._farm.clusters))}", *unreadable))
+            systemd.notify("READY=1")
+            tasks.append(asyncio.create_task(systemd.keep_alive(lambda: said), name="watchdog"))
             await stop.wait()
+            systemd.notify("STOPPING=1")
             if self._leases is not None:
                 self._leases.close()
             for task in tasks:
