@@ -40,6 +40,7 @@ class Inherited:
             if not listens or name.partition("-")[0] not in ("http", "https", "nbd"):
                 log.warning("the socket %r is not used: expected one that listens on TCP over IPv4, and is called "
                             "http-, https- or nbd- and the interface", name)  # fmt: skip
+                sock.close()  # systemd keeps it
                 continue
             found[name] = sock
         return cls(found)
