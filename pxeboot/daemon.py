@@ -45,6 +45,7 @@ from pxeboot.joining import store as joins
 from pxeboot.machinelogs.receiver import Receiving
 from pxeboot.nbdkit.second import Second
 from pxeboot.observing import Observing
+from pxeboot.reloading.prepared import prepare
 from pxeboot.reloading.reloader import Reloader
 from pxeboot.reloading.swap import nbd_tls, swapping
 from pxeboot.reloading.watching import Source
@@ -169,9 +170,11 @@ async def serve(
 
     source, intents, read_again = follow
     reloader = None if source is None else Reloader(
-        source, hub.reloads, lambda: hub.farm, intents.configure, swapping(hub, parts, serving),
-        asked=read_again, nbdkit=second.engine is not None,
+        source, hub.reloads, lambda: hub.farm, partial(prepare, nbdkit=second.engine is not None),
+        swapping(hub, parts, serving), asked=read_again, beforehand=intents.configure,
     )  # fmt: skip
+
+    up = asyncio.Event()
 
     def ready() -> None:
         # What is there now stays. To look through it for garbage, again and again, takes 50 ms for 2,000 machines.
@@ -182,6 +185,7 @@ async def serve(
         where = ", ".join(serving.served) or "no interface yet"
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
         systemd.notify("READY=1")
+        up.set()
 
     def standing() -> str:
         return systemd.status_line(serving.served, serving.waits, len(hub.timeline), hub.reloads.refused)
@@ -215,7 +219,7 @@ async def serve(
                 tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(observing.run(), name="metrics"),
                 tasks.create_task(pages.run(), name="web"),
-                tasks.create_task(systemd.keep_alive(standing), name="watchdog"),
+                tasks.create_task(systemd.keep_alive(standing, up), name="watchdog"),
             ]
             if reloader is not None:
                 running.append(tasks.create_task(reloader.run(), name="reload"))

@@ -50,13 +50,14 @@ def status_line(served: Sequence[str], waits: Mapping[str, str], machines: int, 
     return "; ".join(parts)
 
 
-async def keep_alive(status: Callable[[], str]) -> None:
+async def keep_alive(status: Callable[[], str], ready: asyncio.Event) -> None:
     """Say that we live, from the event loop, so that one that hangs is started again; and what `status` says.
 
-    Until cancelled; at once over if nobody wants to hear of it.
+    From when we are `ready` until cancelled; at once over if nobody wants to hear of it.
     """
     if "NOTIFY_SOCKET" not in os.environ:
         return
+    await ready.wait()
     patience_s = watchdog_s()
     said = ""
     while True:

@@ -67,7 +67,9 @@ class Process:
                 log.error("%s", line)
             said = "; ".join((f"keeps {', '.join(sorted(self._farm.clusters))}", *unreadable))
             systemd.notify("READY=1")
-            tasks.append(asyncio.create_task(systemd.keep_alive(lambda: said), name="watchdog"))
+            ready = asyncio.Event()
+            ready.set()
+            tasks.append(asyncio.create_task(systemd.keep_alive(lambda: said, ready), name="watchdog"))
             await stop.wait()
             systemd.notify("STOPPING=1")
             if self._leases is not None:

@@ -30,7 +30,7 @@ def told(manager: socket.socket) -> str:
 def test_nothing_is_sent_where_nobody_started_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.notify("READY=1")
-    asyncio.run(systemd.keep_alive(lambda: "well"))  # and it ends
+    asyncio.run(systemd.keep_alive(lambda: "well", asyncio.Event()))  # and it ends
 
 
 def test_an_abstract_socket_is_a_socket_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,12 +69,17 @@ def test_a_loop_that_turns_says_so_and_how_it_stands(manager: socket.socket, mon
 
     async def turn() -> list[str]:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(systemd.keep_alive(lambda: next(lines)))
-        heard = [await loop.run_in_executor(None, told, manager) for _ in range(4)]
+        ready = asyncio.Event()
+        task = loop.create_task(systemd.keep_alive(lambda: next(lines), ready))
+        await asyncio.sleep(0)  # nothing is said before READY=1
+        systemd.notify("READY=1")
+        ready.set()
+        heard = [await loop.run_in_executor(None, told, manager) for _ in range(5)]
         task.cancel()
         return heard
 
     assert asyncio.run(turn()) == [
+        "READY=1",
         "WATCHDOG=1\nSTATUS=serves eth1",
         "WATCHDOG=1",
         "WATCHDOG=1\nSTATUS=serves READY=1",
