@@ -110,6 +110,8 @@ class Facts:
     sending: Sending | None = None
     findings: Sequence[Finding] = ()
     """Warnings and notes of the self-test; its errors are among the notices."""
+    changeable: bool = False
+    """Whether there are people who may change what machines boot."""
 
 
 async def _no_dhcp() -> Dhcp:
@@ -156,6 +158,7 @@ async def gather(sources: Sources, rows: Sequence[Row]) -> Facts:
         servers=[Server(one.standing.value, one.name, one.words(), one.last_seen) for one in others],
         sending=sources.sending(),
         findings=[finding for finding in findings if finding.level != "error"],
+        changeable=farm.web.users is not None,
     )
 
 

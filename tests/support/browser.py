@@ -8,6 +8,7 @@
 []
 """
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +103,11 @@ class Browser:
         page.goto(url, wait_until="domcontentloaded")
         return page
 
+    def leave(self) -> None:
+        """Close every page."""
+        for context in self._browser.contexts:
+            context.close()
+
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.troubles.append(f"{message.type}: {message.text}")
@@ -112,6 +118,18 @@ class Browser:
     def _failed(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # the page was left
             self.troubles.append(f"{request.url}: {request.failure}")
+
+
+def until(page: Page, script: str) -> None:
+    """Wait until `script` is true. (Playwright's own waiting evaluates text in the page, which our policy forbids.)
+
+    Raises `TimeoutError`.
+    """
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(script):
+        if time.monotonic() > deadline:
+            raise TimeoutError(script)
+        page.wait_for_timeout(50)
 
 
 def scrolls_sideways(page: Page) -> bool:

@@ -120,6 +120,15 @@ def busy(count: int, now_s: float) -> tuple[Farm, Timeline]:
     return farm, timeline
 
 
+def at_once(count: int, now_s: float) -> tuple[Farm, Timeline]:
+    """Return a farm of `count` machines that all fetch their roots."""
+    farm, timeline = many(count), Timeline()
+    teller = Teller(farm, timeline, now_s)
+    for name in [node.name for pool in farm.pools for node in pool.nodes]:
+        teller.until(name, 20, S.FETCH, f"0 % of {MIB} MiB", 1)
+    return farm, timeline
+
+
 def storm(timeline: Timeline, names: list[str], now_s: float, turn: int) -> None:
     """Let all these machines come a little further, as in a farm that boots at once."""
     for number, name in enumerate(names):

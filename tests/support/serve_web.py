@@ -80,7 +80,7 @@ async def main(listen: str, kind: str, count: int) -> None:
     if kind == "believable":
         farm, timeline, others = made_up_farm.believable(now_s)
     else:
-        farm, timeline = made_up_farm.busy(count, now_s)
+        farm, timeline = (made_up_farm.at_once if kind == "storm" else made_up_farm.busy)(count, now_s)
     static, closing, longest = Static(), asyncio.Event(), [0.0]
     pages: list[FarmPage] = []
     page = FarmPage(timeline, _sources(farm, others, pages), Templates(static), closing)

@@ -3,13 +3,15 @@
 
 const ORDER = ["stuck", "waiting", "booting", "up", "quiet"];
 const LOST_AFTER_MS = 5000;
-const LOAD_AGAIN_MS = 30000;
+const FOLLOW_AGAIN_MS = 30000;
+const SLICE_MS = 6;
+const AT_ONCE = 20;
 
 const body = document.body;
 const live = document.getElementById("live");
 const filter = document.getElementById("filter");
 const groups = Object.fromEntries(ORDER.map((state) => [state, document.getElementById(`rows-${state}`)]));
-const rows = new Map(); // name → {row, key, state, pool, text}
+const rows = new Map(); // name → {row, state, name, key, pool}, and its text once that was searched
 const maker = document.createElement("template");
 const heading = document.querySelector("h1");
 const title = document.title.replace(/^\(.*?\) /, "");
@@ -21,7 +23,7 @@ const natural = (name) => name.replace(/\d+/g, (digits) => digits.padStart(8, "0
 
 function known(row, state) {
   const name = row.dataset.name;
-  return { row, state, name, key: natural(name), pool: row.dataset.pool, text: row.textContent.toLowerCase() };
+  return { row, state, name, key: natural(name), pool: row.dataset.pool };
 }
 
 for (const [state, group] of Object.entries(groups)) {
@@ -32,7 +34,7 @@ for (const [state, group] of Object.entries(groups)) {
 const wanted = () => ({ text: filter.q.value.trim().toLowerCase(), pool: filter.pool.value, state: filter.state.value });
 
 function suits(one, want) {
-  return (!want.state || one.state === want.state) && (!want.pool || one.pool === want.pool) && (!want.text || one.text.includes(want.text));
+  return (!want.state || one.state === want.state) && (!want.pool || one.pool === want.pool) && (!want.text || (one.text ??= one.row.textContent.toLowerCase()).includes(want.text));
 }
 
 function headings() {
@@ -89,8 +91,7 @@ function place(one) {
   groups[one.state].insertBefore(one.row, list[low] ?? null);
 }
 
-function put(change, row, want) {
-  const [name, state] = change;
+function put(name, state, row, want) {
   const before = rows.get(name);
   const one = known(row, state);
   row.hidden = !suits(one, want);
@@ -98,40 +99,63 @@ function put(change, row, want) {
     const held = before.row.contains(document.activeElement);
     before.row.replaceWith(row);
     if (held) row.querySelector("a").focus({ preventScroll: true });
-    rows.set(name, one);
   } else {
     before?.row.remove();
     place(one);
-    rows.set(name, one);
     row.classList.add("fresh");
   }
+  rows.set(name, one);
+}
+
+// Changes are put in a few at a time, between two frames, so that a farm that boots at once does not halt the page.
+// Of a machine that changed twice meanwhile, the newest is put in. A page that nobody looks at has time.
+const pending = new Map(); // name → [name, state, html]
+
+function putSome() {
+  const end = performance.now() + SLICE_MS;
+  const want = wanted();
+  while (pending.size && performance.now() < end) {
+    const some = [];
+    for (const change of pending.values()) {
+      some.push(change);
+      if (some.length === AT_ONCE) break;
+    }
+    maker.innerHTML = `<table><tbody>${some.map(([, , html]) => html).join("")}</tbody></table>`;
+    const made = [...maker.content.querySelectorAll("tr")];
+    some.forEach(([name, state], number) => {
+      pending.delete(name);
+      put(name, state, made[number], want);
+    });
+  }
+  if (pending.size) requestAnimationFrame(putSome);
+  headings();
 }
 
 function told(event) {
   const news = JSON.parse(event.data);
-  const want = wanted();
   ahead = news.now - Date.now() / 1000;
   if (news.whole) {
     const there = new Set(news.rows.map(([name]) => name));
-    news.gone = [...rows.keys()].filter((name) => !there.has(name));
+    news.gone = [...rows.keys(), ...pending.keys()].filter((name) => !there.has(name));
   }
   for (const name of news.gone) {
     rows.get(name)?.row.remove();
     rows.delete(name);
+    pending.delete(name);
   }
-  maker.innerHTML = `<table><tbody>${news.rows.map((change) => change[2]).join("")}</tbody></table>`;
-  const made = [...maker.content.querySelectorAll("tr")];
-  news.rows.forEach((change, number) => put(change, made[number], want));
+  if (!pending.size) requestAnimationFrame(putSome);
+  for (const change of news.rows) pending.set(change[0], change);
+  let total = 0;
   for (const link of document.querySelectorAll("#counts a")) {
     const count = news.counts[link.dataset.state];
+    total += count;
     link.firstElementChild.textContent = count;
     link.parentElement.classList.toggle("none", !count);
   }
-  heading.textContent = `${rows.size} machine${rows.size === 1 ? "" : "s"}`;
+  heading.textContent = `${total} machine${total === 1 ? "" : "s"}`;
   document.title = (news.counts.stuck ? `(${news.counts.stuck} stuck) ` : "") + title;
   if (news.side !== undefined) document.getElementById("side").innerHTML = news.side;
   if (news.notices !== undefined) document.getElementById("notices").innerHTML = news.notices;
-  headings();
 }
 
 // Times go on while nothing happens. Only those are written that read otherwise than before.
@@ -168,7 +192,7 @@ function follow(address) {
   events.addEventListener("farm", told);
   events.addEventListener("error", () => {
     lost ??= setTimeout(() => say("no answer from the server", "lost"), LOST_AFTER_MS);
-    if (events.readyState === EventSource.CLOSED) setTimeout(() => follow("events?since="), LOAD_AGAIN_MS);
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => follow("events?since="), FOLLOW_AGAIN_MS);
   });
 }
 

@@ -1,0 +1,401 @@
+"""The farm's page in Chromium: read without script, followed live, on a desk and a phone, with a thousand machines."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.support.browser import CHROMIUM, DESK, PHONE, Browser, scrolls_sideways, shot, until
+from tests.support.certificates import Authority
+from tests.support.segment import Host, Segment, lacking, requires
+from tests.support.served import IP, MAC, SERVER, Daemon, Prepared, make_grub
+
+pytestmark = pytest.mark.net
+
+PORT = 8067
+SITE = f"http://{SERVER}:{PORT}"
+MACHINES = 1000
+SOCKETS = """\
+import socket, sys
+server, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+held, said = [], []
+for number in range(count):
+    one = socket.create_connection((server, port), timeout=20)
+    one.sendall(b"GET /events?since= HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    said.append(one.recv(12).split()[1].decode())
+    held.append(one)
+print(" ".join(said), flush=True)
+"""
+SLOW = """\
+import socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as one:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.sendall(b"GET /events?since= HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print("asked", flush=True)
+    sys.stdin.read()
+"""
+SMOOTH = """\
+() => new Promise(done => {
+    const tasks = [], frames = [];
+    const watch = new PerformanceObserver(list => tasks.push(...list.getEntries().map(entry => entry.duration)));
+    watch.observe({entryTypes: ["longtask"]});
+    let before = performance.now();
+    const end = before + 4000;
+    requestAnimationFrame(function frame(now) {
+        frames.push(now - before);
+        before = now;
+        if (now < end) requestAnimationFrame(frame);
+        else { watch.disconnect(); frames.sort((a, b) => a - b); done({tasks, frames}); }
+    });
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def segment() -> Iterator[Segment]:
+    if os.geteuid() != 0 or not shutil.which("ip") or not os.access(CHROMIUM, os.X_OK):
+        lacking("needs root, ip and chromium")
+    with Segment(f"{SERVER}/24", f"{IP}/24") as wire:
+        yield wire
+
+
+@pytest.fixture(scope="module")
+def browser(segment: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all, on the machine m1."""
+    with Browser(segment.client, tmp_path_factory.mktemp("browser")) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def _leave(browser: Browser) -> Iterator[None]:
+    """No page of one test follows in another."""
+    yield
+    browser.leave()
+
+
+@pytest.fixture
+def no_troubles(browser: Browser) -> Iterator[None]:
+    """No error on the console, nothing that the policy forbids, no request that fails."""
+    browser.troubles.clear()
+    yield
+    assert browser.troubles == []
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    if not shutil.which("grub-mknetdir"):
+        lacking("needs grub-mknetdir")
+    grub = make_grub(tmp_path_factory.mktemp("grub"))
+    return Prepared(tmp_path_factory.mktemp("farm"), grub, web={"listen": [f"{SERVER}:{PORT}", "127.0.0.1:8067"]})
+
+
+@pytest.fixture(scope="module")
+def daemon(segment: Segment, prepared: Prepared) -> Iterator[Daemon]:
+    """`pxeboot serve` with its page, and m1 in its farm, which is the segment's client."""
+    one = Daemon(segment.server, prepared.folder, "-c", str(prepared.configuration))
+    yield one
+    one.stop()
+
+
+class MadeUp:
+    """A site with a made-up farm, by itself."""
+
+    def __init__(self, host: Host, port: int, kind: str, count: int) -> None:
+        self.url = f"http://{SERVER}:{port}"
+        self.process = host.popen(
+            *(sys.executable, "-m", "tests.support.serve_web", f"{SERVER}:{port}", kind, str(count)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+        deadline = time.monotonic() + 20
+        while host.run("curl", "-sf", "-o", "/dev/null", f"{self.url}/static/style.css", check=False).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def tell(self, name: str, stage: str, detail: str) -> None:
+        """Tell what happened to a machine."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([name, stage, detail]) + "\n")
+        self.process.stdin.flush()
+
+    @property
+    def memory_mb(self) -> float:
+        """What it has in RAM, in MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found[1]) / 1000 if found else 0.0
+
+    def stop(self) -> float:
+        """End it; return how long its event loop was ever kept from going around, in seconds."""
+        said, _ = self.process.communicate(timeout=20)
+        return float(said)
+
+
+@pytest.fixture
+def thousand(segment: Segment) -> Iterator[MadeUp]:
+    one = MadeUp(segment.server, 8071, "busy", MACHINES)
+    yield one
+    one.stop()
+
+
+def fetch(host: Host, path: str, *options: str) -> tuple[int, str]:
+    """Return the status and the answer, head included, of GET SITE/path by curl."""
+    done = host.run("curl", "-s", "-i", *options, f"{SITE}{path}", check=False)
+    return int(done.stdout.split()[1]), done.stdout
+
+
+def report(host: Host, stage: str, text: str) -> None:
+    """Say as m1 what it would say of itself, through the server for machines."""
+    host.run("curl", "-sf", "--data-binary", text, f"http://{SERVER}/report/{stage}")
+
+
+def colour(page: Page, selector: str) -> str:
+    """Return the colour of an element's text."""
+    return str(page.eval_on_selector(selector, "one => getComputedStyle(one).color"))
+
+
+def evaluate(page: Page, script: str) -> Any:
+    return page.evaluate(script)
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon", "no_troubles")
+def test_the_page_is_whole_without_script(browser: Browser) -> None:
+    page = browser.open(f"{SITE}/", script=False)
+    assert page.title().endswith("Farm – pxeboot")
+    row = page.locator("tr[data-name=m1]")
+    assert "workers" in row.inner_text()
+    assert page.locator("#side").get_by_role("heading", name="Images").is_visible()
+    assert page.locator("meta[http-equiv=refresh]").count() == 1
+    assert page.locator("#show").is_visible()
+    page.fill("#q", "nobody")
+    page.click("#show")
+    assert page.locator("tr[data-name]").count() == 0
+    assert page.locator("#empty").is_visible()
+    page.locator("#counts a[data-state=quiet]").click()
+    assert page.locator("tr[data-name=m1]").count() == 1
+    assert page.input_value("#state") == "quiet"
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon", "no_troubles")
+def test_a_machine_is_followed_live_until_it_is_stuck_with_words(segment: Segment, browser: Browser) -> None:
+    page = browser.open(f"{SITE}/")
+    page.wait_for_selector("#live.on")
+    segment.client.run("curl", "-sf", "-o", "/dev/null", f"http://{SERVER}/grub/grub.cfg-01-{MAC.replace(':', '-')}")
+    page.wait_for_selector("#rows-booting tr[data-name=m1]")
+    report(segment.client, "network", "6.1.0, 10.77.0.10 by DHCP")
+    report(segment.client, "fetch", "37 % of 80 MiB")
+    page.wait_for_selector("tr[data-name=m1] progress[value='37']")
+    report(segment.client, "fetch", "52 % of 80 MiB")
+    page.wait_for_selector("tr[data-name=m1] progress[value='52']")
+    report(segment.client, "failed", "<img src=x onerror=alert(1)> has no room")
+    row = page.locator("#rows-stuck tr[data-name=m1]")
+    row.wait_for()
+    assert "<img src=x onerror=alert(1)> has no room" in row.inner_text()
+    assert page.locator("img").count() == 0
+    red, plain = colour(page, "#rows-stuck .bad"), colour(page, "#rows-stuck .name a")
+    assert red == evaluate(page, "getComputedStyle(document.querySelector('#counts .stuck b')).color") != plain
+    until(page, "document.title.startsWith('(1 stuck)')")
+    assert page.locator("#counts a[data-state=stuck] b").inner_text() == "1"
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon")
+def test_every_answer_says_what_a_browser_must_not_do_with_it(segment: Segment) -> None:
+    for path in ("/", "/static/style.css", "/nothing", "/metrics", "/machines/nobody"):
+        _, answer = fetch(segment.client, path)
+        assert "Content-Security-Policy: default-src 'self'; base-uri 'none'" in answer, path
+        assert "X-Content-Type-Options: nosniff" in answer, path
+        assert "aiohttp" not in answer, path
+    assert "inline" not in answer
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon")
+def test_a_page_of_somebody_else_neither_reads_nor_changes(segment: Segment) -> None:
+    status, answer = fetch(segment.client, "/", "-H", "Host: evil.example")
+    assert (status, "m1c" in answer, "web.names" in answer) == (421, False, True)
+    for host in (f"{SERVER}:{PORT}", "localhost", "boot", "boot.lan:8067"):
+        assert fetch(segment.client, "/", "-H", f"Host: {host}")[0] == 200, host
+    assert fetch(segment.client, "/metrics", "-H", "Host: evil.example")[0] == 200
+    for header in ("Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"):
+        assert fetch(segment.client, "/", "-X", "POST", "-H", header)[0] == 403, header
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon")
+def test_static_files_are_kept_by_browsers_for_good(segment: Segment) -> None:
+    _, page = fetch(segment.client, "/")
+    for name in re.findall(r'"(static/[^"]+)"', page):
+        status, answer = fetch(segment.client, f"/{name}")
+        assert status == 200, name
+        assert "immutable" in answer, name
+        tag = re.search(r'ETag: ("[^"]+")', answer)
+        assert tag is not None
+        assert fetch(segment.client, f"/{name.partition('?')[0]}", "-H", f"If-None-Match: {tag[1]}")[0] == 304
+    for path in ("/static/../farm.py", "/static/%2e%2e%2ffarm.py", "/static/nothing.css"):
+        assert fetch(segment.client, path, "--path-as-is")[0] == 404, path
+    assert "gzip" in fetch(segment.client, "/", "-H", "Accept-Encoding: gzip", "-o", "/dev/null", "-D", "-")[1]
+
+
+@requires("curl")
+@pytest.mark.usefixtures("daemon")
+def test_only_so_many_follow_and_their_end_makes_room(segment: Segment, browser: Browser) -> None:
+    said = segment.client.run(sys.executable, "-c", SOCKETS, SERVER, str(PORT), "70").stdout.split()
+    assert (said.count("200"), said.count("503")) == (64, 6)
+    page = browser.open(f"{SITE}/")
+    page.wait_for_selector("#live.on")
+
+
+@requires("curl")
+def test_a_page_finds_a_server_that_was_restarted(
+    segment: Segment, browser: Browser, prepared: Prepared, daemon: Daemon
+) -> None:
+    page = browser.open(f"{SITE}/")
+    page.wait_for_selector("#live.on")
+    stopped_s = daemon.stop()
+    assert stopped_s < 5
+    page.wait_for_selector("#live.lost")
+    assert "no answer" in page.inner_text("#live")
+    daemon.__init__(segment.server, prepared.folder, "-c", str(prepared.configuration))  # type: ignore[misc] # the fixture's
+    page.wait_for_selector("#live.on")
+    page.wait_for_selector("#rows-quiet tr[data-name=m1]")
+    browser.troubles.clear()
+
+
+@requires("curl", "openssl")
+def test_the_page_is_there_by_https_and_follows_a_new_certificate(
+    segment: Segment, tmp_path: Path, prepared: Prepared
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("first")
+    both = {"certificate": str(tmp_path / "tls.pem"), "key": str(tmp_path / "tls.key")}
+    shutil.copy(certificate, both["certificate"])
+    shutil.copy(key, both["key"])
+    server = segment.host(address="10.77.0.2/24", interface="eth1")
+    other = tmp_path / "farm"
+    other.mkdir()
+    farm = Prepared(other, prepared.folder / "state/boot", web={"listen": ["10.77.0.2:8443"], "tls": both})
+    one = Daemon(server, other, "-c", str(farm.configuration))
+    try:
+        ask = (
+            "curl",
+            "-sv",
+            "--cacert",
+            str(authority.certificate),
+            "--connect-to",
+            "::10.77.0.2:8443",
+            f"https://{SERVER}/",
+        )
+        done = segment.client.run(*ask)
+        assert "CN=first" in done.stderr
+        assert "m1" in done.stdout
+        certificate, key = authority.sign("second")
+        shutil.copy(certificate, both["certificate"])
+        shutil.copy(key, both["key"])
+        deadline = time.monotonic() + 30
+        while "CN=second" not in segment.client.run(*ask).stderr:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    finally:
+        one.stop()
+
+
+@pytest.mark.usefixtures("no_troubles")
+def test_a_thousand_machines_stay_smooth(thousand: MadeUp, browser: Browser, segment: Segment) -> None:
+    began = time.monotonic()
+    page = browser.open(f"{thousand.url}/")
+    assert page.locator("tr[data-name]").count() == MACHINES
+    page.wait_for_selector("#live.on")
+    loaded_s = time.monotonic() - began
+    began = time.monotonic()
+    thousand.tell("m25c40", "failed", "the disk is on fire")
+    page.locator("#rows-stuck tr[data-name=m25c40]").wait_for()
+    seen_s = time.monotonic() - began
+    page.fill("#q", "m25c4")
+    until(page, "document.querySelectorAll('tr[data-name]:not([hidden])').length === 2")
+    names = page.locator("tr[data-name]:visible").all()
+    assert sorted(str(one.get_attribute("data-name")) for one in names) == ["m25c4", "m25c40"]
+    page.fill("#q", "")
+    order = evaluate(page, "[...document.querySelectorAll('#rows-up tr[data-name]')].map(one => one.dataset.name)")
+    assert order == sorted(order, key=lambda name: [int(digits) for digits in re.findall(r"\d+", name)])
+    print(f"1,000 machines: there in {loaded_s:.2f} s, a change seen after {seen_s:.2f} s")
+    page.screenshot(path=shot("farm-thousand.png"))
+
+
+def test_all_of_a_thousand_machines_may_change_at_once_and_who_reads_slowly_costs_nothing(
+    segment: Segment, browser: Browser
+) -> None:
+    storm = MadeUp(segment.server, 8072, "storm", MACHINES)
+    slow = segment.client.popen(
+        sys.executable, "-c", SLOW, SERVER, "8072", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert slow.stdout is not None
+    assert slow.stdout.readline() == "asked\n"
+    page = browser.open(f"{storm.url}/")
+    page.wait_for_selector("#live.on")
+    until(page, "document.querySelectorAll('#rows-booting tr[data-name]').length === 1000")
+    before_mb = storm.memory_mb
+    smooth = evaluate(page, SMOOTH)
+    frames, tasks = smooth["frames"], smooth["tasks"]
+    changed = "document.querySelector('tr[data-name=m1c1] progress').value"
+    value = evaluate(page, changed)
+    until(page, f"{changed} !== {value}")
+    grown_mb = storm.memory_mb - before_mb
+    slow.communicate("")
+    page.close()
+    late_s = storm.stop()
+    assert grown_mb < 60
+    print(
+        f"1,000 machines that all change each second: frames {frames[len(frames) // 2]:.0f} ms in the middle, "
+        f"{frames[-1]:.0f} ms at most; {len(tasks)} long tasks, {max(tasks, default=0):.0f} ms at most; "
+        f"{grown_mb:.1f} MB more; the server's loop was late by {late_s:.3f} s at most"
+    )
+
+
+@pytest.mark.usefixtures("no_troubles")
+def test_it_is_readable_on_a_phone_and_a_desk_in_the_dark_and_the_light(segment: Segment, browser: Browser) -> None:
+    farm = MadeUp(segment.server, 8073, "believable", 40)
+    try:
+        for size, name in ((DESK, "desk"), (PHONE, "phone")):
+            for dark in (False, True):
+                page = browser.open(f"{farm.url}/", size, dark=dark)
+                page.wait_for_selector("#live.on")
+                assert not scrolls_sideways(page), name
+                page.screenshot(path=shot(f"farm-{name}-{'dark' if dark else 'light'}.png"))
+                page.close()
+    finally:
+        farm.stop()
+
+
+@pytest.mark.usefixtures("daemon", "no_troubles")
+def test_what_everybody_needs_to_use_a_page_is_there(browser: Browser) -> None:
+    page = browser.open(f"{SITE}/", calm=True)
+    assert evaluate(page, "document.documentElement.lang") == "en"
+    assert page.locator("h1").count() == 1
+    unlabelled = "[...document.querySelectorAll('input, select')].filter(one => !one.labels.length).length"
+    assert evaluate(page, unlabelled) == 0
+    assert evaluate(page, "[...document.querySelectorAll('thead th')].every(one => one.scope === 'col')")
+    assert evaluate(page, "[...document.querySelectorAll('tbody th')].every(one => one.scope.startsWith('row'))")
+    named = "[...document.querySelectorAll('progress, table, nav, aside')].every(one => one.ariaLabel)"
+    assert evaluate(page, named)
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "To the content"
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    outline = page.eval_on_selector(":focus", "one => getComputedStyle(one).outlineStyle")
+    assert outline == "solid"
+    moves = "[...document.querySelectorAll('*')].every(one => getComputedStyle(one).animationName === 'none')"
+    assert evaluate(page, moves)
