@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import dhcp.engine
 import dhcp.fast

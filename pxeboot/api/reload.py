@@ -13,11 +13,14 @@ from aiohttp import web
 from config.model import Farm
 from pxeboot.api.control import Route, answer
 from pxeboot.reloading.masked import dump
+from pxeboot.reloading.prepared import Prepared
 from pxeboot.reloading.reloader import Reloader
 from pxeboot.reloading.state import Reloads
 
 
-def routes(reloads: Reloads, reloader: Reloader | None, farm: Callable[[], Farm], *, nbdkit: bool) -> Sequence[Route]:
+def routes(
+    reloads: Reloads, reloader: Reloader[Prepared] | None, farm: Callable[[], Farm], *, nbdkit: bool
+) -> Sequence[Route]:
     """Return the routes; without a `reloader` there is no file. `nbdkit` says whether such a process runs."""
 
     async def reload(_: web.Request) -> web.Response:

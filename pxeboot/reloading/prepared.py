@@ -11,6 +11,7 @@ from config.model import Farm
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.reloading.beside import context_or_mistake
 from pxeboot.reloading.fixed import kept
+from pxeboot.reloading.reloader import Same
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,7 @@ class Prepared:
     """The same for NBD."""
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
-    """The file says what is served."""
-
-    needs_restart: tuple[str, ...]
-
-
-def prepare(path: Path, running: Farm, *, nbdkit: bool) -> Prepared | Same:
+def prepare(path: Path, running: Farm, *, nbdkit: bool = False) -> Prepared | Same:
     """Return the farm of the file at `path`, to follow `running`. Raises `ConfigErrors` if it is wrong.
 
     `nbdkit` says whether a process of it runs.

@@ -12,16 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
 
 from config.mistakes import ConfigErrors
 from config.model import Farm
 from pxeboot import systemd
-from pxeboot.reloading.prepared import Prepared, Same, prepare
 from pxeboot.reloading.state import Reloads
 from pxeboot.reloading.watching import Source, Watched, facts
-
-log = logging.getLogger("pxeboot")
 
 LOOK_S = 0.5
 """How often to look whether the file changed, in seconds."""
@@ -45,7 +43,33 @@ class Outcome:
     """For how long of that the event loop did nothing else."""
 
 
-class Reloader:
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The file says what is served."""
+
+    needs_restart: tuple[str, ...]
+
+
+class New(Protocol):
+    """Another farm, made ready to be swapped in."""
+
+    @property
+    def farm(self) -> Farm:
+        """What is to be served."""
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """What of the file does not count before a restart, a line for each setting."""
+
+
+N = TypeVar("N", bound=New)
+
+
+def nothing(_: Farm) -> None:
+    """Do nothing beforehand."""
+
+
+class Reloader(Generic[N]):
     """Follows one file. Made, and used, in the event loop."""
 
     def __init__(
@@ -53,26 +77,29 @@ class Reloader:
         source: Source,
         reloads: Reloads,
         farm: Callable[[], Farm],
-        beforehand: Callable[[Farm], None],
-        swap: Callable[[Prepared], None],
+        prepare: Callable[[Path, Farm], N | Same],
+        swap: Callable[[N], None],
         *,
         asked: asyncio.Event,
-        nbdkit: bool,
+        beforehand: Callable[[Farm], None] = nothing,
+        name: str = "pxeboot",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Follow `source`, the file of the `farm` that is served, and note in `reloads` how it stands.
 
-        `beforehand` does in a thread what may block, `swap` the rest in the event loop. `asked` is set by who wants
-        it read now. `nbdkit` says whether such a process runs.
+        `prepare` reads it, to follow the farm that is served, and raises `ConfigErrors`; `beforehand` does what may
+        block: both in a thread. `swap` does the rest in the event loop. `asked` is set by who wants it read now;
+        `name` is that of our log.
         """
         self._path = source.path
         self._watched = Watched(source.read)
         self._reloads = reloads
         self._farm = farm
+        self._prepare = prepare
         self._beforehand = beforehand
         self._swap = swap
         self._asked = asked
-        self._nbdkit = nbdkit
+        self._log = logging.getLogger(name)
         self._clock = clock
         self._lock = asyncio.Lock()
         reloads.path = str(source.path)
@@ -110,7 +137,7 @@ class Reloader:
         gc.disable()
         try:
             self._watched.was_read(await asyncio.to_thread(facts, self._path))
-            found = await asyncio.to_thread(prepare, self._path, self._farm(), nbdkit=self._nbdkit)
+            found = await asyncio.to_thread(self._prepare, self._path, self._farm())
             if isinstance(found, Same):
                 return self._same(found.needs_restart, began)
             await asyncio.to_thread(self._beforehand, found.farm)
@@ -123,7 +150,7 @@ class Reloader:
         except ConfigErrors as errors:
             return self._refused([str(mistake) for mistake in errors.mistakes], began)
         except Exception as error:
-            log.exception("the farm cannot be reloaded: a fault of pxeboot")
+            self._log.exception("the farm cannot be reloaded: a fault of pxeboot")
             return self._refused([f"{self._path}: a fault of pxeboot itself ({type(error).__name__})"], began)
         finally:
             gc.enable()
@@ -131,7 +158,7 @@ class Reloader:
     def _same(self, needs_restart: Sequence[str], began: float) -> Outcome:
         before = self._reloads.needs_restart
         if self._reloads.refused is not None:
-            log.info("%s is right again, and is what is served", self._path)
+            self._log.info("%s is right again, and is what is served", self._path)
         self._reloads.unchanged(needs_restart)
         if tuple(needs_restart) != before:
             self._say_what_needs_a_restart(needs_restart)
@@ -139,16 +166,16 @@ class Reloader:
 
     def _refused(self, mistakes: list[str], began: float) -> Outcome:
         if self._reloads.refuse(mistakes, self._clock()):
-            log.error("%s is refused, and what was served before stays; mistakes: %d", self._path, len(mistakes))
+            self._log.error("%s is refused, and what was served before stays; mistakes: %d", self._path, len(mistakes))
             for line in mistakes[:MOST_LINES]:
-                log.error("%s", line)
+                self._log.error("%s", line)
             if len(mistakes) > MOST_LINES:
-                log.error("... and %d more: pxeboot check %s", len(mistakes) - MOST_LINES, self._path)
+                self._log.error("... and %d more: pxeboot check %s", len(mistakes) - MOST_LINES, self._path)
         return Outcome("refused", mistakes, self._reloads.needs_restart, time.monotonic() - began)
 
     def _say_taken(self, outcome: Outcome) -> None:
         farm = self._farm()
-        log.info(
+        self._log.info(
             "%s was read again, and is served from now on: %d nodes, read in %.2f s, swapped in %.0f ms",
             *(self._path, sum(len(pool.nodes) for pool in farm.pools)),
             *(outcome.took_s - outcome.swap_s, outcome.swap_s * 1000),
@@ -157,4 +184,4 @@ class Reloader:
 
     def _say_what_needs_a_restart(self, lines: Sequence[str]) -> None:
         for line in lines:
-            log.warning("%s needs a restart: %s", self._path, line)
+            self._log.warning("%s needs a restart: %s", self._path, line)

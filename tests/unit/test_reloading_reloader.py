@@ -11,7 +11,7 @@ import pytest
 
 from config.load import load
 from config.model import Farm
-from pxeboot.reloading.prepared import Prepared
+from pxeboot.reloading.prepared import Prepared, prepare
 from pxeboot.reloading.reloader import MOST_LINES, Outcome, Reloader
 from pxeboot.reloading.state import Reloads
 from pxeboot.reloading.watching import Source
@@ -48,8 +48,8 @@ class World:
     def reload(self, *, swap: Callable[[Prepared], None] | None = None) -> Outcome:
         async def main() -> Outcome:
             reloader = Reloader(
-                Source.of(self.file), self.reloads, lambda: self.farm, lambda _: None, swap or self._take,
-                asked=asyncio.Event(), nbdkit=False,
+                Source.of(self.file), self.reloads, lambda: self.farm, prepare, swap or self._take,
+                asked=asyncio.Event(),
             )  # fmt: skip
             return await reloader.reload()
 
