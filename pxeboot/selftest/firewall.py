@@ -18,6 +18,8 @@ from pxeboot.selftest.ports import Wanted
 TAKES_S = 2.0
 """After this time nobody waits for nft any more."""
 MAY_NOT = "that takes CAP_NET_ADMIN; as root, `pxeboot check --here FARM` can"
+MOST_BYTES = 4 << 20
+"""Rules that take more, a cluster's with thousands of services, are not read: it would hold up a daemon."""
 _DEPTH = 16
 """The kernel lets chains call each other so deep."""
 
@@ -61,6 +63,8 @@ def ruleset() -> list[Mapping[str, Any]] | str:
         return f"nft cannot be run: {error}"
     if done.returncode:
         return MAY_NOT
+    if len(done.stdout) > MOST_BYTES:
+        return f"its rules take {len(done.stdout) >> 20} MiB"
     try:
         listed = json.loads(done.stdout or "{}").get("nftables", [])
     except (ValueError, AttributeError):
@@ -139,6 +143,7 @@ class _Chains:
         self._rules: dict[tuple[str, str, str], list[Sequence[Any]]] = {}
         self._sets: dict[tuple[str, str, str], Any] = {}
         self._entries: list[tuple[int, str, tuple[str, str, str]]] = []
+        self._known: dict[tuple[tuple[str, str, str], _Packet], Verdict] = {}
         for item in listed:
             for kind, value in item.items():
                 if not isinstance(value, dict) or value.get("family") not in ("ip", "inet"):
@@ -160,9 +165,7 @@ class _Chains:
         """Return what becomes of a packet: every chain of the hooks has to accept it."""
         unsure = Verdict(Fate.ACCEPTED)
         for _, policy, key in self._entries:
-            verdict = self._walk(key, packet, 0)
-            if verdict.fate is Fate.RETURNED and policy == "drop":
-                verdict = Verdict(Fate.DROPPED, f"policy drop of chain {' '.join(key)}", verdict.maybe)
+            verdict = self._walk(key, packet, 0, policy)
             if verdict.fate is Fate.DROPPED and not verdict.maybe:
                 return verdict
             if verdict.fate is Fate.DROPPED:
@@ -175,12 +178,18 @@ class _Chains:
         tables = [key for _, _, key in self._entries if f"chain {key[0]} {key[1]} " in where]
         return next(iter([*named, *tables]), None)
 
-    def _walk(self, key: tuple[str, str, str], packet: _Packet, depth: int) -> Verdict:
+    def _called(self, key: tuple[str, str, str], packet: _Packet, depth: int) -> Verdict:
+        """Return what becomes of a packet in a chain that others call; it is walked once."""
+        if (key, packet) not in self._known:
+            self._known[key, packet] = self._walk(key, packet, depth)
+        return self._known[key, packet]
+
+    def _walk(self, key: tuple[str, str, str], packet: _Packet, depth: int, policy: str = "") -> Verdict:
         """Return what becomes of a packet in a chain. What may happen to it and what surely does are two things."""
         accepts = drops = False
-        place = f"a rule of chain {' '.join(key)}"
-        first_drop = place
+        first_drop = ""
         for expressions in self._rules.get(key, ()):
+            place = f"a rule of chain {' '.join(key)}"
             applies: bool | None = True
             fate: Fate | None = None
             for told in expressions:
@@ -204,7 +213,7 @@ class _Chains:
                         fate = Fate.RETURNED
                     case "jump" | "goto" if depth < _DEPTH and applies is not False:
                         target = (key[0], key[1], str((value or {}).get("target")))
-                        inner = self._walk(target, packet, depth + 1)
+                        inner = self._called(target, packet, depth + 1)
                         ends = inner.fate is not Fate.RETURNED or kind == "goto"
                         fate = inner.fate if ends else None
                         place = inner.where or place
@@ -227,7 +236,9 @@ class _Chains:
             accepts |= fate is Fate.ACCEPTED
             if fate is Fate.DROPPED and not drops:
                 drops, first_drop = True, place
-        return Verdict(Fate.RETURNED, "", accepts)
+        if policy == "drop":
+            return Verdict(Fate.DROPPED, f"policy drop of chain {' '.join(key)}", accepts)
+        return Verdict(Fate.DROPPED, first_drop, True) if drops else Verdict(Fate.RETURNED, "", accepts)
 
     def _holds(self, key: tuple[str, str, str], match: Any, packet: _Packet) -> bool | None:
         """Return whether a condition holds for a packet; None if it depends on more."""

@@ -1,6 +1,5 @@
 """The clock, the disk and the limits of this host, as far as booting machines needs them."""
 
-import ctypes
 import os
 import resource
 import time
@@ -45,15 +44,25 @@ def clock(proc: Path = PROC) -> Clock:
     Where system calls are filtered that is not asked: the filter may end a process that asks.
     """
     synchronised: bool | None = TIMESYNC.exists() or None
-    if not synchronised and _status(proc, "Seccomp") == "0" and ctypes.sizeof(ctypes.c_long) == 8:
-        timex = ctypes.create_string_buffer(256)  # `modes` 0: only read
-        try:
-            if ctypes.CDLL(None).adjtimex(timex) >= 0:
-                status = int.from_bytes(timex.raw[_ADJTIMEX_STATUS : _ADJTIMEX_STATUS + 4], "little")
-                synchronised = not status & _STA_UNSYNC
-        except (OSError, AttributeError):  # no such call in this C library
-            synchronised = None
+    if not synchronised and _status(proc, "Seccomp") == "0":
+        synchronised = _kernel_says()
     return Clock(time.time(), synchronised)
+
+
+def _kernel_says() -> bool | None:
+    """Return whether the kernel takes its clock for right (adjtimex(2)); None if that cannot be asked."""
+    import ctypes  # late: it costs 5 ms
+
+    if ctypes.sizeof(ctypes.c_long) != 8:
+        return None
+    timex = ctypes.create_string_buffer(256)  # `modes` 0: only read
+    try:
+        if ctypes.CDLL(None).adjtimex(timex) < 0:
+            return None
+    except (OSError, AttributeError):  # no such call in this C library
+        return None
+    status = int.from_bytes(timex.raw[_ADJTIMEX_STATUS : _ADJTIMEX_STATUS + 4], "little")
+    return not status & _STA_UNSYNC
 
 
 def look_clock(farm: Farm, clock: Clock) -> list[Finding]:
