@@ -63,5 +63,5 @@ def _unreached(farm: Farm, links: Mapping[str, Link]) -> Iterable[Finding]:
     own: list[IPv4Network] = [address.network for link in links.values() for address in link.addresses]
     for subnet in farm.dhcp.subnets:
         if own and not any(subnet.subnet.overlaps(network) for network in own):
-            yield Finding("note", f"subnet {subnet.subnet}", "no interface has an address in it, so its machines reach"
-                          " us through a relay only")  # fmt: skip
+            what = f"no interface has an address in {subnet.subnet}, so its machines reach us through a relay only"
+            yield Finding("note", f"subnet {subnet.subnet}", what)
