@@ -88,6 +88,7 @@ class Daemon:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(notify))
         self.socket.settimeout(0.1)
+        self.status = ""
         with self.path.open("w") as log:
             self.process = host.popen(
                 *command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "NOTIFY_SOCKET": str(notify)}
@@ -101,11 +102,15 @@ class Daemon:
         self.first_word = said
 
     def said(self) -> str:
-        """Return the next message to the service manager; "" if there is none in a moment."""
-        try:
-            return self.socket.recv(4096).decode()
-        except TimeoutError:
-            return ""
+        """Return the next message to the service manager that asks for something; "" if there is none in a moment."""
+        while True:
+            try:
+                message = self.socket.recv(4096).decode()
+            except TimeoutError:
+                return ""
+            if not message.startswith("STATUS="):
+                return message
+            self.status = message.removeprefix("STATUS=")
 
     @property
     def log(self) -> str:
