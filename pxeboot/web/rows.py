@@ -45,6 +45,8 @@ class Row:
     """Of one that is stuck: what to look at."""
     detail: str = ""
     """What it or one of our servers said last."""
+    note: str = ""
+    """What is wrong according to its own messages, and may or may not keep it from coming up."""
     percent: int | None = None
     """How much of its root it has."""
     refused: str = ""
@@ -101,6 +103,7 @@ def row_of(machine: Machine, goal: Stage, now_s: float, *, pool: str, listed: bo
         words=verdict.words,
         look=verdict.look,
         detail="" if detail == verdict.words else detail,
+        note=boot.notes[-1].text if boot is not None and boot.notes and verdict.state is not State.UP else "",
         percent=int(percent[1]) if percent is not None and int(percent[1]) <= 100 else None,
         refused=refused[-1] if refused else "",
         marks=marks,
