@@ -59,6 +59,8 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     yield from files(farm)
     yield from _ports(farm)
     yield from _roots(farm)
+    if farm.web.read == "users" and farm.web.users is None:
+        yield Finding(("web", "read"), "`read: users` needs `users`, the file of those who may")
 
 
 def _ports(farm: Farm) -> Iterator[Finding]:

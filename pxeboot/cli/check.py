@@ -47,6 +47,7 @@ def command(
     from pxeboot.bootfiles.root import not_there
     from pxeboot.exports.writable import writable_without_disk
     from pxeboot.reloading.beside import lts_mistakes, tls_mistakes
+    from pxeboot.web.exposure import notes
 
     summary, missing, mistakes = "", None, []
     try:
@@ -74,6 +75,8 @@ def command(
         if missing is not None:
             click.echo(f"note: server.files: {missing}", err=True)  # no mistake: it may come yet
         for line in writable_without_disk(farm):
+            click.echo(f"note: {line}", err=True)
+        for line in notes(farm.web):
             click.echo(f"note: {line}", err=True)
     sys.exit(1 if mistakes else 0)
 

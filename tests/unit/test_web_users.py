@@ -11,10 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.load import ConfigErrors, load
 from config.observing import Web
 from pxeboot.cli.user import command
 from pxeboot.web import passwords
 from pxeboot.web.attempts import MOST_OF_ALL, MOST_OF_ONE, WINDOW_S, Attempts
+from pxeboot.web.exposure import notes
 from pxeboot.web.users import Asker, Users, credentials
 
 PASSWORD = "correct horse"
@@ -239,3 +241,27 @@ def test_the_command_says_what_is_wrong(argv: list[str], said: str, status: int,
     code, text = run(*argv, said=said)
     assert code == status
     assert why in text
+
+
+# What people are told of it
+
+
+@pytest.mark.parametrize(
+    ("web", "told"),
+    [
+        (Web(), []),
+        (Web(listen=("10.0.0.1:8067",)), []),
+        (Web(users=Path("users")), []),
+        (Web(users=Path("users"), listen=("127.0.0.1:8067", "10.0.0.1:8067")), ["only shows there"]),
+        (Web(users=Path("users"), listen=("[::1]:8067", "0.0.0.0:80"), read="users"), ["nobody can read the page"]),
+    ],
+)
+def test_a_page_that_takes_no_passwords_is_told_of(web: Web, told: list[str]) -> None:
+    assert len(notes(web)) == len(told)
+    assert all(words in line for words, line in zip(told, notes(web), strict=True))
+
+
+def test_users_that_are_to_read_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "farm.yaml").write_text("web: {read: users}\n")
+    with pytest.raises(ConfigErrors, match="`read: users` needs `users`"):
+        load(tmp_path / "farm.yaml")
