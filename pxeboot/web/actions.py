@@ -150,7 +150,7 @@ async def _form(request: web.Request) -> Mapping[str, list[str]]:
 
 def _change(form: Mapping[str, list[str]], keys: Sequence[str]) -> Change:
     """Return what a form says. Raises `Refused`."""
-    said: dict[str, object] = {key: form[key][0] for key in keys if key in form}
+    said: dict[str, object] = {key: " ".join(form[key]) for key in keys if key in form}
     if "once" in keys:
         said["once"] = bool(said.get("once")) and bool(said.get("image"))
     try:
