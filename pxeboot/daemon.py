@@ -29,6 +29,7 @@ from pxeboot.api import images as images_api
 from pxeboot.api import leases as leases_api
 from pxeboot.api import nbd as nbd_api
 from pxeboot.api import nbdkit as nbdkit_api
+from pxeboot.api import names as names_api
 from pxeboot.api import others as others_api
 from pxeboot.api import reload as reload_api
 from pxeboot.api import tftp as tftp_api
@@ -199,6 +200,7 @@ async def serve(
         *leases_api.routes(hub.dhcp, leases),
         *dhcp_api.routes(hub.dhcp, leases, fast, serving, shared),
         *hub.nodes.routes,
+        *names_api.routes(lambda: hub.farm),
         *hub.selftest.routes(),
         *downloads_api.routes(parts.gate),
         *images_api.routes(hub.roots),
