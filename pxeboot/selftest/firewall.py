@@ -132,6 +132,9 @@ def _fact(left: Any, packet: _Packet) -> object:
             return "ip"
         case {"ct": {"key": "state"}}:
             return "new"
+        case {"concat": list() as parts}:
+            facts = tuple(_fact(part, packet) for part in parts)
+            return _NEVER if _NEVER in facts else None if None in facts else facts
         case _:
             return None
 
@@ -272,6 +275,11 @@ class _Chains:
                 return self._among(key, fact, member)
             case {"elem": {"val": member}}:
                 return self._among(key, fact, member)
+            case {"concat": list() as members}:
+                if not isinstance(fact, tuple) or len(fact) != len(members):
+                    return None
+                pairs = [self._among(key, one, member) for one, member in zip(fact, members, strict=True)]
+                return False if False in pairs else None if None in pairs else True
             case {"range": [int() as first, int() as last]}:
                 return isinstance(fact, int) and first <= fact <= last
             case list():

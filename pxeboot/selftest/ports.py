@@ -25,6 +25,7 @@ _LISTEN = 0x0A
 _UNCONNECTED = 0x07
 _UNIT = re.compile(r"[^/\s]+\.(?:service|socket)$")
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+_OF_OURS = "is served by a pxeboot that runs"
 _ANY = frozenset(("0.0.0.0", "::"))
 
 
@@ -184,7 +185,7 @@ def look(
 
 def _finding(port: Wanted, owner: Owner | None, *, in_the_way: bool) -> Finding:
     if owner is not None and owner.pxeboot:
-        return Finding("note", str(port), f"{port} ({port.what}) is served by a pxeboot that runs (pid {owner.pid})")
+        return Finding("note", str(port), f"{port} ({port.what}) {_OF_OURS} (pid {owner.pid})")
     who = "another program, which we may not see" if owner is None else str(owner)
     if not in_the_way:
         return Finding("note", str(port), f"{port} is also used by {who}, at an address or interface that is not ours")
@@ -216,5 +217,7 @@ def explained(error: OSError, farm: Farm, interfaces: Iterable[str]) -> str:
     """Return the text of an error of binding our ports, with whose they are if they are taken."""
     told = [error.strerror or str(error)]
     if error.errno == errno.EADDRINUSE:
-        told += [str(finding) for finding in look(farm, interfaces) if finding.level == "error"]
+        found = look(farm, interfaces)
+        told += [str(finding) for finding in found if finding.level == "error"]
+        told += [str(finding) for finding in found if _OF_OURS in finding.what][:1]
     return "; ".join(told)

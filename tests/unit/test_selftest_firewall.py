@@ -66,6 +66,9 @@ LO = rule(match(IN_BY, "lo"), ACCEPT)
         pytest.param([chain(), rule({"jump": {"target": "input"}})], [], [], id="a chain that calls itself"),
         pytest.param([chain(), rule({"xt": {"type": "match", "name": "hashlimit"}}, DROP)], [], [67, 69, 80, 10809],
                      id="a match of iptables"),
+        pytest.param([chain(policy="drop"), rule(match({"concat": [{"meta": {"key": "l4proto"}}, {"payload": {
+            "protocol": "th", "field": "dport"}}]}, {"set": [{"concat": ["udp", 69]}, {"concat": ["tcp", 67]}]}),
+            ACCEPT)], [67, 80, 10809], [], id="protocols with ports"),
         pytest.param([chain(family="ip6", policy="drop")], [], [], id="IPv6"),
         pytest.param([chain(hook="forward", policy="drop")], [], [], id="what goes through"),
         pytest.param([chain(policy="drop"), rule(match(STATE, ["established", "related"], "in"), ACCEPT),
