@@ -27,9 +27,9 @@ from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
 from pxeboot.api import images as images_api
 from pxeboot.api import leases as leases_api
+from pxeboot.api import names as names_api
 from pxeboot.api import nbd as nbd_api
 from pxeboot.api import nbdkit as nbdkit_api
-from pxeboot.api import names as names_api
 from pxeboot.api import others as others_api
 from pxeboot.api import reload as reload_api
 from pxeboot.api import tftp as tftp_api
