@@ -11,11 +11,11 @@ HEAD = """\
 <!-- made by `python -m pxeboot.metrics.table`; a test says when it is out of date -->
 
 `pxeboot serve` tells them at `/metrics`, on the addresses of `web.listen` (`http://127.0.0.1:8067/metrics` unless set
-otherwise) and on its control socket; `pxeboot controller --metrics ADDRESS:PORT` tells its own. No label is a machine's
-name, MAC or address, so that the page does not grow with the farm: for machines there is `pxeboot status --json`.
-Numbers that only grow (counter, histogram) begin with 0 when a process starts. A page is made once a second at most,
-whoever asks how often; what takes a while to find out, `pxeboot_machines` for instance, is up to 10 seconds old. A
-sample that is not there yet is 0.
+otherwise) and on its control socket; `pxeboot controller --metrics ADDRESS:PORT` tells its own. No label is a
+machine's name, MAC or address, so that the page does not grow with the farm; for machines there is
+`pxeboot status --json`. Numbers that only grow (counter, histogram) begin with 0 when a process starts. A page is made
+once a second at most, whoever asks how often; what takes a while to find out, `pxeboot_machines` for instance, is up
+to 10 seconds old. A sample that is not there yet is 0.
 
 [deploy/monitoring/grafana-dashboard.json](../../deploy/monitoring/grafana-dashboard.json) shows them,
 [deploy/monitoring/alerts.yaml](../../deploy/monitoring/alerts.yaml) says what is worth waking somebody for.
