@@ -11,7 +11,8 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 # Other people's clients, which judge ours.
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin python3-libnbd nbd-client nbdkit nbdkit-plugin-python fio qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool \
-	golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev
+	golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev \
+	shim-signed grub-efi-amd64-signed chromium fonts-dejavu-core buildah podman runc
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
@@ -48,6 +49,7 @@ lint: $(BIN)/pxeboot .build/test-packages
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@shellcheck -s sh node/mountroot node/nbd node/let-go node/prepare node/report node/rcfile node/say node/get deploy/apt-install deploy/kubernetes/make-kubeconfig tests/support/build-kubernetes tests/support/kubeadm \
+		deploy/pod/start deploy/pod/add-extra deploy/pod/example/run/10-release tests/support/build-pod \
 		tests/support/customise-node tests/support/customise-kubernetes-node
 
 unit: $(BIN)/pxeboot .build/test-packages
@@ -56,11 +58,11 @@ unit: $(BIN)/pxeboot .build/test-packages
 
 net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"
-	@$(BIN)/pytest tests/net
+	@$(BIN)/pytest --durations=25 tests/net
 
-boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/test-packages .build/peer-packages
+boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
-	@$(BIN)/pytest -v tests/boot
+	@$(BIN)/pytest -v --durations=25 tests/boot
 
 bench-start: $(BIN)/pxeboot
 	@$(BIN)/python -m bench.start
@@ -138,6 +140,14 @@ IMAGE_SOURCES := pxeboot/image/build.py pxeboot/image/disk.py pxeboot/image/modu
 	@tests/support/build-kubernetes
 	@$(BIN)/pxeboot image build kubernetes --store $(IMAGES) --kernel linux-image-cloud-amd64 --level 3 \
 		$(addprefix --package ,$(KUBERNETES_PACKAGES)) --hook tests/support/customise-kubernetes-node
+	@touch $@
+
+# The image of deploy/pod/Containerfile, with deploy/pod/example in its machines.
+POD_SOURCES := $(shell find deploy/pod config dhcp tftp httpimage nbd node pxeboot -type f ! -name '*.pyc') \
+	setup.cfg pyproject.toml .containerignore tests/support/build-pod
+.build/pod-image: $(POD_SOURCES) | $(BIN)/pxeboot .build/test-packages
+	@echo "== the server and its machines' root in one container image (two minutes)"
+	@tests/support/build-pod .build/pod >.build/pod.log 2>&1 || { tail -n 40 .build/pod.log; exit 1; }
 	@touch $@
 
 clean:

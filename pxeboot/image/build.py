@@ -26,6 +26,14 @@ KERNEL_PACKAGE = "linux-image-amd64"
 HOST_KEYS = "etc/ssh/ssh_host_*_key"
 """Where a root's private SSH host keys are."""
 
+HOOK = """\
+mount -t proc proc "$1/proc"
+mount --rbind /sys "$1/sys"
+mount --rbind /dev "$1/dev"
+exec "$0" "$1"
+"""
+"""Runs a hook so that what it does by chroot finds these, as compilers of drivers want. They go when it ends."""
+
 NOT_IN_AN_IMAGE = ("doc", "man", "info", "locale", "lintian")
 
 
@@ -52,7 +60,8 @@ def debian_root(
     argv += [suite, root]
     run(argv, say)
     for hook in hooks:
-        run([hook.resolve(), root], say)
+        inside = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", HOOK] if os.geteuid() == 0 else []
+        run([*inside, hook.resolve(), root], say, called=hook.name)
 
 
 def clean(root: Path) -> None:

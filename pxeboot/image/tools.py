@@ -29,8 +29,13 @@ def require_tools(*names: str) -> None:
         raise ImageError(f"{', '.join(missing)} not found; apt-get install {wanted}")
 
 
-def run(argv: Sequence[str | Path], say: Say, settings: Mapping[str, str] | None = None) -> None:
-    """Run a command, with `settings` in its environment; show its last lines if it fails. Raises `ImageError`."""
+def run(
+    argv: Sequence[str | Path], say: Say, settings: Mapping[str, str] | None = None, called: str | None = None
+) -> None:
+    """Run a command, with `settings` in its environment; show its last lines if it fails. Raises `ImageError`.
+
+    `called` is what it is called in what is said of it, if that is not its first word.
+    """
     say("  " + " ".join(str(word) for word in argv)[:160])
     environment = {**os.environ, **(settings or {})}
     result = subprocess.run(
@@ -38,4 +43,4 @@ def run(argv: Sequence[str | Path], say: Say, settings: Mapping[str, str] | None
     )
     if result.returncode != 0:
         tail = "\n".join(result.stdout.splitlines()[-15:])
-        raise ImageError(f"{Path(argv[0]).name} failed with status {result.returncode}:\n{tail}")
+        raise ImageError(f"{called or Path(argv[0]).name} failed with status {result.returncode}:\n{tail}")

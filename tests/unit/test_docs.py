@@ -17,9 +17,15 @@ from config.ltsconf import LtsConf
 from config.model import Farm
 from config.setting import Setting
 from pxeboot.cli import main
+from tests.support.document import steps
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
 PACKAGES = ("config", "dhcp", "tftp", "httpimage", "nbd", "pxeboot", "tests", "bench")
 FOLDERS = (*PACKAGES, "node", "deploy", "docs", ".ci")
 
@@ -163,6 +169,20 @@ def test_every_target_of_make_exists(document: Path) -> None:
 
 
 @each_document
+def test_every_command_is_run_by_a_test(document: Path) -> None:
+    """By `test_documents`, or by the test that stands in front of its block; or it says that it is for people."""
+    nobodys = [step.line for step in steps(document) if step.kind == "sh" and not step.verb]
+    assert not nobodys, f"lines {nobodys}: say `<!-- run -->`, `<!-- file: PATH -->` or `<!-- tested: ... -->` before"
+    targets = set(TARGET.findall((ROOT / "Makefile").read_text()))
+    for step in steps(document):
+        if step.verb == "tested" and (target := step.what.removeprefix("make ")) != step.what:
+            assert target in targets or f"\n{target}:" in (ROOT / "Makefile").read_text()
+        elif step.verb == "tested":
+            module, _, test = step.what.partition("::")
+            assert any(f"def {test}(" in path.read_text() for path in ROOT.glob(f"tests/*/{module}.py")), step.what
+
+
+@each_document
 def test_every_command_and_option_exists(document: Path) -> None:
     wrong = [text for text in commands(document, "pxeboot") if (complaint := misused(text)) and complaint]
     assert not wrong
@@ -191,26 +211,29 @@ def test_a_command_that_there_is_not_is_found() -> None:
     assert misused("pxeboot sevre") == "sevre"
 
 
-def whole_farms() -> list[Block]:
-    """The YAML blocks that are a whole farm, and not a part of one."""
+def whole_farms() -> list[tuple[Path, str]]:
+    """The YAML blocks that are a whole farm, and not a part of one, each with its document."""
     found = []
     for document in DOCUMENTS:
         for block in blocks(document):
             value = yaml.safe_load(block.text) if block.kind == "yaml" else None
             if isinstance(value, dict) and "server" in value:
-                found.append(Block(document.name, block.text))
+                found.append((document, block.text))
     return found
 
 
-@pytest.mark.parametrize("block", whole_farms(), ids=lambda block: block.kind)
-def test_every_farm_is_right(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("document", "text"), whole_farms(), ids=lambda value: getattr(value, "stem", ""))
+def test_every_farm_is_right(document: Path, text: str, tmp_path: Path) -> None:
+    for step in steps(document):
+        if step.verb == "file":  # which the farm may name
+            (tmp_path / Path(step.what).name).write_text(step.text)
     path = tmp_path / "farm.yaml"
-    path.write_text(block.text)
+    path.write_text(text)
     assert load(path).server.interfaces
 
 
 def test_there_is_a_farm_to_begin_with() -> None:
-    assert "README.md" in [block.kind for block in whole_farms()]
+    assert ROOT / "README.md" in [document for document, _ in whole_farms()]
 
 
 @each_document
