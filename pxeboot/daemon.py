@@ -196,6 +196,7 @@ async def serve(
     observing = Observing(hub, parts, serving, second, shared, receiving.dropped)
     routes = [
         *observing.routes,
+        *observing.more_routes,
         *others_api.routes(others),
         *leases_api.routes(hub.dhcp, leases),
         *dhcp_api.routes(hub.dhcp, leases, fast, serving, shared),

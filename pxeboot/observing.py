@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pxeboot.api import health as health_api
+from pxeboot.api import messages as messages_api
 from pxeboot.api.control import Route
 from pxeboot.health import Disk, Doctor
 from pxeboot.hub import Hub
@@ -47,6 +48,11 @@ class Observing:
     def routes(self) -> Sequence[Route]:
         """Where all of it is."""
         return [self._page.route, *health_api.routes(self._doctor.look)]
+
+    @property
+    def more_routes(self) -> Sequence[Route]:
+        """What is on the control socket alone: it names machines."""
+        return messages_api.routes(self._hub.timeline, self._hub.messages)
 
     async def run(self) -> None:
         """Measure until cancelled."""
