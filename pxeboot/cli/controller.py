@@ -12,6 +12,7 @@ from config.load import ConfigErrors, load
 from config.observing import parse_listen
 from pxeboot import logs
 from pxeboot.controller.token import hide_tokens
+from pxeboot.reloading.watching import Source
 
 
 def _listens(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -49,6 +50,7 @@ def command(path: Path, once: bool, listen: tuple[str, int] | None) -> None:
     logs.begin(logging.INFO, hide=hide_tokens, named=True)
     for library in ("httpx2", "httpcore2"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    source = Source.of(path)
     try:
         farm = load(path)
     except ConfigErrors as errors:
@@ -73,6 +75,6 @@ def command(path: Path, once: bool, listen: tuple[str, int] | None) -> None:
     if not controller.is_needed:
         raise click.ClickException(f"{path}: every cluster has a join command of its own: there is nothing to keep")
     try:
-        asyncio.run(controller.run(listen))
+        asyncio.run(controller.run(listen, source))
     except OSError as error:
         raise click.ClickException(str(error)) from None

@@ -91,6 +91,10 @@ class LeaseService:
             labels=SELECTOR,
         )
 
+    def follow(self, farm: Farm) -> None:
+        """Say of the leases that are written from now on what another farm says of them."""
+        self._farm = farm
+
     @property
     def trouble(self) -> str:
         """Why nothing can be said of the leases now; "" if it can."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
@@ -13,12 +14,16 @@ from pxeboot import systemd
 from pxeboot.controller import service
 from pxeboot.controller.boot_service import BootKeeper
 from pxeboot.controller.boots import Terms
+from pxeboot.controller.following import Clusters, prepare
 from pxeboot.controller.keeper import Keeper
 from pxeboot.controller.lease_service import LeaseService
 from pxeboot.controller.talking import Events, Route, Talking, Tokens, application
 from pxeboot.controller.watched import Watched, samples
 from pxeboot.kube.api import Api
 from pxeboot.metrics.sample import Sample
+from pxeboot.reloading.reloader import Reloader
+from pxeboot.reloading.state import Reloads
+from pxeboot.reloading.watching import Source
 
 log = logging.getLogger("controller")
 
@@ -32,7 +37,7 @@ class Process:
     def __init__(self, farm: Farm) -> None:
         """Make the keepers; nothing is asked of any cluster yet."""
         minted = {name: cluster.minted for name, cluster in farm.clusters.items()}
-        self._farm = farm
+        self._farm = self._wanted = farm
         self._socket = farm.server.controller
         self._events = Events()
         shared = [name for name, kind in minted.items() if kind == "shared"]
@@ -42,14 +47,76 @@ class Process:
             name: self._boot_keeper(name, farm.clusters[name]) for name, kind in minted.items() if kind == "boot"
         }
         self._leases = self._lease_service(farm)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """What keeps each cluster, by its name."""
+        self._changes: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self.reloads = Reloads(None, time.time())
+
+    def _reloader(self, source: Source) -> Reloader[Clusters]:
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+
+        def swap(new: Clusters) -> None:
+            self._wanted = new.farm
+            change = asyncio.create_task(self._follow(new.farm), name="clusters")
+            self._changes.add(change)
+            change.add_done_callback(self._changes.discard)
+
+        return Reloader(source, self.reloads, lambda: self._wanted, prepare, swap, asked=asked, name="controller")
+
+    async def _follow(self, farm: Farm) -> None:
+        """Keep the clusters of another farm. Those that are as they were notice nothing.
+
+        One that changed begins anew, as after a restart: the daemon is made to connect again, and tells of the boots
+        that wait.
+        """
+        async with self._changing:
+            before, self._farm = self._farm, farm
+            if self._leases is not None:
+                self._leases.follow(farm)
+            changed = [name for name in {**before.clusters, **farm.clusters}
+                       if before.clusters.get(name) != farm.clusters.get(name)]  # fmt: skip
+            for name in changed:
+                await self._drop(name)
+                if (cluster := farm.clusters.get(name)) is not None:
+                    self._keep(name, cluster)
+            if changed:
+                self._events.close()
+
+    async def _drop(self, name: str) -> None:
+        """Keep a cluster no more. What it has stays: its tokens are good until they expire."""
+        self.shared.pop(name, None)
+        self.boots.pop(name, None)
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            log.info("%s: is not kept any more as it was", name)
+        if (api := self._apis.pop(name, None)) is not None:
+            await api.close()
+
+    def _keep(self, name: str, cluster: Cluster) -> None:
+        keeper: Keeper | BootKeeper
+        match cluster.minted:
+            case "shared":
+                keeper = self.shared[name] = service.keeper(name, cluster)
+            case "boot":
+                keeper = self.boots[name] = self._boot_keeper(name, cluster)
+            case None:
+                return
+        self._tasks[name] = asyncio.create_task(supervised(name, keeper.run))
+        log.info("%s: is kept from now on", name)
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to keep."""
         return bool(self.shared or self.boots or self._leases)
 
-    async def run(self, listen: tuple[str, int] | None = None) -> None:
+    async def run(self, listen: tuple[str, int] | None = None, source: Source | None = None) -> None:
         """Keep all of it until SIGTERM or SIGINT; serve metrics at the address and port `listen`.
+
+        The clusters follow `source`, the farm's file; SIGHUP has it read at once.
 
         Raises `OSError` if the socket that the daemon needs cannot be, or that address.
         """
@@ -61,7 +128,9 @@ class Process:
             await self._talk(stack)
             if listen is not None:
                 await stack.enter_async_context(Watched(listen, self._samples))
-            tasks = [asyncio.create_task(supervised(name, run)) for name, run in self._parts()]
+            for name, run in self._parts():
+                self._tasks[name] = asyncio.create_task(supervised(name, run))
+            tasks = [asyncio.create_task(self._reloader(source).run(), name="reload")] if source is not None else []
             unreadable = await asyncio.to_thread(self._unreadable)
             for line in unreadable:
                 log.error("%s", line)
@@ -74,6 +143,7 @@ class Process:
             systemd.notify("STOPPING=1")
             if self._leases is not None:
                 self._leases.close()
+            tasks += [*self._tasks.values(), *self._changes]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -94,8 +164,7 @@ class Process:
 
     async def _talk(self, stack: AsyncExitStack) -> None:
         """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""
-        shared: dict[str, Tokens] = {**self.shared}
-        app = application(self.boots, shared, self._events, self._routes())
+        app = application(self.boots, self.shared, self._events, self._routes())
         try:
             await stack.enter_async_context(Talking(self._socket, app, self._events))
         except OSError as error:
@@ -114,7 +183,7 @@ class Process:
         parts += [(name, keeper.run) for name, keeper in self.shared.items()]
         parts += [(name, boots.run) for name, boots in self.boots.items()]
         if self._leases is not None:
-            parts.append(("leases", self._leases.run))
+            parts.append(("shared leases", self._leases.run))
         return parts
 
     def _boot_keeper(self, name: str, cluster: Cluster) -> BootKeeper:

@@ -24,12 +24,17 @@ class Conflict(ValueError):
 
 def keepers(farm: Farm) -> list[Keeper]:
     """Return a keeper for every cluster of the farm with a shared token. Raises `Conflict`."""
-    shared = {name: cluster for name, cluster in farm.clusters.items() if cluster.minted == "shared"}
-    _check(shared)
-    return [keeper(name, cluster) for name, cluster in shared.items()]
+    check(farm)
+    return [keeper(name, cluster) for name, cluster in _shared(farm).items()]
 
 
-def _check(clusters: dict[str, Cluster]) -> None:
+def _shared(farm: Farm) -> dict[str, Cluster]:
+    return {name: cluster for name, cluster in farm.clusters.items() if cluster.minted == "shared"}
+
+
+def check(farm: Farm) -> None:
+    """Raise `Conflict` when two clusters of the farm would write to the same place."""
+    clusters = _shared(farm)
     files = {name: cluster.lts_conf.resolve() for name, cluster in clusters.items() if cluster.lts_conf}
     for (one, its), (other, their) in combinations(clusters.items(), 2):
         if files[one] != files[other]:

@@ -123,8 +123,13 @@ class Events:
 def application(
     boots: Mapping[str, BootTokens], shared: Mapping[str, Tokens], events: Events, routes: Sequence[Route] = ()
 ) -> web.Application:
-    """Return the application that serves the clusters in `boots` and `shared`, by name, and has `routes` besides."""
-    tokens: dict[str, Tokens] = {**shared, **boots}
+    """Return the application that serves the clusters in `boots` and `shared`, by name, and has `routes` besides.
+
+    Both are looked at anew for each request: clusters come and go.
+    """
+
+    def tokens() -> dict[str, Tokens]:
+        return {**shared, **boots}
 
     async def begin(request: web.Request) -> web.Response:
         keeper = boots.get(request.match_info["cluster"])
@@ -150,13 +155,13 @@ def application(
         return _said(given, 409 if given.retry_after_s is None else 503)
 
     async def seen(_: web.Request) -> web.Response:
-        found = [token for keeper in tokens.values() for token in keeper.tokens()]
+        found = [token for keeper in tokens().values() for token in keeper.tokens()]
         return web.Response(
             text='{"tokens": [' + ", ".join(map(talk.dump, found)) + "]}\n", content_type="application/json"
         )
 
     async def revoke(request: web.Request) -> web.Response:
-        keeper = tokens.get(request.match_info["cluster"])
+        keeper = tokens().get(request.match_info["cluster"])
         if keeper is None:
             return _unknown(request)
         try:
@@ -167,7 +172,7 @@ def application(
         return _said(Refused(f"there is no token {request.match_info['id']!r} of ours"), 404)
 
     async def status(_: web.Request) -> web.Response:
-        return await answer({"clusters": {name: keeper.status() for name, keeper in tokens.items()}})
+        return await answer({"clusters": {name: keeper.status() for name, keeper in tokens().items()}})
 
     app = web.Application(client_max_size=LONGEST_BODY)
     app.router.add_put("/v1/boots/{cluster}/{node}", begin)

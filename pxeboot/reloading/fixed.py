@@ -5,7 +5,7 @@ while machines boot would cut somebody off, and a restart takes a second.
 """
 
 from config.model import Farm, Setting
-from pxeboot.reloading.settings import differences
+from pxeboot.reloading.settings import differences, until_a_restart
 
 FIXED = (
     ("server", "state"),
@@ -38,15 +38,12 @@ def kept(running: Farm, wanted: Farm, *, nbdkit: bool) -> tuple[Farm, tuple[str,
     places: list[Place] = [*switched, *(place for place in FIXED if place[:-1] not in switched)]
     if nbdkit:
         places.append(("nbd", "tls"))
-    lines = []
+    lines: list[str] = []
     for place in places:
         old, new = _at(running, place), _at(wanted, place)
         if old != new:
             wanted = _with(wanted, place, old)
-            lines += [
-                f"{change.what}: {_shown(change.after)} in the file, {_shown(change.before)} until a restart"
-                for change in differences(old, new, place)
-            ]
+            lines += map(until_a_restart, differences(old, new, place))
     if not nbdkit:
         engines = {name: image.engine for name, image in running.images.items()}
         lines += [
@@ -79,7 +76,3 @@ def _changed(setting: object, place: Place, value: object) -> object:
         return setting
     inner = _changed(dict(setting)[place[0]], place[1:], value)
     return setting.model_copy(update={place[0]: inner})
-
-
-def _shown(text: str | None) -> str:
-    return "none" if text is None else text

@@ -28,6 +28,15 @@ def _or_none(text: str | None) -> str:
     return "none" if text is None else text
 
 
+def until_a_restart(change: Change) -> str:
+    """Return a line about a setting that keeps its value.
+
+    >>> until_a_restart(Change("server.http_port", "80", "8080"))
+    'server.http_port: 8080 in the file, 80 until a restart'
+    """
+    return f"{change.what}: {_or_none(change.after)} in the file, {_or_none(change.before)} until a restart"
+
+
 def differences(old: object, new: object, path: Path = ()) -> Iterator[Change]:
     """Yield each setting that differs, by its place in the farm's file."""
     if old == new:
