@@ -111,6 +111,9 @@ def timeline(machine: dict[str, Any]) -> Any:
     title = f"{machine['name']}  {machine['mac']}  {machine['ip']}"
     if machine.get("intent", "netboot") != "netboot":
         title += f"  boot={machine['intent']}"
+    if machine.get("image"):
+        name, _, image_id = machine["image"].partition("@")
+        title += f"  image={name}{'@' * bool(image_id)}{image_id[:12]}{' once' if machine['image_once'] else ''}"
     if (root := machine.get("root")) is not None:
         title += f"\n{root_line(root)}"
     out = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -11,6 +11,8 @@ from threading import Lock
 from config.marks import Marks
 from config.model import Farm, Node, Pool
 from config.yamltree import NotReadable
+from dhcp.leases import Lease
+from dhcp.plan import Plan
 from pxeboot.answered import Answer
 from pxeboot.bootfiles.machine import Machine as Booting
 from pxeboot.hub import Hub
@@ -18,10 +20,24 @@ from pxeboot.intents import Intent
 from pxeboot.messages import Line
 from pxeboot.stuck import Verdict, goal_of, judge
 from pxeboot.timeline import Boot, Machine, Past
-from pxeboot.web.reply import Known
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of a farm's file that is read for its line numbers: 50,000 machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the explanation of a DHCP answer is made from, all of it as it is now."""
+
+    farm: Farm
+    plan: Plan
+    marks: Marks
+    name: str
+    intent: Intent
+    leases: tuple[Lease, ...]
+    ours: IPv4Address
+    """Our address as the machine reaches it."""
+    now_s: float
 
 
 @dataclass(frozen=True, slots=True)

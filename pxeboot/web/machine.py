@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote
 
 from aiohttp import web
@@ -21,7 +22,7 @@ from pxeboot.hub import Hub
 from pxeboot.image import store
 from pxeboot.intents import Boot
 from pxeboot.stuck import STORY, State
-from pxeboot.web import about, drawing, reply
+from pxeboot.web import about, drawing
 from pxeboot.web.ground import Lines, Subject, stamp, subject
 from pxeboot.web.templates import Templates
 from pxeboot.web.users import Users, is_private
@@ -76,7 +77,11 @@ class Machines:
             "private": is_private(request),
             "person": person or "",
         }
-        html = await asyncio.to_thread(self._html, found, chosen, may, trouble)
+        try:
+            html = await self._hub.roots.looked_up(partial(self._html, found, chosen, may, trouble))
+        except OSError as error:
+            text = f"What it boots cannot be looked at: {error.strerror or error or 'a disk does not answer'}."
+            return await self.say(503, name, text, person)
         loop = asyncio.get_running_loop()
         if self._forget is not None:
             self._forget.cancel()
@@ -114,7 +119,9 @@ class Machines:
         raise web.HTTPSeeOther(quote(back, safe="/%"))
 
     def _html(self, found: Subject, chosen: dict[str, str], may: dict[str, object], trouble: str) -> str:
-        """Return the page; in a thread: it opens images, and runs the DHCP engine."""
+        """Return the page; in a thread: it opens images, and runs the DHCP engine. Raises `OSError`."""
+        from pxeboot.web import reply  # what it needs would make the daemon's start longer by a twentieth
+
         now_s = found.known.now_s
         boot = found.boots[-1] if found.boots else None
         hash_ = found.farm.node.root_password_hash or ""

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from config.dhcpoptions import decode_value, name_of
-from config.marks import Marks, Where
-from config.model import Farm
+from config.marks import Where
 from dhcp import wire
 from dhcp.engine import Server
-from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
-from dhcp.plan import Plan
 from dhcp.replies import EVERYBODY
 from pxeboot.answered import Answer
 from pxeboot.explain import packets
@@ -21,6 +18,7 @@ from pxeboot.explain.ground import Source
 from pxeboot.explain.rows import Row
 from pxeboot.intents import Intent
 from pxeboot.probe.client import Kind, architecture
+from pxeboot.web.ground import Known
 
 _SAME_IN_ALL = frozenset({"op", "htype", "hlen", "hops", "xid", "secs", "flags", "ciaddr", "giaddr", "chaddr"})
 """Fields that say nothing of the configuration; they stand at the end."""
@@ -73,21 +71,6 @@ class Reply:
     """Fields that are alike in every answer."""
     not_sent: tuple[Part, ...]
     ahead: Ahead
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an explanation is made from, all of it as it is now."""
-
-    farm: Farm
-    plan: Plan
-    marks: Marks
-    name: str
-    intent: Intent
-    leases: tuple[Lease, ...]
-    ours: IPv4Address
-    """Our address as the machine reaches it."""
-    now_s: float
 
 
 def explain(known: Known, answer: Answer | None, mac: str) -> Reply | None:
