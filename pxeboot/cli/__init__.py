@@ -4,9 +4,12 @@ Exit codes: 0 all is well, 1 a problem was found (said on standard error), 2 the
 """
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Lazy(NamedTuple):
@@ -29,8 +32,19 @@ COMMANDS = {
     "leases": Lazy("pxeboot.cli.leases", "Show who has which address; take leases from another server."),
     "node": Lazy("pxeboot.cli.node", "Show or change what machines boot: network, disk, nothing."),
     "token": Lazy("pxeboot.cli.token", "Show the join tokens of the controller, or delete some."),
+    "completion": Lazy("pxeboot.cli.completion", "Print what has bash, zsh or fish complete our words."),
     "user": Lazy("pxeboot.cli.user", "Say who may change what machines boot on the web page."),
 }
+
+
+GROUPS = {
+    "To begin": ("check", "import", "image"),
+    "To serve": ("serve", "controller", "reload"),
+    "To look": ("status", "explain", "probe", "leases"),
+    "To change": ("node", "token", "user"),
+    "For shells": ("completion",),
+}
+"""The commands as the help shows them, each in one place."""
 
 
 class LazyGroup(click.Group):
@@ -38,10 +52,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order in which somebody new needs them."""
-        return [*COMMANDS]
+        return [name for names in GROUPS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None if there is no such."""
+        if cmd_name == "help":
+            return show_help
         where = COMMANDS.get(cmd_name)
         if where is None:
             return None
@@ -49,10 +65,37 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. Raises `click.UsageError` with what was probably meant."""
+        if args[0] not in COMMANDS and args[0] != "help" and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, where.help) for name, where in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name].help) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the name of a command without importing any: a shell waits for it."""
+        from click.shell_completion import CompletionItem
+
+        found = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = [option for option in ("--help", "--version") if incomplete and option.startswith(incomplete)]
+        return [CompletionItem(name, help=COMMANDS[name].help) for name in found] + [*map(CompletionItem, options)]
+
+
+@click.command("help", hidden=True)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def show_help(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command: `pxeboot help image add` is `pxeboot image add --help`."""
+    root = context.find_root()
+    root.command.main([*words, "--help"], prog_name=root.info_name)
 
 
 def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -67,7 +110,11 @@ def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`pxeboot COMMAND --help` says more of each; so does `man pxeboot`.",
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
 def main() -> None:
     """Network boot for diskless Kubernetes workers: DHCP, TFTP, HTTP and NBD in one process."""

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from pxeboot.cli import asking
+from pxeboot.cli import asking, completing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class _Address(click.ParamType[IPv4Address]):
 
 
 @click.command()
-@click.argument("machine", required=False, metavar="[MAC|NAME]")
+@click.argument("machine", required=False, metavar="[MAC|NAME]", shell_complete=completing.machines)
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH, default=asking.FARM, show_default=True,
               help="The farm's file.")  # fmt: skip
 @click.option("--arch", metavar="NAME|CODE", help="What it is: bios, uefi-x64, uboot-arm64, rpi, ... or the number of "

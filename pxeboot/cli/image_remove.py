@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Never
 
 import click
 
-from pxeboot.cli import asking
+from pxeboot.cli import asking, completing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def _options(function: "Callable[P, T]") -> "Callable[P, T]":
 
 
 @click.command()
-@click.argument("image", metavar="NAME|ID")
+@click.argument("image", metavar="NAME|ID", shell_complete=completing.images)
 @_options
 def remove(image: str, folder: Path, force: bool, configuration: Path | None, control: Path | None) -> None:
     """Remove the image NAME with its version, or the version ID.

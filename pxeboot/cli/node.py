@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli import asking
+from pxeboot.cli import asking, completing
 from pxeboot.cli.status import ago
 from pxeboot.intents import Boot, parse_image
 
@@ -90,8 +90,10 @@ def members(control: Path, pool: str) -> list[str]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once] [image=NAME[@ID]]")
-@click.option("--pool", "pools", multiple=True, help="All machines that the farm's file lists in POOL (repeatable).")
+@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once] [image=NAME[@ID]]",
+                shell_complete=completing.words_of_node)  # fmt: skip
+@click.option("--pool", "pools", multiple=True, shell_complete=completing.pools,
+              help="All machines that the farm's file lists in POOL (repeatable).")  # fmt: skip
 @click.option("--once", is_flag=True, help="The image is for the next boot only.")
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
               help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli import asking, joins, reload
+from pxeboot.cli import asking, completing, joins, reload
 from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
@@ -232,7 +232,7 @@ def self_test(found: list[dict[str, str]]) -> list[Any]:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.machines)
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
               help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip
 @click.option("--control", type=asking.ANY_PATH,
