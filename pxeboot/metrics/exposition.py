@@ -37,8 +37,11 @@ def written(metrics: Sequence[Metric], samples: Iterable[Sample]) -> bytes:
     if unknown:
         raise KeyError(f"{', '.join(sorted(unknown))}: no such metric")
     families = [family(metric, of[metric.name]) for metric in metrics if of[metric.name]]
-    wanted = {metric.name.removesuffix("_total") for metric in metrics}
-    families += [found for found in _OF_KERNEL.collect() if found.name in wanted]
+    wanted = {metric.name.removesuffix("_total"): metric.help for metric in metrics}
+    for found in _OF_KERNEL.collect():
+        if found.name in wanted:
+            found.documentation = wanted[found.name]
+            families.append(found)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once(families))
     return generate_latest(registry)
