@@ -164,7 +164,9 @@ class Process:
 
     async def _talk(self, stack: AsyncExitStack) -> None:
         """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""
-        app = application(self.boots, self.shared, self._events, self._routes())
+        app = application(
+            self.boots, self.shared, self._events, self._routes(), lambda: {"configuration": self.reloads.as_json()}
+        )
         try:
             await stack.enter_async_context(Talking(self._socket, app, self._events))
         except OSError as error:

@@ -121,11 +121,15 @@ class Events:
 
 
 def application(
-    boots: Mapping[str, BootTokens], shared: Mapping[str, Tokens], events: Events, routes: Sequence[Route] = ()
+    boots: Mapping[str, BootTokens],
+    shared: Mapping[str, Tokens],
+    events: Events,
+    routes: Sequence[Route] = (),
+    more: Callable[[], dict[str, object]] = dict,
 ) -> web.Application:
     """Return the application that serves the clusters in `boots` and `shared`, by name, and has `routes` besides.
 
-    Both are looked at anew for each request: clusters come and go.
+    Both are looked at anew for each request: clusters come and go. The status says `more`, too.
     """
 
     def tokens() -> dict[str, Tokens]:
@@ -172,7 +176,7 @@ def application(
         return _said(Refused(f"there is no token {request.match_info['id']!r} of ours"), 404)
 
     async def status(_: web.Request) -> web.Response:
-        return await answer({"clusters": {name: keeper.status() for name, keeper in tokens().items()}})
+        return await answer({"clusters": {name: keeper.status() for name, keeper in tokens().items()}} | more())
 
     app = web.Application(client_max_size=LONGEST_BODY)
     app.router.add_put("/v1/boots/{cluster}/{node}", begin)

@@ -17,7 +17,8 @@ FIXED = (
     ("tftp", "single_port"),
     ("http", "tls", "port"),
     ("nbd", "nbdkit"),
-    ("web",),
+    ("web", "listen"),
+    ("web", "tls"),
     ("log",),
     ("machine_logs",),
 )

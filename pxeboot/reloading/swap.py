@@ -24,6 +24,7 @@ def swapping(hub: Hub, parts: Parts, serving: Serving) -> Callable[[Prepared], N
             parts.nbd_credentials.use(farm.nbd.tls, new.nbds)
         parts.nbd.use(nbd_tls(farm, parts.nbd_credentials))
         serving.follow(farm.server, farm.tftp)
+        hub.selftest.again()
 
     return swap
 

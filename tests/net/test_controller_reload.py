@@ -79,6 +79,8 @@ def test_sighup_has_it_read_and_what_needs_a_restart_is_said(api: ThreadedApi, t
         os.kill(controller.process.pid, signal.SIGHUP)
         until(lambda: "is refused" in controller.log, "a broken file is refused")
         assert kept(tmp_path) == {"prod": "boot"}
+        _, answer = ask(tmp_path / "controller.sock", "/v1/status")
+        assert "this is not YAML" in answer["configuration"]["refused"][0]
         assert controller.process.poll() is None
 
 

@@ -73,8 +73,12 @@ class FakeClient(Client):
         super().__init__(Path("/nowhere"), list, lambda _: pytest.fail("nobody is told"), lambda _: None)
         self.gives: JoinGiven | Exception = JoinGiven(COMMAND, "abcdef", NOW_S + 600)
         self.asked: list[Boot] = []
+        self.told: list[Boot] = []
         self.go = asyncio.Event()
         self.go.set()
+
+    def begins(self, boot: Boot) -> None:
+        self.told.append(boot)
 
     async def ask(self, boot: Boot) -> JoinGiven:
         self.asked.append(boot)
@@ -382,3 +386,24 @@ def test_a_farm_of_shared_tokens_has_no_controller_to_ask(tmp_path: Path) -> Non
     farm = Farm.model_validate({"clusters": {"shared": {"lts_conf": "/lts.conf"}}})
     door = Door(farm, BootStore(tmp_path / FILE), lambda: FakeTree(farm), lambda *_: None)
     assert (door.client, door.status()) == (None, {})
+
+
+def test_a_door_gets_a_controller_when_the_farm_has_a_cluster_that_needs_one(tmp_path: Path) -> None:
+    before = Farm.model_validate({"clusters": {"shared": {"lts_conf": "/lts.conf"}}})
+    door = Door(before, BootStore(tmp_path / FILE), lambda: FakeTree(before), lambda *_: None)
+    door.swap(Farm.model_validate({"clusters": {"prod": {}}}))
+    client = door.client
+    assert client is not None
+    door.swap(before)
+    assert door.client is client, "it goes on, for boots that wait"
+
+
+def test_the_controller_is_told_again_of_boots_that_wait_when_the_farm_changes(tmp_path: Path) -> None:
+    entrance = Entrance(tmp_path)
+    boot = entrance.begin()
+    farm = entrance.tree.house.farm
+    labels = {"all": {"labels": {"a": "c"}}}
+    after = Farm.model_validate({**farm.model_dump(by_alias=True, exclude_unset=True), "tags": labels})
+    entrance.tree = FakeTree(after)
+    entrance.door.swap(after)
+    assert [told.id for told in entrance.client.told] == [boot.id]

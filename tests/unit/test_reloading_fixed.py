@@ -42,6 +42,7 @@ def test_a_setting_that_waits_for_a_restart_is_said_and_keeps_its_value(
 
 
 FOLLOWED = [
+    pytest.param({"web": {"users": "/users", "read": "users"}}, id="web"),
     pytest.param({"server": {"interfaces": ["eth2"], "address": "10.0.0.9", "files": "/f"}}, id="server"),
     pytest.param({"dhcp": {"lease_s": 600, "subnets": [{"subnet": "10.0.0.0/8"}]}}, id="dhcp"),
     pytest.param({"tftp": {"windowsize": 4}}, id="tftp"),
