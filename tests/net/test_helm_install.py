@@ -246,34 +246,44 @@ def test_what_the_controllers_push_survives_upgrades(cluster: Cluster) -> None:
     assert cluster.admin.get(secret).body["data"]["lts.conf"] == held
 
 
-MONITORS = """
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: servicemonitors.monitoring.coreos.com}
-spec:
-  group: monitoring.coreos.com
-  names: {kind: ServiceMonitor, listKind: ServiceMonitorList, plural: servicemonitors, singular: servicemonitor}
-  scope: Namespaced
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-"""
+def monitoring(kind: str) -> str:
+    """A kind of the Prometheus operator, as far as an API server has to know it."""
+    plural = f"{kind.lower()}s"
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
+    anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": anything}
+    spec = {"group": "monitoring.coreos.com", "names": names, "scope": "Namespaced", "versions": [version]}
+    metadata = {"name": f"{plural}.monitoring.coreos.com"}
+    return json.dumps(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": metadata,
+            "spec": spec,
+        }
+    )
 
 
 def test_metrics_have_a_service_and_a_monitor_where_there_is_an_operator(cluster: Cluster) -> None:
-    cluster.plane.apply(MONITORS)
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        cluster.plane.apply(monitoring(kind))
     values = changed(web={"listen": ["0.0.0.0:8067"]}) | {
-        "metrics": {"enabled": True, "serviceMonitor": {"enabled": True}}
+        "metrics": {
+            "enabled": True,
+            "serviceMonitor": {"enabled": True},
+            "rules": {"enabled": True},
+            "dashboard": {"enabled": True},
+        }
     }
-    known = "/apis/monitoring.coreos.com/v1"
-    until(lambda: cluster.admin.get(known).status == 200, "the API knows the kind")
+    known = f"/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}"
+    kinds = [f"{known}/{plural}" for plural in ("servicemonitors", "prometheusrules")]
+    until(lambda: all(cluster.admin.get(path).status == 200 for path in kinds), "the API knows these kinds")
     cluster.install(values)
     service = cluster.admin.get(f"{OURS}/services/pxeboot-metrics").body
     assert service["spec"]["clusterIP"] == "None"
     monitor = cluster.get(only(objects(render(values)), "ServiceMonitor"))
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert cluster.admin.get(f"{known}/prometheusrules/pxeboot").body["spec"]["groups"]
 
 
 # The end of it; the tests above need what it takes away.

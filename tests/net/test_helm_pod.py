@@ -86,11 +86,10 @@ class Pod:
             held = {"farm.yaml": farm_text(self.objects)}
         elif "projected" in volume:
             held = {"token": "no.token", "namespace": "pxeboot", "ca.crt": _some_ca()}
-        source = volume.get("configMap") or volume.get("projected")
         for name, text in held.items():
             file = path / name
             file.write_text(text)
-            file.chmod(source["defaultMode"])
+            file.chmod((volume.get("configMap") or volume["projected"])["defaultMode"])
             os.chown(file, 0, self.group)
         os.chown(path, 0, self.group)
         path.chmod(0o2777)

@@ -23,6 +23,7 @@ from pxeboot.imports.ltspconf import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/pxeboot"
+MONITORING = (ROOT / "deploy/monitoring/alerts.yaml", ROOT / "deploy/monitoring/grafana-dashboard.json")
 DOCUMENT = ROOT / "docs/helm.md"
 BEGIN, END = "<!-- values: made by tests/support/chart.py -->", "<!-- end of values -->"
 
@@ -155,6 +156,7 @@ def made() -> dict[Path, str]:
     return {
         CHART / "files/dhcp-options.yaml": dhcp_options(),
         CHART / "files/ltsp-variables.sh": VARIABLES,
+        **{CHART / "files" / path.name: path.read_text() for path in MONITORING},
         CHART / "values.schema.json": values_schema(),
         DOCUMENT: document(),
     }

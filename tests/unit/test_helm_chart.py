@@ -48,7 +48,14 @@ ALL: dict[str, Object] = {
     "pvc": USUAL | {"state": {"type": "pvc"}, "imageStore": {"type": "pvc", "existingClaim": "images"}},
     "empty-dir": USUAL | {"state": {"type": "emptyDir"}, "imageStore": {"type": "hostPath"}},
     "metrics": having(USUAL, "farm", "web", to={"listen": ["0.0.0.0:8067"]})
-    | {"metrics": {"enabled": True, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
+    | {
+        "metrics": {
+            "enabled": True,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "tlsConfig": {"ca": {}}},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {"enabled": True},
+        }
+    },
     "push": having(
         USUAL, "farm", "clusters", to={"here": {"lts_conf": "/var/lib/pxeboot-join/here", "push": {"name": "lts"}}}
     ),
@@ -100,11 +107,16 @@ def test_lint_finds_nothing() -> None:
     assert [one["error"] for one in said["messages"]] == ["icon is recommended"]
 
 
+def test_lint_says_of_no_values_what_is_missing_and_does_not_fail() -> None:
+    """As in a registry of charts, where it is looked at with its defaults."""
+    assert not helm_python.lint(CHART)["errors"]
+
+
 def test_every_object_is_one_that_the_api_knows() -> None:
     """Each of those that differ, once: to look one up in the API's schemas takes a while."""
     different = {json.dumps(one): one for values in ALL.values() for one in objects(render(values))}
     for one in different.values():
-        if one["kind"] != "ServiceMonitor":
+        if one["apiVersion"] != "monitoring.coreos.com/v1":
             kubernetes_validate.validate(one, "1.37", strict=True)
 
 
@@ -303,6 +315,25 @@ def test_the_kubelet_asks_where_the_page_is(
 def test_without_a_page_nothing_is_probed() -> None:
     one = container(objects(render(having(USUAL, "farm", "web", to={"listen": []}))), "serve")
     assert not [key for key in one if key.endswith("Probe")]
+
+
+def test_what_prometheus_asks_is_what_the_containers_serve() -> None:
+    found = objects(render(ALL["metrics"]))
+    ports = {one["name"]: one["port"] for one in only(found, "Service")["spec"]["ports"]}
+    assert ports == {"metrics": 8067, "controller": 8068}
+    assert [one["port"] for one in only(found, "ServiceMonitor")["spec"]["endpoints"]] == [*ports]
+    controller = container(found, "controller")
+    assert controller["args"][-2:] == ["--metrics", "0.0.0.0:8068"]
+    assert controller["livenessProbe"]["httpGet"]["port"] == 8068
+    assert "--metrics" not in container(objects(render(USUAL)), "controller")["args"]
+
+
+def test_alerts_and_dashboard_are_those_of_deploy_monitoring() -> None:
+    found = objects(render(ALL["metrics"]))
+    alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
+    assert only(found, "PrometheusRule")["spec"] == alerts
+    dashboard = only(found, "ConfigMap", "pxeboot-dashboard")["data"]["pxeboot.json"]
+    assert dashboard == (ROOT / "deploy/monitoring/grafana-dashboard.json").read_text()
 
 
 def test_a_changed_farm_restarts_pods_only_if_asked_to() -> None:

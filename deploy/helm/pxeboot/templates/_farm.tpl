@@ -60,7 +60,7 @@ Make, for all templates once, `.Values._made`: `farm`, which the pods get, of th
 {{- fail "farm.server.interfaces: say which interfaces of the node machines boot at, such as --set farm.server.interfaces={eth1}" -}}
 {{- end -}}
 {{- range $key := list "control" "controller" -}}
-{{- if hasKey $farm.server $key -}}
+{{- if hasKey (get $farm "server" | default dict) $key -}}
 {{- fail (printf "farm.server.%s: leave it out; the two containers of the pod meet at the usual place" $key) -}}
 {{- end -}}
 {{- end -}}
@@ -91,6 +91,7 @@ Make, for all templates once, `.Values._made`: `farm`, which the pods get, of th
 {{- with first $listen -}}
 {{- $host := regexReplaceAll ":[0-9]+$" . "" | trimAll "[]" -}}
 port: {{ regexFind "[0-9]+$" . }}
+address: {{ regexReplaceAll ":[0-9]+$" . "" | quote }}
 host: {{ get (dict "0.0.0.0" "127.0.0.1" "::" "::1") $host | default $host | quote }}
 loopback: {{ or (hasPrefix "127." $host) (eq $host "::1") | quote }}
 scheme: {{ ternary "HTTPS" "HTTP" (hasKey $web "tls") }}
