@@ -20,6 +20,7 @@ from dhcp import options, wire
 from dhcp.options import MessageType, Option
 from dhcp.overheard import Datagram
 from dhcp.sniff import Frame, open_socket, receive
+from pxeboot.probe import here, words
 from pxeboot.probe.answers import Answer, Verdict, judge
 from pxeboot.probe.client import Client
 
@@ -54,6 +55,9 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, wait_s))
         verdict = judge(client.kind, answers, wait_s, conversation.discover)
         problems, taken = verdict.problems, None
+        if not answers and (serving := here.serves(interface)):
+            what, remedy = words.not_here(serving)
+            problems += (f"{what}: {remedy}",)
         offer = verdict.address_from
         if request and offer is not None and offer.address is not None:
             wants: dict[int, bytes] = {

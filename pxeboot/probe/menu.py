@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 _HTTP = re.compile(rb"\(http,([0-9.]{7,15}(?::[0-9]{1,5})?)\)")
@@ -27,11 +26,6 @@ class Menu:
         """The image's id, or name, as it is in the paths; "" if there is none."""
         found = _IMAGE.match(self.kernel)
         return found[1] if found is not None else ""
-
-    @property
-    def told(self) -> Mapping[str, str]:
-        """The words of the command line that are KEY=VALUE."""
-        return dict(word.split("=", 1) for word in self.words if "=" in word)
 
 
 def read(text: str) -> Menu:

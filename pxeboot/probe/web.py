@@ -5,7 +5,7 @@ import http.client
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pxeboot.probe.transfer import Address
@@ -118,4 +118,7 @@ def fetch(
         stuck, why = Stuck.BROKEN, str(error) or repr(error)
     finally:
         connection.close()
-    return Got(stuck, status, fields, bytes(got), time.monotonic() - began, why)
+    answer = Got(stuck, status, fields, bytes(got), time.monotonic() - began, why)
+    if stuck is None and method != "HEAD" and len(got) < min(most, answer.length or 0):
+        return replace(answer, stuck=Stuck.BROKEN, why=f"it closed after {len(got)} bytes of {answer.length}")
+    return answer

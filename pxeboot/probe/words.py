@@ -24,6 +24,12 @@ def stuck(what: Stuck, service: str, host: str, port: int) -> tuple[str, str]:
             return f"{place} breaks off", "see the server's log"
 
 
+def not_here(serving: str) -> tuple[str, str]:
+    """Return why a server of this very host cannot be probed here, and what to do instead."""
+    what = f"{serving} serves this very interface, and a host does not hear itself what it sends to everybody"
+    return what, "probe from another machine of the network; here, `pxeboot explain MAC` says what a machine would get"
+
+
 def no_offer(*, carrier: bool, serves_here: str, vlan: bool) -> list[tuple[str, str]]:
     """Return what nobody's answering may mean, the likeliest first."""
     if not carrier:
@@ -31,9 +37,7 @@ def no_offer(*, carrier: bool, serves_here: str, vlan: bool) -> list[tuple[str, 
             ("the interface has no carrier: no cable, or the switch port is off", "look at the cable and the port")
         ]
     if serves_here:
-        what = f"{serves_here} serves this very interface, and a host does not hear itself what it sends to everybody"
-        remedy = "probe from another machine of the network; here, `pxeboot explain MAC` says what a machine would get"
-        return [(what, remedy)]
+        return [not_here(serves_here)]
     where = "an access port of the right VLAN" if not vlan else "the VLAN of this interface"
     return [
         ("no DHCP server hears us, or none has something for this machine",

@@ -33,17 +33,14 @@ def look(farm: Farm, now_s: float) -> list[Finding]:
 
 
 def look_controller(farm: Farm) -> list[Finding]:
-    """Return which credentials of clusters the controller, as this user, cannot read."""
-    return [
-        Finding(
-            "error",
-            f"cluster {name}",
-            f"the kubeconfig of cluster {name}, {cluster.kubeconfig}, {why}",
-            "put it there, for the user of `pxeboot controller` to read",
-        )
-        for name, cluster in farm.clusters.items()
-        if cluster.kubeconfig is not None and (why := unreadable(cluster.kubeconfig)) is not None
-    ]
+    """Return which credentials of clusters the controller, if it runs here as this user, cannot read."""
+    found = []
+    for name, cluster in farm.clusters.items():
+        if cluster.kubeconfig is not None and (why := unreadable(cluster.kubeconfig)) is not None:
+            what = f"the kubeconfig of cluster {name}, {cluster.kubeconfig}, {why}"
+            remedy = "put it where `pxeboot controller` runs, for its user to read; elsewhere nobody needs it"
+            found.append(Finding("warning", f"cluster {name}", what, remedy))
+    return found
 
 
 def unreadable(path: Path) -> str | None:

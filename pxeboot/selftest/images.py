@@ -8,7 +8,7 @@ from config.model import Farm
 from pxeboot.bootfiles.root import not_there
 from pxeboot.exports.writable import writable_without_disk
 from pxeboot.image import store
-from pxeboot.selftest.findings import Finding
+from pxeboot.selftest.findings import Finding, Level
 
 _SUPERBLOCK = struct.Struct("<I36xQ")  # s_magic and bytes_used of a squashfs 4.0
 _SQUASHFS = 0x73717368
@@ -37,7 +37,8 @@ def _image(name: str, path: Path, *, used: bool) -> Iterator[Finding]:
         squashfs = _squashfs_bytes(files[store.SQUASHFS])
     except (store.ImageError, OSError) as error:
         why, _, remedy = str(error).partition("; ")
-        yield Finding("warning", about, f"machines of image {name} will not boot: {why}", remedy)
+        level: Level = "error" if used else "warning"
+        yield Finding(level, about, f"machines of image {name} will not boot: {why}", remedy)
         return
     again = f"add image {name} again (pxeboot image add)"
     empty = [file for file, size in sizes.items() if not size]

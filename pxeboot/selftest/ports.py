@@ -152,7 +152,8 @@ def remedy(protocol: Protocol, port: int, owner: Owner | None) -> str:
         return f"`systemctl list-sockets` says for which service it listens on port {port}; disable that socket"
     if owner.unit.endswith(".service"):
         return f"systemctl disable --now {owner.unit}"
-    return f"end it (kill {owner.pid}), or give it another port"
+    end = f"end it (kill {owner.pid})"
+    return f"{end}, or give it or us another port" if protocol == "TCP" else end
 
 
 def look(

@@ -115,7 +115,7 @@ def test_an_image_that_is_whole_is_no_finding_and_one_that_nobody_boots_is_a_not
 @pytest.mark.parametrize(
     ("file", "change", "level", "says"),
     [
-        (store.INITRD, None, "warning", "initrd.img missing"),
+        (store.INITRD, None, "error", "initrd.img missing"),
         (store.KERNEL, lambda _: b"", "error", "vmlinuz of image node is empty"),
         (store.SQUASHFS, lambda data: data[:90], "error", "root.squashfs of image node is cut off: 90 bytes of 96"),
         (store.SQUASHFS, lambda data: b"<htm" + data[4:], "error", "root.squashfs of image node is no squashfs"),
@@ -151,7 +151,7 @@ def test_files_that_the_farm_names_and_that_are_not_there_are_told(tmp_path: Pat
     assert any(what.startswith("lts_conf, ") for what in said)
     (kube,) = files.look_controller(farm)
     assert (kube.level, kube.what) == (
-        "error", f"the kubeconfig of cluster shared, {tmp_path}/kube, is not there")  # fmt: skip
+        "warning", f"the kubeconfig of cluster shared, {tmp_path}/kube, is not there")  # fmt: skip
 
 
 @pytest.mark.parametrize("days", [20, 12_000])  # the year has two digits until 2049, four from then on

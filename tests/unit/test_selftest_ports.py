@@ -55,7 +55,7 @@ def look(folder: Path, *, free: bool | None = False, me: int = 1000, farm: Farm 
                  "systemctl disable --now dnsmasq.service")),
         ("tcp6", line("0" * 32, 80, 10, 7), {40: NGINX},
          Finding("error", "TCP port 80", "TCP port 80, which HTTP needs, is taken by nginx (pid 40)",
-                 "end it (kill 40), or give it another port")),
+                 "end it (kill 40), or give it or us another port")),
         ("udp", line("0100000A", 69, 7, 7), {1: SYSTEMD},
          Finding("error", "UDP port 69", "UDP port 69, which TFTP needs, is taken by systemd (pid 1)",
                  "`systemctl list-sockets` says for which service it listens on port 69; disable that socket")),
