@@ -21,7 +21,7 @@ class Lazy(NamedTuple):
 
 COMMANDS = {
     "check": Lazy("pxeboot.cli.check", "Say what is wrong in a farm's configuration."),
-    "import": Lazy("pxeboot.cli.import_", "Turn kubefarm's, dnsmasq's, dhcpd's or Kea's files into a farm's file."),
+    "import": Lazy("pxeboot.cli.import_", "Turn files of kubefarm, dnsmasq, dhcpd or Kea into a farm's."),
     "serve": Lazy("pxeboot.cli.serve", "Boot machines: DHCP, TFTP, HTTP and NBD."),
     "controller": Lazy("pxeboot.cli.controller", "Keep the machines' join commands valid."),
     "image": Lazy("pxeboot.cli.image", "Build, add, list and remove bootable images."),
