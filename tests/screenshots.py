@@ -23,6 +23,8 @@ SHOTS: tuple[tuple[str, str, tuple[int, int], bool], ...] = (
     ("farm-light.png", "", WIDE, False),
     ("farm-dark.png", "", WIDE, True),
     ("farm-phone.png", "", TALL, False),
+    ("machine-light.png", "machines/m1c24", WIDE, False),
+    ("machine-dark.png", "machines/m1c7", WIDE, True),
 )
 """File, path on the site, size, whether in the dark."""
 

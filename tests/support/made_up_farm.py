@@ -1,5 +1,6 @@
 """A farm that nobody has, with a believable day behind it: for the page's tests, its measurement, and screenshots."""
 
+import re
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -11,17 +12,18 @@ from dhcp.others import Given, Other
 from pxeboot.timeline import Machine, Timeline
 
 S = Stage
-NOW, OLD, GPU = "4f1c2a9be07d", "9d03e5b8c1aa", "c77be41f0d52"
-"""Versions of images, as far as they are shown."""
+NOW = "4f1c2a9be07d"
+"""A version of an image, as far as it is shown."""
 MIB = 80
 BOOT = "grub/x86_64-efi/core.efi"
 
+_SENT = re.compile(r"(\d+) bytes in ([0-9.]+) s")
 Step = tuple[Stage, float, str]
 
 
 def version(short: str) -> str:
-    """Return a whole version."""
-    return short + "0" * (64 - len(short))
+    """Return a whole version, of one or of its beginning."""
+    return short.ljust(64, "0")
 
 
 def story(ip: str, short: str = NOW) -> list[Step]:
@@ -61,7 +63,11 @@ class Teller:
     def tell(self, name: str, ago_s: float, steps: list[Step]) -> Machine:
         """Tell that a boot of `name` began `ago_s` seconds ago."""
         for stage, at_s, detail in steps:
-            machine = self.timeline.record(name, stage, detail, self._now_s - ago_s + at_s)
+            sent = _SENT.search(detail)
+            size_bytes, took_s = (int(sent[1]), float(sent[2])) if sent else (0, 0.0)
+            if detail == f"100 % of {MIB} MiB":
+                size_bytes, took_s = MIB << 20, 3.6
+            machine = self.timeline.record(name, stage, detail, self._now_s - ago_s + at_s, size_bytes, took_s)
         if name in self._nodes:
             pool, node = self._nodes[name]
             machine.mac, machine.ip, machine.pool = node.macs[0], str(node.ip), pool.name
@@ -135,34 +141,66 @@ def storm(timeline: Timeline, names: list[str], now_s: float, turn: int) -> None
         timeline.record(name, S.FETCH, f"{(turn * 3 + number) % 100} % of {MIB} MiB", now_s)
 
 
-def believable(now_s: float) -> tuple[Farm, Timeline, list[Other]]:
-    """Return a farm of some 40 machines in the middle of an update, two hours after a server was started."""
-    racks = {"workers": range(1, 25), "gpu": range(25, 33), "storage": range(33, 41)}
-    images = {"workers": "node", "gpu": "gpu", "storage": "node"}
-    pools = []
-    for name, places in racks.items():
-        nodes = tuple(
-            Node(name=f"m1c{n}", macs=(f"94:57:a5:d3:ec:{n:02x}",), ip=IPv4Address(f"10.28.36.{144 + n}"),
-                 boot="local" if n == 40 else "netboot")
-            for n in places
-        )  # fmt: skip
-        root = "nbd" if name == "storage" else "http"
-        pools.append(Pool(name=name, image=images[name], root=root, cluster="prod", nodes=nodes))
-    farm = Farm(
-        images={name: Image(path=Path(f"/srv/pxeboot/images/{name}")) for name in ("node", "gpu")},
-        clusters={"prod": Cluster()},
-        pools=tuple(pools),
-    )
-    timeline = Timeline()
+BELIEVABLE = """\
+# yaml-language-server: $schema=farm.schema.json
+server: {{interfaces: [eth1], address: 10.28.0.2, state: {state}, control: {state}/control.sock}}
+web: {{listen: ["10.28.0.2:8067"]}}
+machine_logs: {{syslog_port: 514, netconsole_port: 6666}}
+dhcp:
+  lease_s: 86400
+  subnets:
+    - subnet: 10.28.0.0/16
+      routers: [10.28.0.1]
+      domain_name_servers: [10.28.0.1]
+      pool: 10.28.72.10-10.28.72.250
+      unknown: workers
+images:
+  node: {{path: {state}/images/node}}
+  gpu: {{path: {state}/images/gpu}}
+clusters:
+  prod: {{api_server: "10.28.0.10:6443"}}
+pools:
+"""
+POOLS = (
+    ("workers", "{name: workers, image: node, cluster: prod}", range(1, 25)),
+    ("gpu", "{name: gpu, image: gpu, cluster: prod, tags: [gpu]}", range(25, 33)),
+    ("storage", "{name: storage, image: node, root: nbd, cluster: prod}", range(33, 41)),
+)
+TAGS = """\
+tags:
+  all:
+    lts: {FSTAB_01_CONTAINERD: "tmpfs /var/lib/containerd tmpfs size=50% 0 0"}
+  gpu:
+    dhcp: {mtu: 9000}
+    labels: {accelerator: nvidia}
+node:
+  timezone: Europe/Prague
+"""
+
+
+def believable_text(state: Path) -> str:
+    """Return the file of a farm of some 40 machines."""
+    text = BELIEVABLE.format(state=state)
+    for _, pool, places in POOLS:
+        text += f"  - {pool[1:-1].replace(', ', chr(10) + '    ').replace('tags:' + chr(10) + '    ', 'tags: ')}\n"
+        text += "    nodes:\n"
+        for n in places:
+            local = ", boot: local" if n == 40 else ""
+            text += f"      - {{name: m1c{n}, macs: [94:57:a5:d3:ec:{n:02x}], ip: 10.28.36.{144 + n}{local}}}\n"
+    return text + TAGS
+
+
+def believe(farm: Farm, timeline: Timeline, now_s: float, now: str, old: str, gpu: str) -> Other:
+    """Tell the story of that farm in the middle of an update from version `old` to `now`; return somebody's server."""
     teller = Teller(farm, timeline, now_s)
     for n in range(1, 41):
-        short = GPU if 25 <= n < 33 else OLD
+        short = gpu if 25 <= n < 33 else old
         if n in (12, 33, 39):
             continue
         for day in range(n % 3 + 2, 1, -1):
             teller.up(f"m1c{n}", day * 86400.0 + n * 61, short, 1 + n % 7 / 30)
     for n in (3, 4, 5, 6, 7, 8, 9, 10, 13, 14):
-        teller.up(f"m1c{n}", 600 - n * 22, NOW, 1 + n % 5 / 30)
+        teller.up(f"m1c{n}", 600 - n * 22, now, 1 + n % 5 / 30)
     for place, n in enumerate((15, 16, 17, 18)):
         teller.until(f"m1c{n}", 24 + place, S.FETCH, f"{71 - 17 * place} % of {MIB} MiB", 5)
     teller.until("m1c19", 8, S.KERNEL)
@@ -181,4 +219,4 @@ def believable(now_s: float) -> tuple[Farm, Timeline, list[Other]]:
     office = Other(IPv4Address("10.28.0.254"), "f4:8c:50:1e:77:02", "eth1", now_s - 5000, now_s - 410, 6)
     office.address = Given(MessageType.DHCPOFFER, "94:57:a5:d3:ec:0b", "m1c11", IPv4Address("10.28.99.17"), 600)
     office.ours, office.machines = 3, ("m1c11",)
-    return farm, timeline, [office]
+    return office

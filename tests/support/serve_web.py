@@ -8,46 +8,81 @@ Prints `ready` when it serves, and at its end the longest time that its event lo
 import asyncio
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 from config.events import Stage
+from config.load import load
 from config.model import Farm
 from config.observing import Web
-from dhcp.others import Other
+from dhcp.store import LeaseStore
+from pxeboot.api.control import Route
+from pxeboot.exports.pin_store import PinStore
+from pxeboot.hub import Hub
+from pxeboot.intent_store import IntentStore
+from pxeboot.intents import Boot
+from pxeboot.joining.store import BootStore
+from pxeboot.nbdkit.second import Second
 from pxeboot.stuck import State
 from pxeboot.timeline import Timeline
+from pxeboot.web.actions import Actions
 from pxeboot.web.facts import Addresses, Dhcp, Sending, Sources
 from pxeboot.web.farm import FarmPage
+from pxeboot.web.machine import Machines
 from pxeboot.web.site import Site
 from pxeboot.web.static import Static
 from pxeboot.web.templates import Templates
+from pxeboot.web.users import Users
 from tests.support import made_up_farm
+from tests.support.fake_image import add_image
 
 
-async def _dhcp() -> Dhcp:
-    return Dhcp((), (Addresses("10.28.72.10", "10.28.72.250", 37, 241),))
-
-
-def _sources(farm: Farm, others: list[Other], page: list[FarmPage]) -> Sources:
-    current = {"node": made_up_farm.version(made_up_farm.NOW), "gpu": made_up_farm.version(made_up_farm.GPU)}
-    local = {node.name for pool in farm.pools for node in pool.nodes if node.boot == "local"}
-
+def _sources(farm: Farm) -> Sources:
     async def looked_up(_: object) -> Mapping[str, str]:
-        return {name: current[name] for name in farm.images}
+        return dict.fromkeys(farm.images, made_up_farm.version(made_up_farm.NOW))
 
-    def sending() -> Sending:
-        states = page[0].board.counts
-        return Sending(min(4, states[State.BOOTING]), 4, states[State.WAITING])
+    return Sources(farm=lambda: farm, looked_up=looked_up)
 
-    return Sources(
-        farm=lambda: farm,
-        intent=lambda name: "boot=local" if name in local else "",
-        dhcp=_dhcp,
-        others=lambda: others,
-        sending=sending,
-        looked_up=looked_up,
-    )
+
+class _Believable:
+    """A hub with the believable farm, in a folder."""
+
+    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+        old = add_image(folder / "images", marker="last week's")
+        now = add_image(folder / "images", marker="this week's")
+        gpu = add_image(folder / "images", name="gpu", marker="with a driver")
+        path = folder / "farm.yaml"
+        path.write_text(made_up_farm.believable_text(folder))
+        self.farm = load(path)
+        leases = LeaseStore.open(folder / "leases")
+        cleanup.callback(leases.close)
+        pins = PinStore(folder / "pins")
+        cleanup.callback(pins.close)
+        boots = BootStore(folder / "boots")
+        cleanup.callback(boots.close)
+        self.hub = Hub(self.farm, leases, IntentStore(folder / "intents", self.farm), pins, boots, Second(self.farm))
+        self.hub.reloads.path = str(path)
+        versions = now.image_id, old.image_id, gpu.image_id
+        self.other = made_up_farm.believe(self.farm, self.hub.timeline, time.time(), *versions)
+
+    def sources(self, page: list[FarmPage]) -> Sources:
+        def sending() -> Sending:
+            states = page[0].board.counts
+            return Sending(min(4, states[State.BOOTING]), 4, states[State.WAITING])
+
+        async def dhcp() -> Dhcp:
+            return Dhcp((), (Addresses("10.28.72.10", "10.28.72.250", 37, 241),))
+
+        def intent(name: str) -> str:
+            word = self.hub.nodes.intent(name).boot
+            return "" if word is Boot.NETBOOT else f"boot={word}"
+
+        return Sources(
+            farm=lambda: self.farm, intent=intent, dhcp=dhcp, others=lambda: [self.other], sending=sending,
+        )  # fmt: skip
 
 
 async def _follow(timeline: Timeline) -> None:
@@ -73,19 +108,23 @@ async def _late(longest: list[float]) -> None:
         longest[0] = max(longest[0], time.monotonic() - before - 0.005)
 
 
-async def main(listen: str, kind: str, count: int) -> None:
+async def main(listen: str, kind: str, count: int, cleanup: ExitStack) -> None:
     """Serve until standard input ends."""
-    now_s = time.time()
-    others: list[Other] = []
-    if kind == "believable":
-        farm, timeline, others = made_up_farm.believable(now_s)
-    else:
-        farm, timeline = (made_up_farm.at_once if kind == "storm" else made_up_farm.busy)(count, now_s)
     static, closing, longest = Static(), asyncio.Event(), [0.0]
-    pages: list[FarmPage] = []
-    page = FarmPage(timeline, _sources(farm, others, pages), Templates(static), closing)
+    templates, pages, more = Templates(static), list[FarmPage](), list[Route]()
+    if kind == "believable":
+        made = _Believable(Path(cleanup.enter_context(tempfile.TemporaryDirectory())), cleanup)
+        farm, timeline, sources = made.farm, made.hub.timeline, made.sources(pages)
+        users = Users(lambda: farm.web)
+        machines = Machines(made.hub, templates, users)
+        more += [*machines.routes, *Actions(made.hub, machines, templates, users).routes]
+    else:
+        farm, timeline = (made_up_farm.at_once if kind == "storm" else made_up_farm.busy)(count, time.time())
+        sources = _sources(farm)
+    page = FarmPage(timeline, sources, templates, closing)
     pages.append(page)
-    site = Site(Web(listen=(listen,)), [*page.routes, *static.routes], closing=closing)
+    more += page.routes
+    site = Site(Web(listen=(listen,)), [*more, *static.routes], closing=closing)
     tasks = [asyncio.create_task(site.run()), asyncio.create_task(_late(longest))]
     if kind == "storm":
         names = [node.name for pool in farm.pools for node in pool.nodes]
@@ -101,4 +140,5 @@ async def main(listen: str, kind: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 40))
+    with ExitStack() as at_the_end:
+        asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 40, at_the_end))
