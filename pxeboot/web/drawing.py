@@ -121,7 +121,7 @@ def draw(boot: Boot, verdict: Verdict, now_s: float) -> Drawing:
         left = percent(known_s if spans else 0.0)
         bars.append(
             Bar(
-                "now", f"waits for {words}" if words else "now", _OPEN[verdict.state], left,
+                "now", f"waits for {words}" if words else "nothing since", _OPEN[verdict.state], left,
                 max(percent(shown_s), _LEAST_WIDTH), 0.0, 0.0, end_s - boot.started_s + open_s, open_s, 0, None, 0, "",
             )
         )  # fmt: skip

@@ -99,7 +99,7 @@ def subject(hub: Hub, name: str, now_s: float) -> Subject | None:
         macs=macs,
         mac=mac,
         ip=ip,
-        boots=tuple(replace(boot, steps=[replace(step) for step in boot.steps]) for boot in heard.boots),
+        boots=tuple(_copy(boot) for boot in heard.boots),
         pasts=tuple(heard.pasts),
         verdict=verdict,
         intent=intent,
@@ -110,6 +110,10 @@ def subject(hub: Hub, name: str, now_s: float) -> Subject | None:
         root=about.get("root"),
         stamp=stamp(hub, name),
     )
+
+
+def _copy(boot: Boot) -> Boot:
+    return replace(boot, steps=[replace(step) for step in boot.steps], notes=boot.notes.copy())
 
 
 def stamp(hub: Hub, name: str) -> str:

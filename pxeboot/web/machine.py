@@ -139,6 +139,7 @@ class Machines:
             refused=[step.detail for step in boot.steps if step.stage is Stage.REFUSED] if boot is not None else [],
             drawn=drawing.draw(boot, found.verdict, now_s) if boot is not None else None,
             boot=boot,
+            noted=[(note.at_s, mask(note.text)) for note in boot.notes] if boot is not None else [],
             compared=drawing.compare(found.boots[::-1]) if len(found.boots) > 1 else [],
             earlier=found.boots[-2::-1] if len(found.boots) > 1 else (),
             reply=reply.explain(replace(found.known, marks=self._lines.of(self._hub)), found.answer, found.mac),

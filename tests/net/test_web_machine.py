@@ -12,6 +12,7 @@ import pytest
 
 from pxeboot.web import passwords
 from tests.support.browser import DESK, PHONE, Browser, scrolls_sideways, shot
+from tests.support.certificates import Authority
 from tests.support.fake_image import add_image
 from tests.support.segment import Host, Segment, requires
 from tests.support.served import (
@@ -349,3 +350,24 @@ def test_without_users_the_page_only_shows_and_with_read_users_it_asks_everybody
                 assert "This page only shows" in world.curl("machines/m1")[1]
         finally:
             daemon.stop()
+
+
+@requires("curl", "openssl")
+def test_over_tls_a_person_may_change_something_from_a_network(world: World, tmp_path: Path) -> None:
+    world.daemon.stop()
+    certificate, key = Authority(tmp_path).sign("page")
+    web = {
+        "users": str(world.folder / "users"),
+        "listen": [f"{SERVER}:8067"],
+        "tls": {"certificate": str(certificate), "key": str(key)},
+    }
+    prepared = Prepared(tmp_path / "farm", world.folder / "grub", web=web)
+    daemon = Daemon(world.segment.server, tmp_path, "-c", str(prepared.configuration))
+    try:
+        page, options = f"https://{SERVER}:8067", ("-d", "boot=local", "-o", "/dev/null", "-u")
+        for password, code in (("wrong horse", 401), (PASSWORD, 303)):
+            asked = ("machines/m1/boot", *options, f"anna:{password}")
+            assert world.curl(*asked, host=world.segment.client, page=page)[0] == code
+        assert "m1: boot=local, says anna (the web page)" in daemon.log
+    finally:
+        daemon.stop()
