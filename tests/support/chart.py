@@ -20,6 +20,7 @@ from config.optiontable import CATALOGUE, OPTIONS
 from config.optiontypes import Kind
 from config.schema import schema as farm_schema
 from pxeboot.imports.ltspconf import VARIABLES
+from pxeboot.reloading.fixed import FIXED, OPTIONAL
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/pxeboot"
@@ -38,7 +39,12 @@ Object = dict[str, Any]
 
 def render(values: Mapping[str, Any], name: str = "pxeboot", namespace: str = "pxeboot") -> dict[str, str]:
     """Return the text of each template. Raises `helm_python.HelmError`, with Helm's words."""
-    made = _chart().render(dict(values), name=name, namespace=namespace)
+    return dict(_rendered(json.dumps(values), name, namespace))
+
+
+@cache
+def _rendered(values: str, name: str, namespace: str) -> Mapping[str, str]:
+    made = _chart().render(json.loads(values), name=name, namespace=namespace)
     return {path.removeprefix("pxeboot/templates/"): text for path, text in made.items()}
 
 
@@ -87,6 +93,12 @@ def dhcp_options() -> str:
             options[str(code)] = {"name": row.name, "form": form}
     made = yaml.safe_dump({"names": names, "options": options}, default_flow_style=None, width=110)
     return f"# Made by tests/support/chart.py of config/optiontable.py.\n{made}"
+
+
+def fixed() -> str:
+    """The settings that a running server keeps until a restart; of `sections`, whether they are there."""
+    made = {"values": [".".join(place) for place in FIXED], "sections": [".".join(place) for place in OPTIONAL]}
+    return f"# Made by tests/support/chart.py of pxeboot/reloading/fixed.py.\n{yaml.safe_dump(made)}"
 
 
 def values_schema() -> str:
@@ -156,6 +168,7 @@ def made() -> dict[Path, str]:
     return {
         CHART / "files/dhcp-options.yaml": dhcp_options(),
         CHART / "files/ltsp-variables.sh": VARIABLES,
+        CHART / "files/fixed.yaml": fixed(),
         **{CHART / "files" / path.name: path.read_text() for path in MONITORING},
         CHART / "values.schema.json": values_schema(),
         DOCUMENT: document(),

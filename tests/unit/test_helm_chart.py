@@ -336,16 +336,40 @@ def test_alerts_and_dashboard_are_those_of_deploy_monitoring() -> None:
     assert dashboard == (ROOT / "deploy/monitoring/grafana-dashboard.json").read_text()
 
 
-def test_a_changed_farm_restarts_pods_only_if_asked_to() -> None:
+def pod(values: Object) -> Object:
+    template = only(objects(render(values)), "Deployment")["spec"]["template"]
+    assert isinstance(template, dict)
+    return template
+
+
+def test_a_changed_farm_restarts_pods_as_often_as_it_is_told_to() -> None:
     other = having(USUAL, "farm", "dhcp", "lease_s", to=600)
-
-    def pod(values: Object) -> Object:
-        template = only(objects(render(values)), "Deployment")["spec"]["template"]
-        assert isinstance(template, dict)
-        return template
-
     assert pod(USUAL) == pod(other)
     assert pod(USUAL | {"restartOnChange": True}) != pod(other | {"restartOnChange": True})
+    logged = having(USUAL, "farm", "log", to={"format": "json"})
+    assert pod(USUAL | {"restartOnChange": False}) == pod(logged | {"restartOnChange": False})
+
+
+KEPT = [
+    pytest.param(("server", "http_port"), 8080, id="port"),
+    pytest.param(("server", "state"), "/var/lib/other", id="state"),
+    pytest.param(("log",), {"format": "json"}, id="log"),
+    pytest.param(("machine_logs",), {"syslog_port": 514}, id="syslog"),
+    pytest.param(("tftp", "single_port"), True, id="single-port"),
+    pytest.param(("dhcp", "shared"), "here", id="shared"),
+    pytest.param(("http", "tls"), {"certificate": "/c/crt", "key": "/c/key"}, id="tls"),
+    pytest.param(("nbd", "nbdkit"), {"port": 10811}, id="nbdkit"),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), KEPT)
+def test_what_a_running_server_keeps_restarts_it(place: tuple[str, ...], value: object) -> None:
+    assert pod(USUAL) != pod(having(USUAL, "farm", *place, to=value))
+
+
+def test_a_certificate_that_moves_restarts_nothing() -> None:
+    first = having(USUAL, "farm", "http", to={"tls": {"certificate": "/c/crt", "key": "/c/key"}})
+    assert pod(first) == pod(having(first, "farm", "http", "tls", "certificate", to="/d/crt"))
 
 
 def test_files_of_the_farm_lie_beside_it(tmp_path: Path) -> None:
@@ -488,24 +512,28 @@ def test_a_farms_own_words_win_over_kubefarms(tmp_path: Path) -> None:
 LISTED = {"name": "a", "mac": "52:54:00:00:00:01", "ip": "10.0.0.1"}
 
 
-def pool(**more: Any) -> Object:
+def node_pool(**more: Any) -> Object:
     return MINIMAL | {"nodePools": [more]}
 
 
 REFUSED = [
-    pytest.param(pool(range="172.16.0.0,static,infinite"), "range: it does not say its netmask", id="mask"),
-    pytest.param(pool(nodes=[LISTED]), "no range says the network", id="homeless"),
-    pytest.param(pool(nodes=[{"name": "m1", "ip": "10.0.0.1"}]), "known by its mac or its clientID", id="unknowable"),
-    pytest.param(pool(range="10.0.0.9,10.0.0.99,255.255.0.255"), "is no netmask", id="no-netmask"),
-    pytest.param(pool(range="10.0.0.0,10.0.0.99,255.255.255.0"), "cannot have all of 10.0.0.0-10.0.0.99", id="edge"),
-    pytest.param(pool(range="fd00::1,fd00::9,64"), "neither an IPv4 address nor a lease time", id="ipv6"),
+    pytest.param(node_pool(range="172.16.0.0,static,infinite"), "range: it does not say its netmask", id="mask"),
+    pytest.param(node_pool(nodes=[LISTED]), "no range says the network", id="homeless"),
     pytest.param(
-        pool(range="10.0.0.0,static,255.255.255.0", nodes=[LISTED] * 2),
+        node_pool(nodes=[{"name": "m1", "ip": "10.0.0.1"}]), "known by its mac or its clientID", id="unknowable"
+    ),
+    pytest.param(node_pool(range="10.0.0.9,10.0.0.99,255.255.0.255"), "is no netmask", id="no-netmask"),
+    pytest.param(
+        node_pool(range="10.0.0.0,10.0.0.99,255.255.255.0"), "cannot have all of 10.0.0.0-10.0.0.99", id="edge"
+    ),
+    pytest.param(node_pool(range="fd00::1,fd00::9,64"), "neither an IPv4 address nor a lease time", id="ipv6"),
+    pytest.param(
+        node_pool(range="10.0.0.0,static,255.255.255.0", nodes=[LISTED] * 2),
         "nodePools[0].nodes[1]: there is already a machine named a",
         id="twice",
     ),
     pytest.param(
-        pool(extraOpts=[{"dhcp-range": "set:?,192.168.11.1,192.168.11.9,255.255.255.0"}]),
+        node_pool(extraOpts=[{"dhcp-range": "set:?,192.168.11.1,192.168.11.9,255.255.255.0"}]),
         "nodePools[0].extraOpts[0]: only a range of one address",
         id="range-of-a-port",
     ),
@@ -521,7 +549,7 @@ def test_a_machine_or_network_that_would_be_lost_is_refused(values: Object, said
 
 def test_a_network_may_be_said_in_the_farm(tmp_path: Path) -> None:
     values = having(
-        pool(range="172.16.0.0,static,infinite"), "farm", "dhcp", "subnets", to=[{"subnet": "172.16.0.0/20"}]
+        node_pool(range="172.16.0.0,static,infinite"), "farm", "dhcp", "subnets", to=[{"subnet": "172.16.0.0/20"}]
     )
     assert [str(one.subnet) for one in farm_of(values, tmp_path).dhcp.subnets] == ["172.16.0.0/20"]
 

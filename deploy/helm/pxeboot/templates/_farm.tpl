@@ -129,3 +129,20 @@ true
 {{- define "pxeboot.get" -}}
 httpGet: {host: {{ .web.host | quote }}, port: {{ .web.port }}, path: {{ .path }}, scheme: {{ .web.scheme }}}
 {{- end -}}
+
+{{/* The settings that a running server keeps until a restart, as JSON: pxeboot/reloading/fixed.py says which. */}}
+{{- define "pxeboot.fixed" -}}
+{{- $farm := .Values._made.farm -}}
+{{- $fixed := .Files.Get "files/fixed.yaml" | fromYaml -}}
+{{- $found := list -}}
+{{- range $place := concat $fixed.values $fixed.sections -}}
+{{- $value := $farm -}}
+{{- range splitList "." $place -}}
+{{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end -}}
+{{- end -}}
+{{- if has $place $fixed.sections }}{{ $value = not (empty $value) }}{{ end -}}
+{{- $found = append $found $value -}}
+{{- end -}}
+{{- with dig "dhcp" "shared" "" $farm }}{{ $found = append $found (get $farm.clusters .) }}{{ end -}}
+{{- toJson $found -}}
+{{- end -}}
