@@ -69,7 +69,7 @@ def clean(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     for path in root.glob("etc/ssh/ssh_host_*"):
         path.unlink()
-    for path in root.glob("var/cache/apt/*.bin"):
+    for path in (*root.glob("var/cache/apt/*.bin"), *root.glob("var/cache/apt/archives/*.deb")):
         path.unlink()
     for folder in ("var/lib/apt/lists", "tmp", "var/tmp"):
         for path in (root / folder).glob("*"):

@@ -303,6 +303,7 @@ def test_clean_takes_out_what_must_differ(tmp_path: Path) -> None:
         "tmp/.x/y",
         "tmp/z",
         "var/tmp/a",
+        "var/cache/apt/archives/a.deb",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -312,7 +313,7 @@ def test_clean_takes_out_what_must_differ(tmp_path: Path) -> None:
     build.clean(tmp_path)
     assert (tmp_path / "etc/machine-id").read_text() == ""
     assert sorted(os.listdir(tmp_path / "etc/ssh")) == ["sshd_config"]
-    for folder in ("tmp", "var/tmp", "var/lib/apt/lists"):
+    for folder in ("tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt/archives"):
         assert os.listdir(tmp_path / folder) == []
 
 
