@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from config.events import Stage
+from pxeboot.bootfiles.masked import mask
 from pxeboot.stuck import STORY, State, Verdict
 from pxeboot.timeline import ORDER, Boot, Step
 
@@ -113,7 +114,7 @@ def draw(boot: Boot, verdict: Verdict, now_s: float) -> Drawing:
                 step.bytes_sent,
                 step.bytes_sent / step.took_s if step.took_s >= 0.01 and step.bytes_sent else None,
                 step.resent,
-                step.detail,
+                mask(step.detail),
             )
         )
     if open_s > 0:

@@ -116,7 +116,7 @@ class Machines:
         back = request.query.get("back", "./")
         if not back.startswith("machines/") or ".." in back or "\\" in back:
             back = "./"
-        raise web.HTTPSeeOther(quote(back, safe="/%"))
+        raise web.HTTPSeeOther(quote(back, safe="/"))
 
     def _html(self, found: Subject, chosen: dict[str, str], may: dict[str, object], trouble: str) -> str:
         """Return the page; in a thread: it opens images, and runs the DHCP engine. Raises `OSError`."""
@@ -136,7 +136,7 @@ class Machines:
             stage=STORY[boot.stage].said if boot is not None and boot.stage is not None else "",
             words=mask(found.verdict.words),
             stuck=found.verdict.state is State.STUCK,
-            refused=[step.detail for step in boot.steps if step.stage is Stage.REFUSED] if boot is not None else [],
+            refused=[mask(step.detail) for step in boot.steps if step.stage is Stage.REFUSED] if boot is not None else [],
             drawn=drawing.draw(boot, found.verdict, now_s) if boot is not None else None,
             boot=boot,
             noted=[(note.at_s, mask(note.text)) for note in boot.notes] if boot is not None else [],
