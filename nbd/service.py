@@ -263,6 +263,8 @@ class Service:
             self._haggling.pop(connection).cancel()
         detail = f"NBD export {export.name!r} opened, {export.size_bytes / 1e6:.0f} MB"
         self._report(Event(connection.peer, Stage.FETCH, detail))
+        about = {"ip": str(connection.peer), "file": connection.name}
+        log.info("nbd %s attached %r: %.0f MB", connection.peer, connection.name, export.size_bytes / 1e6, extra=about)
 
     def _ended(self, connection: Connection) -> None:
         if connection in self._haggling:

@@ -9,6 +9,7 @@ import logging
 import select
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, TextIO
@@ -20,6 +21,13 @@ FIELDS = ("machine", "mac", "ip", "stage", "file", "bytes", "seconds", "resent",
 that it fetched, how many bytes of it, in how many seconds, how many blocks of those were sent again, and what it boots
 from now on."""
 
+BURST = 5000
+"""Lines of level INFO that are written at once: a farm of 1,000 machines that boots makes some 15 for each."""
+A_SECOND = 500
+"""Such lines that are written a second from then on: a machine that fetches a file in a loop must not fill a disk.
+Warnings and errors are not counted; whoever makes them sees to it that there are few."""
+_UNREAD = "nobody read them"
+_TOO_MANY = f"there were more than {A_SECOND} a second"
 _PIECE = 1000
 """Characters that are written at once: whoever has room at all has room for these, which are at most 4,000 bytes, less
 than PIPE_BUF."""
@@ -31,7 +39,7 @@ class Lines(logging.Handler):
     """Writes records as lines, with less ado than `logging.StreamHandler` and its formatter.
 
     Lines that nobody reads, from a full pipe or a journal that has stopped, are left out and counted: to wait for
-    the reader would stop every server with it.
+    the reader would stop every server with it. So are lines of level INFO above `A_SECOND`.
     """
 
     def __init__(
@@ -46,7 +54,10 @@ class Lines(logging.Handler):
         self._hide = hide
         self._named = named
         self._room: select.poll | None = None
-        self._untold = 0
+        self._untold: Counter[str] = Counter()
+        """Lines that were left out and not told of yet, by why."""
+        self._budget, self._at_s = float(BURST), time.monotonic()
+        self._flooded = False
         self._cut = ""
         """What ends a line that was written in part."""
         with suppress(OSError):  # it is no file, but in memory
@@ -58,13 +69,30 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Standard error that cannot be written to is no reason to stop."""
         try:
-            if self._untold and self._write(self._cut + self._told()):
-                self._untold = 0
+            if record.levelno == logging.INFO and not self._affordable():
+                self._leave_out(_TOO_MANY)
+                return
+            if self._untold and self._write(self._cut + "".join(map(self._told, self._untold))):
+                self._untold.clear()
             if self._untold or not self._write(self._line(record)):
-                self._untold += 1
-                self.left_out += 1
+                self._leave_out(_UNREAD)
         except Exception:
             self.handleError(record)
+
+    def _affordable(self) -> bool:
+        """Return whether one more line of level INFO may be written now."""
+        now_s = time.monotonic()
+        self._budget = min(BURST, self._budget + (now_s - self._at_s) * A_SECOND)
+        self._at_s = now_s
+        self._flooded = self._budget < (A_SECOND / 5 if self._flooded else 1)  # told of five times a second at most
+        if self._flooded:
+            return False
+        self._budget -= 1
+        return True
+
+    def _leave_out(self, why: str) -> None:
+        self._untold[why] += 1
+        self.left_out += 1
 
     def _line(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
@@ -76,9 +104,9 @@ class Lines(logging.Handler):
             text = f"{record.name} {text}"
         return f"{record.levelname} {self._hide(text) if self._hide else text}\n"
 
-    def _told(self) -> str:
+    def _told(self, why: str) -> str:
         """Return the line that says how many were left out."""
-        text = f"{self._untold} lines were left out: nobody read them"
+        text = f"{self._untold[why]} lines were left out: {why}"
         record = logging.LogRecord("pxeboot", logging.WARNING, "", 0, text, (), None)
         return as_json(record, text) if self.style == "json" else f"WARNING {text}\n"
 

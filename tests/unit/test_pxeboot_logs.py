@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pxeboot.logs import Lines
+from pxeboot.logs import BURST, Lines
 
 
 @pytest.fixture
@@ -132,3 +132,14 @@ def test_lines_of_json_that_nobody_reads_are_counted_and_those_that_are_there_ar
     assert json.loads(count)["message"] == f"{500 - len(lines)} lines were left out: nobody read them"
     assert handler.left_out == 500 - len(lines)
     assert json.loads(last)["message"] == "at last"
+
+
+def test_a_flood_of_lines_about_finished_things_is_cut_and_counted_and_warnings_are_not(said: io.StringIO) -> None:
+    for number in range(3 * BURST):
+        log.info("http 10.77.0.10 got %d", number)
+    log.warning("what people should hear of")
+    lines = said.getvalue().splitlines()
+    told = [line for line in lines if line.endswith("lines were left out: there were more than 500 a second")]
+    assert lines[-2:] == [told[-1], "WARNING what people should hear of"]
+    assert sum(int(line.split()[1]) for line in told) == 3 * BURST - (len(lines) - len(told) - 1)
+    assert len(told) < len(lines) / 50
