@@ -119,7 +119,7 @@ def test_what_is_wrong_here_is_in_the_log_and_in_the_status_and_goes_when_it_is_
         code, found = here(segment.server, prepared)
         assert "firewall on eth1" not in found, "what it says to do is what it takes"
         assert found["UDP port 67"]["what"].endswith(f"is served by a pxeboot that runs (pid {daemon.process.pid})")
-        assert code == 0
+        assert (code, found["image node"]["level"]) == (1, "error")
         assert log.count("firewall") == daemon.log.count("firewall"), "it is told once"
     finally:
         daemon.stop()
