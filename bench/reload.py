@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.start import farm
+from bench.start import farm, memory_mb
 from config.durable import replace_file
 from tests.support.fake_image import add_image
 from tests.support.segment import Host, Segment
@@ -134,6 +134,7 @@ def main() -> int:
         files = [variant(options.nodes, state, number + 1) for number in range(options.rounds)]
         quiet = Load(segment.client, folder, options.rate, 4.0, 1).end()
         print(f"without a reload: {quiet}", flush=True)
+        before_mb = memory_mb(daemon.process.pid, "VmRSS")
         load = Load(segment.client, folder, options.rate, 1.6 * options.rounds, 100_000)
         reloads = []
         for number, text in enumerate(files, 1):
@@ -143,6 +144,8 @@ def main() -> int:
             time.sleep(0.5)
         busy = load.end()
         print(f"with {len(reloads)} reloads: {busy}")
+        after_mb, peak_mb = (memory_mb(daemon.process.pid, field) for field in ("VmRSS", "VmHWM"))
+        print(f"memory {before_mb:.1f} MB before, {after_mb:.1f} MB after, peak {peak_mb:.1f} MB")
         daemon.stop()
     took_s = max(reload.took_s for reload in reloads)
     good = took_s <= MAX_RELOAD_S and busy.p99_s <= MAX_P99_S and busy.lost == 0
