@@ -3,6 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from config.events import Stage
 from config.model import Farm
@@ -12,6 +13,11 @@ from pxeboot.web.rows import Row, row_of
 
 MOST_GONE = 2000
 """Machines that left the board and are remembered, so that who looks is told; who has missed more is told all."""
+
+AT_ONCE = 100
+"""Machines that are looked at in one go, 40 µs each: DHCP and all others wait meanwhile."""
+INTENTS_S = 1.0
+"""How often to ask what each machine is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,9 @@ class Board:
         self._seen = 0
         self._forgotten = 0
         self._intents: dict[str, str] = {}
+        self._intents_due_s = 0.0
+        self._behind: dict[str, None] = {}
+        """Names of machines to look at, those that changed first in front."""
         self.version = 0
         """Counts the looks that found something new."""
 
@@ -82,28 +91,38 @@ class Board:
         return Counter(row.state for row in self)
 
     def look(self, now_s: float) -> bool:
-        """Take in what is new, at `now_s` in seconds since 1970. Return whether anything is."""
+        """Take in what is new, at `now_s` in seconds since 1970. Return whether anything is.
+
+        Of what changed at most `AT_ONCE` machines are looked at now; while others wait (`behind`), call it again.
+        """
         version = self.version + 1
         farm = self._farm_now()
         if farm is not self._farm or self._timeline.forgotten != self._forgotten:
             self._take(farm, version)
-        changed = {machine.name: machine for machine in self._timeline.changed_since(self._seen)}
+        for machine in self._timeline.changed_since(self._seen):
+            self._behind[machine.name] = None
         self._seen = self._timeline.changes
-        due = [name for name, due_s in self._due_s.items() if due_s <= now_s]
-        other = [name for name in self._rows if self._intents.get(name) != self._intent(name)]
-        for name in (*due, *other):
-            machine = self._timeline.get(name)
-            if machine is not None:
-                changed[name] = machine
-            elif name in self._places:
-                self._put(self._absent(name), version)
-        for name, machine in changed.items():
-            self._put(self._row(name, machine, now_s), version)
+        for name, due_s in self._due_s.items():
+            if due_s <= now_s:
+                self._behind[name] = None
+        if now_s >= self._intents_due_s:
+            self._intents_due_s = now_s + INTENTS_S
+            for name in self._rows:
+                if self._intents.get(name) != self._intent(name):
+                    self._behind[name] = None
+        for name in list(islice(self._behind, AT_ONCE)):
+            del self._behind[name]
+            self._refresh(name, now_s, version)
         new = bool(self._rows) and next(reversed(self._rows.values()))[0] == version
         if not new and not (self._gone and next(reversed(self._gone.values())) == version):
             return False
         self.version = version
         return True
+
+    @property
+    def behind(self) -> bool:
+        """Whether machines changed that were not looked at yet."""
+        return bool(self._behind)
 
     def bump(self) -> int:
         """Count what is new beside the machines as a version, too; return it."""
@@ -135,7 +154,6 @@ class Board:
         self._places = {
             node.name: Place(pool.name, self._goals[pool.name], True) for pool in farm.pools for node in pool.nodes
         }
-        self._seen = 0  # look at all of them
         for name in [name for name in self._rows if name not in self._places and self._timeline.get(name) is None]:
             del self._rows[name]
             self._due_s.pop(name, None)
@@ -144,9 +162,15 @@ class Board:
             self._gone.move_to_end(name)
         while len(self._gone) > MOST_GONE:
             self._forgot_until = max(self._forgot_until, self._gone.popitem(last=False)[1])
-        for name in self._places:
-            if self._timeline.get(name) is None:
-                self._put(self._absent(name), version)
+        self._behind.update(dict.fromkeys(self._places))
+        self._behind.update((machine.name, None) for machine in self._timeline)
+
+    def _refresh(self, name: str, now_s: float, version: int) -> None:
+        machine = self._timeline.get(name)
+        if machine is not None:
+            self._put(self._row(name, machine, now_s), version)
+        elif name in self._places:
+            self._put(self._absent(name), version)
 
     def _absent(self, name: str) -> Row:
         """Return the row of a machine of the farm's file that we have not heard of."""

@@ -25,6 +25,8 @@ log = logging.getLogger("pxeboot")
 
 LOOK_S = 0.4
 """The board is looked at no more often, however many look at the page."""
+PAUSE_S = 0.005
+"""Between two goes, when many machines changed: others have the event loop meanwhile."""
 FACTS_S = 2.5
 """What stands beside the machines may be so old."""
 FACTS_WAIT_S = 3.0
@@ -89,6 +91,7 @@ class FarmPage:
         self.stream = Stream(self.look, self._made, closing)
         self._html: dict[str, tuple[Row, str, str]] = {}
         self._looked = -LOOK_S
+        self._going_on = False
         self._facts = Facts()
         self._facts_version = 0
         self._facts_s = -FACTS_S
@@ -102,14 +105,22 @@ class FarmPage:
     def look(self) -> int:
         """Take in what is new, and return the newest version."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked >= LOOK_S:
+        if now - self._looked >= LOOK_S and not self._going_on:
             self._looked = now
-            self.board.look(self._clock())
+            self._go_on()
             if len(self._html) > len(self.board) + MOST_STALE:
                 self._html = {name: kept for name, kept in self._html.items() if self.board.get(name) is not None}
-        if now - self._facts_s >= FACTS_S and (self._gathering is None or self._gathering.done()):
+        is_gathering = self._gathering is not None and not self._gathering.done()
+        if now - self._facts_s >= FACTS_S and not is_gathering and not self.board.behind:
             self._gathering = asyncio.create_task(self._gather(), name="facts of the page")
         return self.board.version
+
+    def _go_on(self) -> None:
+        """Look at the board, and go on after a pause as long as it is behind."""
+        self.board.look(self._clock())
+        self._going_on = self.board.behind
+        if self._going_on:
+            asyncio.get_running_loop().call_later(PAUSE_S, self._go_on)
 
     async def _gather(self) -> None:
         try:
@@ -124,6 +135,9 @@ class FarmPage:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET /, as ?q=, pool= and state= say."""
+        self.look()
+        while self.board.behind:  # noqa: ASYNC110 # it is behind for some milliseconds, and seldom
+            await asyncio.sleep(PAUSE_S)
         self.look()
         if self._gathering is not None and not self._gathering.done():
             await asyncio.wait([self._gathering], timeout=FACTS_WAIT_S)

@@ -216,3 +216,14 @@ def test_who_takes_each_change_sees_what_who_looks_anew_sees(events: list[tuple[
     anew.look(now_s)
     if events:
         assert seen == {row.name: row for row in anew}
+
+
+def test_a_farm_that_changes_at_once_is_looked_at_in_several_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "AT_ONCE", 2)
+    watched = Watched(*(f"m{number}" for number in range(5)))
+    goes = 0
+    while watched.board.look(0):
+        goes += 1
+        assert watched.board.behind is (goes < 3)
+    assert goes == 3
+    assert len(watched.board) == 5
