@@ -20,8 +20,9 @@ from pxeboot.api.control import Route
 from pxeboot.bootfiles.masked import mask
 from pxeboot.hub import Hub
 from pxeboot.image import store
-from pxeboot.intents import Boot
+from pxeboot.intents import Boot as Intended
 from pxeboot.stuck import STORY, State
+from pxeboot.timeline import Boot
 from pxeboot.web import about, drawing
 from pxeboot.web.ground import Lines, Subject, stamp, subject
 from pxeboot.web.templates import Templates
@@ -136,7 +137,7 @@ class Machines:
             stage=STORY[boot.stage].said if boot is not None and boot.stage is not None else "",
             words=mask(found.verdict.words),
             stuck=found.verdict.state is State.STUCK,
-            refused=[mask(step.detail) for step in boot.steps if step.stage is Stage.REFUSED] if boot is not None else [],
+            refused=_refused(boot) if boot is not None else [],
             drawn=drawing.draw(boot, found.verdict, now_s) if boot is not None else None,
             boot=boot,
             noted=[(note.at_s, mask(note.text)) for note in boot.notes] if boot is not None else [],
@@ -150,10 +151,15 @@ class Machines:
             sources=sources,
             levels=list(about.LEVELS),
             chosen=chosen,
-            boots=list(Boot),
+            boots=list(Intended),
             images=_choices(found),
             **may,
         )
+
+
+def _refused(boot: Boot) -> list[str]:
+    """Return who was refused what is this machine's alone."""
+    return [mask(step.detail) for step in boot.steps if step.stage is Stage.REFUSED]
 
 
 def _choices(found: Subject) -> list[tuple[str, str, bool]]:
