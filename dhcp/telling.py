@@ -8,12 +8,15 @@ from dhcp.request import Ignored, Reason, Request
 PROBE = b"pxeboot-probe"
 """The user class (option 77) of `pxeboot probe boot`, so that nobody takes what it does for a machine's boot."""
 
+PLAYED = "`pxeboot probe`"
+"""What the story of such a boot begins with."""
+
 
 def begins(request: Request, but: str = "") -> list[Action]:
     """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
     if not request.client.boots:
         return []
-    probe = "`pxeboot probe` as " if request.message.options.get(Option.USER_CLASS) == PROBE else ""
+    probe = f"{PLAYED} as " if request.message.options.get(Option.USER_CLASS) == PROBE else ""
     return [Happened(request.mac, Stage.DISCOVER, f"{probe}{request.client}, asks for an address{but}")]
 
 

@@ -52,10 +52,12 @@ class Walk:
         with dhcp.asking(self.client, self.link.name) as conversation:
             with self._hop("DHCP offer") as hop:
                 verdict = self._discover(conversation, hop)
-            if verdict.address_from is None:
+            if verdict.address_from is None or verdict.boot_from is None:
                 return self.hops
             with self._hop("DHCP lease") as hop:
                 taken = self._request(conversation, verdict.address_from, hop)
+                if taken is not None:
+                    hop.detail += f", boots {boot_words(verdict.boot_from)}"
             if taken is None or taken.address is None:
                 return self.hops
             try:
@@ -111,7 +113,7 @@ class Walk:
                 return None
             if reply.message_type == "ACK":
                 hop.took_s = reply.delay_s
-                hop.detail = f"{reply.address} for {reply.lease_s} s, boots {boot_words(offer)}"
+                hop.detail = f"{reply.address} for {reply.lease_s} s"
                 for mac in arp.holders(self.link.name, bytes.fromhex(self.link.mac.replace(":", "")), offer.address):
                     if mac not in (self.link.mac, self.client.mac.hex(":")):
                         hop.wrong(f"{offer.address} is used by {mac} already{_vendor(mac)}",
@@ -193,7 +195,7 @@ class Walk:
     def _hop(self, step: str) -> Iterator[Hop]:
         hop, began = Hop(step), time.monotonic()
         yield hop
-        if hop.took_s is None and not hop.skipped:
+        if hop.took_s is None and not hop.skipped and step != "link":
             hop.took_s = time.monotonic() - began
         self._add(hop)
 

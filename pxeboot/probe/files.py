@@ -176,7 +176,8 @@ class Files:
         if got.stuck is not None or got.status != 200:
             self._not_there(hop, "node.cpio", got)
         else:
-            hop.detail = f"made for this machine: {got.length or 0:,} bytes; looked at only, as some are good once"
+            size = f"{got.length:,} bytes" if got.length else "good once"
+            hop.detail = f"made for this machine, {size}; looked at only"
 
     def _not_there(self, hop: Hop, name: str, got: web.Got) -> None:
         if got.stuck is not None:
