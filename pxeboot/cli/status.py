@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from pxeboot.cli import asking, completing, joins, reload
+from pxeboot.cli import asking, completing, joins, machine_log, reload
 from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
@@ -240,16 +240,23 @@ def self_test(found: list[dict[str, str]]) -> list[Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--watch", is_flag=True, help="Go on, and show every change.")
 @click.option("--report", is_flag=True, help="With NAME: what the machine said it became.")
+@click.option("--log", is_flag=True, help="With NAME: what it and we logged of its newest boot.")
 def command(
-    name: str | None, configuration: Path | None, control: Path | None, as_json: bool, watch: bool, report: bool
+    name: str | None,
+    configuration: Path | None,
+    control: Path | None,
+    as_json: bool,
+    watch: bool,
+    report: bool,
+    log: bool,
 ) -> None:
     """Show every machine that boots or has booted, or the newest boot of NAME step by step."""
-    if report and not name:
-        raise click.UsageError("--report needs the NAME of a machine")
+    if (report or log) and not name:
+        raise click.UsageError(f"--{'report' if report else 'log'} needs the NAME of a machine")
     control = asking.control_socket(control, configuration)
     path = f"/v1/machines/{quote(name, safe='')}" if name else "/v1/status"
     if as_json:
-        whole = ask(control, path)
+        whole = ask(control, f"{path}/log?boot=-1" if log else path)
         if not name:
             whole |= ask(control, "/v1/others") | ask(control, "/v1/findings")
             whole |= {part: ask(control, f"/v1/{part}") for part in ("dhcp", "tftp", "downloads", "nbd")}
@@ -265,8 +272,11 @@ def command(
 
     def view() -> Any:
         answer, now = ask(control, path), time.time()
+        if log:
+            logged = ask(control, f"{path}/log?boot=-1")["lines"] if answer["boot"] else []
+            return machine_log.log_lines(logged, machine_log.begin_of(answer))
         if name:
-            return timeline(answer)
+            return Group(timeline(answer), *machine_log.note_lines(answer["boot"] or {}))
         others = other_servers(ask(control, "/v1/others")["others"], now)
         dhcp = ask(control, "/v1/dhcp")
         sending = queue(ask(control, "/v1/downloads"))
