@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from config.events import Report
 from config.model import Farm
+from dhcp.plan import machine_name
 from nbd.overlay import Overlays
 from pxeboot.bootfiles.lookups import Lookups
 from pxeboot.exports.boots import Boots
@@ -56,13 +57,23 @@ class Roots:
         self.boots = Boots(pins, self.disks, connected=lambda name: self.catalogue.readers.count(name))
         self.catalogue = Catalogue(farm, who=self.whose, pins=pins, disks=self.disks, report=report)
         self._who = who
+        self._before: dict[str, str] = {}
+        """The names that machines had when they booted, by those that a reload gave them since."""
         self._looks = Lookups(2, "questions")
 
     def swap(self, farm: Farm, stores: Sequence[Path] = ()) -> None:
         """Serve another farm from now on; `stores` are the paths of images that farms before it had.
 
-        Pins, open exports and the disks of machines stay.
+        Pins, open exports and the disks of machines stay. One that has another name now, or none any more, is known
+        by its cards until it boots again: its root is that of its old name.
         """
+        listed = {node.name for pool in farm.pools for node in pool.nodes}
+        if missing := {pin.machine for pin in self.pins.every()} - listed:
+            names = {mac: node.name for pool in farm.pools for node in pool.nodes for mac in node.macs}
+            for node in (node for pool in self.farm.pools for node in pool.nodes if node.name not in listed):
+                booted_as = self._before.get(node.name, node.name)
+                if booted_as in missing:
+                    self._before |= {names.get(mac, machine_name(mac)): booted_as for mac in node.macs}
         self.farm = farm
         self.catalogue.swap(farm, stores)
 
@@ -72,15 +83,23 @@ class Roots:
         Where nobody has a lease for it, it is the machine that booted from it last: what another DHCP server gave out,
         beside our proxyDHCP, is not known any more after a restart of this server, and the machine's root has to be.
         """
-        name = self._who(address)
+        name = self._named(address)
         if name is None and (pin := self.pins.at(address)) is not None:
             return pin.machine
         return name
 
+    def _named(self, address: IPv4Address) -> str | None:
+        """Return who has an address now, by the name that it booted with."""
+        name = self._who(address)
+        before = None if name is None else self._before.get(name)
+        if before is None or self.pins.get(before) is None or (name is not None and self.pins.get(name) is not None):
+            return name
+        return before
+
     async def watch(self) -> None:
         """Look after what machines that have gone leave behind, until cancelled."""
         await asyncio.to_thread(self.tidy)
-        await self.boots.watch(self._who, self.catalogue.readers.machines)
+        await self.boots.watch(self._named, self.catalogue.readers.machines)
 
     def tidy(self) -> None:
         """Drop the disks of boots that are over, and tell of those that nobody may come back for. Blocks on the disk.

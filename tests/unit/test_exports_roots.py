@@ -321,3 +321,39 @@ def test_who_asks_is_answered_though_the_disks_are_not(
         asyncio.run(ask())
     finally:
         go.set()
+
+
+def renamed(house: House, *names: str) -> Farm:
+    """Return the farm with its machine under another name, or none."""
+    values = house.farm.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    values["pools"][0]["nodes"] = [{**values["pools"][0]["nodes"][0], "name": name} for name in names]
+    return Farm.model_validate(values)
+
+
+def test_a_running_machine_that_a_reload_renames_or_removes_keeps_its_root(house: House) -> None:
+    now = {M1: "m1"}
+    roots = Roots(house.farm, PinStore(house.folder / "pins"), lambda address: now.get(address), lambda _: None)
+    roots.pins.put(Pin("m1", "node", house.one.image_id, M1, 5.0, None)).result(10)
+
+    async def opens(name: str) -> bool:
+        export = await roots.catalogue.open(Asked(f"node/{name}", M1))
+        if isinstance(export, Refused):
+            return False
+        export.close()
+        return True
+
+    for name in ("other", "another"):
+        roots.swap(renamed(house, name))
+        now[M1] = name
+        assert asyncio.run(opens("m1"))
+        assert not asyncio.run(opens(name)), "it has not booted with that name"
+    roots.swap(renamed(house))
+    now[M1] = "node-525400000001"
+    assert asyncio.run(opens("m1"))
+    now[M1] = "node-525400000099"
+    assert not asyncio.run(opens("m1")), "it is another machine at that address"
+    now[M1] = "node-525400000001"
+    roots.pins.put(Pin("node-525400000001", "node", house.two.image_id, M1, 6.0, None)).result(10)
+    assert not asyncio.run(opens("m1")), "it has booted again"
+    assert asyncio.run(opens("node-525400000001"))
+    roots.pins.close()
