@@ -195,3 +195,29 @@ def test_a_probe_that_is_ended_gives_everything_back(farm: Farm) -> None:
         process.terminate()
         process.wait(timeout=20)
     assert left_behind(client) == before
+
+
+@requires("grub-mknetdir", "dnsmasq")
+def test_the_boot_file_of_somebody_elses_boot_server_is_fetched_and_nothing_is_taken_without_one(
+    tmp_path: Path,
+) -> None:
+    no_boot = {"subnets": [{"subnet": "10.77.0.0/24", "pool": "10.77.0.200-10.77.0.220"}]}
+    (tmp_path / "tftp").mkdir()
+    (tmp_path / "tftp/grubx64.efi").write_bytes(bytes(9000))
+    with Segment() as segment:
+        prepared = Prepared(tmp_path / "farm", make_grub(tmp_path / "grub"), dhcp=no_boot)
+        daemon = Daemon(segment.server, tmp_path / "farm", "-c", str(prepared.configuration))
+        steps, wrong = probe(segment.client)
+        assert [*steps] == ["link", "DHCP offer"]
+        assert "nobody says what to boot by PXE" in wrong["DHCP offer"]
+        assert "`unknown: POOL`" in wrong["DHCP offer"]
+        other = segment.host(address="10.77.0.2/24")
+        boots = ("--dhcp-range=10.77.0.0,proxy", "--pxe-service=X86-64_EFI,Boot,grubx64.efi", "--enable-tftp")
+        with Dnsmasq(other, tmp_path, *boots, f"--tftp-root={tmp_path}/tftp"):
+            steps, wrong = probe(segment.client)
+        assert not wrong, daemon.log
+        assert [*steps] == ["link", "DHCP offer", "DHCP lease", "boot server", "TFTP", "GRUB", "release"]
+        assert "UDP port 4011 of 10.77.0.2 says 'grubx64.efi'" in steps["boot server"]["detail"]
+        assert "9,000 bytes" in steps["TFTP"]["detail"]
+        assert steps["GRUB"]["result"] == "skipped"
+        daemon.stop()
