@@ -44,9 +44,8 @@ from pxeboot.intent_store import FILE as INTENTS
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import DamagedRecords
 from pxeboot.joining import store as joins
-from pxeboot.machinelogs.receiver import Receiving
 from pxeboot.nbdkit.second import Second
-from pxeboot.observing import Observing
+from pxeboot.observing import Observing, machine_logs
 from pxeboot.reloading.prepared import prepare
 from pxeboot.reloading.reloader import Reloader
 from pxeboot.reloading.swap import nbd_tls, swapping
@@ -146,7 +145,7 @@ async def serve(
     others = dhcp.others.Others(hub.ours())
     fast = dhcp.fast.FastPath(hub.dhcp)
     service = nbd.transport.Service(hub.roots.catalogue, hub.report, nbd_tls(farm, credentials[1]))
-    receiving = Receiving(hub, farm.machine_logs)
+    listen, lines_dropped = machine_logs(hub, farm.machine_logs)
     parts = Parts(
         engine=hub.dhcp,
         fast=fast,
@@ -160,7 +159,7 @@ async def serve(
         nbd=service,
         nbdkit=second.engine,
         answered=hub.answered.note,
-        beside=receiving.listen,
+        beside=listen,
         credentials=credentials[0],
         nbd_credentials=credentials[1],
         tftp=farm.tftp,
@@ -193,7 +192,7 @@ async def serve(
         return systemd.status_line(serving.served, serving.waits, len(hub.timeline), hub.reloads.refused)
 
     shared = link.status if link is not None else lambda: None
-    observing = Observing(hub, parts, serving, second, shared, receiving.dropped)
+    observing = Observing(hub, parts, serving, second, shared, lines_dropped)
     routes = [
         *observing.routes,
         *observing.more_routes,

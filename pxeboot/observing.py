@@ -1,9 +1,10 @@
-"""What shows a daemon to those who watch it: metrics, health, and the routes to them; the one place that puts them
+"""What shows a daemon to those who watch it: metrics, health, machines' logs; the one place that puts them
 together."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
+from config.observing import MachineLogs
 from pxeboot.api import health as health_api
 from pxeboot.api import messages as messages_api
 from pxeboot.api.control import Route
@@ -16,6 +17,21 @@ from pxeboot.metrics.readings import Serve
 from pxeboot.metrics.sample import Sample
 from pxeboot.nbdkit.second import Second
 from pxeboot.serving import Parts, Serving
+
+Listen = Callable[[str], Coroutine[None, None, None]]
+
+
+def machine_logs(hub: Hub, settings: MachineLogs) -> tuple[Listen | None, Mapping[str, int]]:
+    """Return what receives machines' logs on an interface, and what counts the datagrams that it drops.
+
+    None if no port is configured: then nothing of it is imported, which would take a start some milliseconds.
+    """
+    if settings.syslog_port is None and settings.netconsole_port is None:
+        return None, {}
+    from pxeboot.machinelogs.receiver import Receiving
+
+    receiving = Receiving(hub, settings)
+    return receiving.listen, receiving.dropped
 
 
 class Observing:
