@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Check the configuration FILE and say everything that is wrong in it.
 
-    Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error. Exit status: 0 if all is right, 1 if not; that
+    Without FILE: /etc/pxeboot/farm.yaml, if there. Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error. Exit status: 0 if all is right, 1 if not; that
     machines will get something else is no mistake. Secrets are compared, and never shown.
     """
     if (against or control) and not diff:
@@ -41,8 +41,9 @@ def command(
 
         click.echo(text(), nl=False)
         return
+    file = asking.farm_file(file)
     if file is None:
-        raise click.UsageError("which FILE?")
+        raise click.UsageError(f"which FILE? There is no {asking.FARM}")
     from config.load import ConfigErrors, load
     from pxeboot.bootfiles.root import not_there
     from pxeboot.exports.writable import writable_without_disk

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeGuard, get_args
+from typing import NamedTuple, TypeGuard, get_args, get_origin
 
 import click
 import pytest
@@ -91,9 +91,14 @@ def exists(name: str) -> bool:
 def is_setting(name: str) -> bool:
     """Whether a dotted name is a setting of a farm."""
     fields: Mapping[str, FieldInfo] = Farm.model_fields
+    named = False  # whether the next part is a name that somebody gave, of an image for instance
     for part in name.split("."):
+        if named:
+            named = False
+            continue
         if part not in fields:
             return False
+        named = get_origin(fields[part].annotation) is dict
         inside = [kind for kind in (fields[part].annotation, *get_args(fields[part].annotation)) if is_a_setting(kind)]
         fields = inside[0].model_fields if inside else {}
     return True
@@ -119,7 +124,7 @@ def test_every_path_exists(document: Path) -> None:
         path = span.split("::")[0]
         first = path.split("/")[0]
         named = (first in FOLDERS and "/" in path and not PLACEHOLDER.search(path)) or (
-            path in ("Makefile", "LICENSE") or path.endswith((".md", ".cfg"))
+            path in ("Makefile", "LICENSE", "setup.cfg") or path.endswith(".md")
         )
         if named and not any(c in path for c in "*<> ") and not (ROOT / path).exists():
             missing.append(span)
@@ -253,4 +258,4 @@ def test_every_lts_conf_can_be_read(document: Path) -> None:
 @each_document
 def test_no_line_is_too_long_to_read(document: Path) -> None:
     long = [line for line in prose(document).splitlines() if len(line) > 119 and not line.startswith("|")]
-    assert not long
+    assert not long or document.parent.name == "reference"  # which is made by programs
