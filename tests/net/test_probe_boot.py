@@ -153,6 +153,14 @@ def test_another_dhcp_server_is_named(farm: Farm, tmp_path: Path) -> None:
     assert "only one may answer" in wrong["DHCP offer"]
 
 
+@requires("grub-mknetdir")
+def test_who_has_the_machines_address_already_is_named(farm: Farm) -> None:
+    squatter = farm.segment.host(address=f"{IP}/24")
+    _, wrong = probe(farm.segment.client, "--mac", MAC, "--yes")
+    squatter.run("ip", "address", "flush", "dev", squatter.interface)
+    assert f"{IP} is used by {squatter.mac} already" in wrong["DHCP lease"]
+
+
 @requires("grub-mknetdir", "dnsmasq", "nft")
 def test_behind_a_relay_all_is_well_and_masquerading_is_found(farm: Farm, tmp_path: Path) -> None:
     with Segment(f"{BEHIND}/24") as far:
