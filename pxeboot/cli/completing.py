@@ -75,7 +75,7 @@ def pools(context: click.Context, _: click.Parameter, incomplete: str) -> list[C
 
 def images(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The images of a store whose names begin so."""
-    store = context.params.get("store")
+    store = context.params.get("folder")
     try:
         found = [link.name for link in Path(store or "/srv/pxeboot/images").iterdir() if link.is_symlink()]
     except OSError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pxeboot.cli.image_remove import STORE, prune, remove
+from pxeboot.cli.image_remove import STORE, prune, remove, store_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ def list_images(folder: Path, as_json: bool) -> None:
     from pxeboot.image import store
 
     names: dict[str, list[str]] = {}
-    for link in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for link in sorted(store_at(folder).iterdir()):
         if link.is_symlink() and not link.name.startswith("."):
             names.setdefault(link.resolve().name, []).append(link.name)
     found: list[StoredImage] = []

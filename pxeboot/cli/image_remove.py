@@ -64,6 +64,13 @@ def _options(function: "Callable[P, T]") -> "Callable[P, T]":
     return function
 
 
+def store_at(folder: Path) -> Path:
+    """Return the folder of an image store; say that there is none and exit with status 1."""
+    if not folder.is_dir():
+        fail(FileNotFoundError(f"there is no image store at {folder}; `pxeboot image build NAME` makes one"))
+    return folder
+
+
 @click.command()
 @click.argument("image", metavar="NAME|ID", shell_complete=completing.images)
 @_options
@@ -78,7 +85,7 @@ def remove(image: str, folder: Path, force: bool, configuration: Path | None, co
 
     try:
         users = users_at(asking.control_socket(control, configuration), force=force)
-        for line in removal.remove(folder, image, users):
+        for line in removal.remove(store_at(folder), image, users):
             click.echo(f"removed: {line}" if not line.startswith("not ") else line)
     except (ImageError, OSError) as error:
         fail(error)
@@ -98,7 +105,7 @@ def prune(keep: int, folder: Path, force: bool, configuration: Path | None, cont
 
     try:
         users = users_at(asking.control_socket(control, configuration), force=force)
-        for image_id, used in removal.prune(folder, keep, users):
+        for image_id, used in removal.prune(store_at(folder), keep, users):
             click.echo(f"removed: version {image_id[:16]}" if used is None else str(used))
     except (ImageError, OSError) as error:
         fail(error)

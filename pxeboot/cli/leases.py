@@ -179,7 +179,8 @@ def show(answer: dict[str, Any], form: str, farm: "Farm | None", *, everything: 
 @click.option("--control", type=asking.ANY_PATH,
               help=f"The daemon's control socket.  [default: the farm's, else {asking.CONTROL}]")  # fmt: skip
 @click.option("--file", type=asking.ANY_PATH, help=f"Our lease file.  [default: the farm's, else {FILE}]")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
+              help="For people, for programs, or as Kea or dnsmasq keep them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--all", "everything", is_flag=True, help="Leases that are over, too.")
 @click.pass_context

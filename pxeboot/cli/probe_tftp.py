@@ -42,7 +42,7 @@ def _windowsize(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--tsize/--no-tsize", default=True, help="Ask for the file's size, as most clients do.")
 @click.option("--timeout", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, metavar="S",
               help="Say the last again after so many seconds of silence; after five times give up.")  # fmt: skip
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Keep it there, once all has arrived.")  # fmt: skip
 @click.option("--interface", help="Ask on this one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
