@@ -233,7 +233,8 @@ class Hub:
             return
         machine.mac, machine.ip = machine.mac or boot.mac, machine.ip or str(boot.address)
         if stage in TOLD_BY_CLUSTER - {Stage.REFUSED}:
-            log.info("%s: %s: %s", boot.machine, stage, line)
+            about = {"machine": boot.machine, "stage": stage.value}
+            log.info("%s: %s: %s", boot.machine, stage, line, extra=about)
 
     def _just_told(self, name: str) -> bool:
         machine = self.timeline.get(name)
@@ -257,5 +258,6 @@ class Hub:
             self.roots.boots.in_ram(machine)
         if newest != stage and self._seldom(asker.name, stage):
             level = logging.WARNING if stage == Stage.FAILED else logging.INFO
-            log.log(level, "%s: %s: %s", asker.name, stage, detail)
+            about = {"machine": asker.name, "mac": asker.mac, "ip": str(peer), "stage": stage}
+            log.log(level, "%s: %s: %s", asker.name, stage, detail, extra=about)
         return True

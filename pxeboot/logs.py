@@ -1,7 +1,7 @@
 """What the daemon and the controller say, on standard error: a line for each finished thing.
 
-As text, `INFO dhcp 52:54:00:12:34:56 has 10.77.0.99`, or as JSON, an object in each line. A record says whom it is
-about by `extra`, with the names in `FIELDS`; the line of text says so anyway.
+As text, `INFO dhcp 52:54:00:12:34:56 has 10.77.0.99`, or as JSON, an object in each line, whose `logger` is a package.
+A record says whom it is about by `extra`, with the names in `FIELDS`; the line of text says so anyway.
 """
 
 import json
@@ -132,7 +132,7 @@ def as_json(record: logging.LogRecord, text: str, hide: Callable[[str], str] | N
     told: dict[str, object] = {
         "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{thousandths:03}Z",
         "level": record.levelname,
-        "logger": record.name,
+        "logger": record.name.partition(".")[0],
         "message": hide(text) if hide else text,
     }
     fields = record.__dict__
