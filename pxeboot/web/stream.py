@@ -78,8 +78,12 @@ class Stream:
                 await self._send(request, response, has, patience)
         except (TimeoutError, ConnectionError):
             pass
+        except Exception:  # the answer has begun: all that can be said is that it ends
+            log.exception("web: what changed cannot be told")
         finally:
             self._readers -= 1
+            if not self._readers:
+                self._events.clear()
         return response
 
     async def _send(

@@ -2,7 +2,8 @@
 
 KIND is `busy` (COUNT machines, most of them up), `storm` (all of them fetch their roots, forever) or `believable`
 (some 40, for screenshots). Lines on standard input are told to the timeline: a JSON list [NAME, STAGE, DETAIL].
-Prints `ready` when it serves, and at its end the longest time that its event loop did not come around, in seconds.
+Prints `ready` when it serves, and at its end how late its event loop was to come around, but for 1 time in 100, in
+seconds.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from config.model import Farm
 from config.observing import Web
 from dhcp.store import LeaseStore
 from pxeboot.api.control import Route
+from pxeboot.daemon import SWITCH_S
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.hub import Hub
 from pxeboot.intent_store import IntentStore
@@ -101,16 +103,18 @@ async def _storm(timeline: Timeline, names: list[str]) -> None:
         await asyncio.sleep(1.0)
 
 
-async def _late(longest: list[float]) -> None:
+async def _late(late_s: list[float]) -> None:
     while True:
         before = time.monotonic()
         await asyncio.sleep(0.005)
-        longest[0] = max(longest[0], time.monotonic() - before - 0.005)
+        late_s.append(time.monotonic() - before - 0.005)
 
 
 async def main(listen: str, kind: str, count: int, cleanup: ExitStack) -> None:
     """Serve until standard input ends."""
-    static, closing, longest = Static(), asyncio.Event(), [0.0]
+    sys.setswitchinterval(SWITCH_S)
+    static, closing = Static(), asyncio.Event()
+    late_s: list[float] = [0.0]
     templates, pages, more = Templates(static), list[FarmPage](), list[Route]()
     if kind == "believable":
         made = _Believable(Path(cleanup.enter_context(tempfile.TemporaryDirectory())), cleanup)
@@ -125,7 +129,7 @@ async def main(listen: str, kind: str, count: int, cleanup: ExitStack) -> None:
     pages.append(page)
     more += page.routes
     site = Site(Web(listen=(listen,)), [*more, *static.routes], closing=closing)
-    tasks = [asyncio.create_task(site.run()), asyncio.create_task(_late(longest))]
+    tasks = [asyncio.create_task(site.run()), asyncio.create_task(_late(late_s))]
     if kind == "storm":
         names = [node.name for pool in farm.pools for node in pool.nodes]
         tasks.append(asyncio.create_task(_storm(timeline, names)))
@@ -136,7 +140,7 @@ async def main(listen: str, kind: str, count: int, cleanup: ExitStack) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        print(f"{longest[0]:.3f}", flush=True)
+        print(f"{sorted(late_s)[len(late_s) * 99 // 100]:.3f}", flush=True)
 
 
 if __name__ == "__main__":
