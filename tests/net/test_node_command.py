@@ -168,10 +168,10 @@ def test_a_refused_machine_reads_why_and_gets_nothing_that_was_made_for_it(runni
 @requires("curl", "busybox")
 def test_status_shows_an_intent_that_is_out_of_the_ordinary(running: Running) -> None:
     running.get(MENU)
-    assert "intent" not in status(running.prepared.control).stdout
+    assert " intent " not in status(running.prepared.control).stdout
     running.say("--pool", "workers", "boot=refuse")
     shown = status(running.prepared.control).stdout
-    assert "intent" in shown
+    assert " intent " in shown
     assert "refuse" in shown
     assert status_json(running.prepared.control)["machines"][0]["intent"] == "refuse"
     assert "boot=refuse" in status(running.prepared.control, "m1").stdout
