@@ -4,6 +4,7 @@ A shell waits for this at each TAB, so it imports neither the model nor rich, an
 """
 
 import http.client
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +16,52 @@ from pxeboot.cli import asking
 PATIENCE_S = 0.3
 MOST = 500
 """More are no list for a person; whoever has that many types another letter."""
+MOST_READ = 200_000
+"""Characters. A longer file is not parsed, only searched: ten thousand machines would take most of a second."""
+_CONTROL = re.compile(r"\bcontrol: *([^\s,}]+)")
+_NAME = re.compile(r"\bname: *([^\s,}]+)")
+_NOTHING: dict[str, list[str]] = {"machines": [], "pools": [], "images": []}
 BOOTS = ("netboot", "local", "refuse", "once")
 
 
 def names(context: click.Context) -> dict[str, list[str]]:
     """Return what there is: `machines`, `pools`, `images`. Nothing that goes wrong is said at a TAB."""
-    given = context.params.get("configuration")
-    control = context.params.get("control")
-    tree = of_file(given or asking.farm_file(None))
-    told = asking.CONTROL if control is None else control
-    if control is None and tree["control"]:
-        told = Path(tree["control"][0])
+    path = context.params.get("configuration") or asking.farm_file(None)
     try:
-        status, answer = asking.ask(told, "/v1/names", patience_s=PATIENCE_S)
+        text = path.read_text("utf-8") if path is not None else ""
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    control = context.params.get("control")
+    if control is None:
+        said = _CONTROL.search(text)
+        control = path.parent / said[1] if path is not None and said else asking.CONTROL
+    try:
+        status, answer = asking.ask(control, "/v1/names", patience_s=PATIENCE_S)
     except (OSError, http.client.HTTPException, ValueError):
-        return tree
-    return tree | answer if status == 200 else tree
+        status, answer = 0, {}
+    return {**_NOTHING, **answer} if status == 200 else of_text(text)
 
 
-def of_file(path: Path | None) -> dict[str, list[str]]:
-    """Return the names in a farm's file, wrong or right; none if there is no such file."""
+def of_text(text: str) -> dict[str, list[str]]:
+    """Return the names in the text of a farm's file, wrong or right."""
+    if len(text) > MOST_READ:
+        found = [name.strip("\"'") for name in _NAME.findall(text)]
+        return {**_NOTHING, "machines": found, "pools": found}
     from config import yamltree
 
-    found: dict[str, list[str]] = {"machines": [], "pools": [], "images": [], "control": []}
     try:
-        root = yamltree.read(path.read_text("utf-8"), lambda *_: None) if path is not None else None
-    except (OSError, UnicodeDecodeError, yamltree.NotReadable):
-        return found
+        root = yamltree.read(text, lambda *_: None)
+    except yamltree.NotReadable:
+        return {**_NOTHING}
     farm: Any = yamltree.plain(root) if isinstance(root, yamltree.Mapping) else {}
-    match farm:
-        case {"server": {"control": str(control)}} if path is not None:
-            found["control"] = [str(path.parent / control)]
-        case _:
-            pass
-    if isinstance(images := farm.get("images"), dict):
-        found["images"] = [*images]
-    pools = farm.get("pools")
-    for pool in pools if isinstance(pools, list) else []:
-        match pool:
-            case {"name": str(name), **rest}:
-                found["pools"].append(name)
-                nodes = rest.get("nodes")
-                listed = nodes if isinstance(nodes, list) else []
-                found["machines"] += [node["name"] for node in listed if isinstance(node, dict) and node.get("name")]
-            case _:
-                pass
-    return found
+    listed, images = farm.get("pools"), farm.get("images")
+    found_pools = [pool for pool in listed if isinstance(pool, dict)] if isinstance(listed, list) else []
+    nodes = [node for pool in found_pools if isinstance(pool.get("nodes"), list) for node in pool["nodes"]]
+    return {
+        "machines": [str(node["name"]) for node in nodes if isinstance(node, dict) and node.get("name")],
+        "pools": [str(pool["name"]) for pool in found_pools if pool.get("name")],
+        "images": [*images] if isinstance(images, dict) else [],
+    }
 
 
 def machines(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from config.yamltree import Mark, Scalar
 from pxeboot.imports.found import Draft, texts, tree
-from pxeboot.imports.words import address, another, host_name, name_of_address
+from pxeboot.imports.words import another, host_name, name_of_address
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class Machines:
     draft: Draft
     nodes: list[dict[str, Any]] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
+    _by_address: dict[IPv4Address, dict[str, Any]] = field(default_factory=dict)
 
     def name(self, mark: Mark, given: str, ip: IPv4Address) -> Scalar:
         """Return a name for a machine, like the one that it was given, and say if it is not that."""
@@ -39,13 +40,14 @@ class Machines:
     ) -> None:
         """Add one machine. One with the same address is the same machine, and gets these network cards too: other
         servers have a line for each card."""
-        same = next((node for node in self.nodes if address(node["ip"].value) == ip), None)
-        if same is not None and macs and not known_by:
+        cards = [*macs]
+        same = self._by_address.get(ip)
+        if same is not None and cards and not known_by:
             known = [card.value for card in same["macs"].items] if "macs" in same else []
-            same["macs"] = texts([*known, *(mac for mac in macs if mac not in known)], mark)
+            same["macs"] = texts([*known, *(mac for mac in cards if mac not in known)], mark)
             return
         node: dict[str, Any] = {"name": self.name(mark, name, ip)}
-        if cards := [*macs]:
+        if cards:
             node["macs"] = texts(cards, mark)
         for key, value in (known_by or {}).items():
             node[key] = Scalar(mark, value)
@@ -55,6 +57,7 @@ class Machines:
         if dhcp:
             node["dhcp"] = tree(dhcp, mark)
         self.nodes.append(node)
+        self._by_address.setdefault(ip, node)
 
     def pool(self, name: str, image: str) -> list[Any]:
         """Return the farm's pools: one with all of them."""
