@@ -2,6 +2,8 @@
 
 import copy
 import json
+import tempfile
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import helm_python
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from config.load import ConfigErrors, load
 from config.model import DhcpOptions, Farm
@@ -481,6 +485,90 @@ def test_what_is_lost_of_kubefarms_values_is_told_as_by_the_import(name: str) ->
     notes = render(helm_python.values_from_yaml(text) | MINIMAL)["NOTES.txt"]
     lost = [one for one in kubefarm.read(Source(name, text)).left if one.lost]
     assert ("NOT in the farm" in notes) == bool(lost)
+
+
+@st.composite
+def kubefarm_values(draw: st.DrawFn) -> Object:
+    """Pools whose networks do not overlap, each with a range, machines in it, and options by name and by number."""
+    pools: list[Object] = []
+    for number in range(draw(st.integers(1, 4))):
+        length = draw(st.integers(16, 29))
+        first = (10 << 24) + (number << 16)
+        network = ip_network((first + (draw(st.integers(0, 65535)) >> (32 - length) << (32 - length)), length))
+        # All but the network's own address and broadcast address, in order.
+        inside = sorted(draw(st.sets(st.integers(1, network.num_addresses - 2), min_size=4, max_size=4)))
+        low, high, *listed = (str(network[offset]) for offset in inside)
+        words = draw(st.sampled_from([[str(network[0]), "static"], [low, high], ["set:x", low, high]]))
+        words += [str(network.netmask), *draw(st.sampled_from([[], [str(network.broadcast_address)]]))]
+        words += draw(st.lists(st.sampled_from(["infinite", "90", "45m", "12H", "2d", "1w", "3000w"]), max_size=1))
+        lease = draw(st.sampled_from([None, "12h", 600, "infinite"]))
+        nodes: list[Object] = [
+            {"name": f"m{number}-{n}", "mac": f"52:54:00:00:{number:02x}:{n:02x}", "ip": ip}
+            | ({} if lease is None else {"leaseTime": lease})
+            for n, ip in enumerate(listed)
+        ]
+        pools.append({"range": ",".join(words), "nodes": nodes, "tags": draw(st.lists(TAG, max_size=2, unique=True))})
+    return {
+        "nodePools": pools,
+        "tags": {
+            "dhcpOptions": draw(
+                st.dictionaries(TAG, st.dictionaries(st.sampled_from([*TOLD]), st.none(), max_size=4))
+            ),
+            "ltspOptions": draw(st.dictionaries(TAG, st.dictionaries(LTSP_KEY, LTSP_VALUE, max_size=4))),
+            "kubernetesLabels": draw(st.dictionaries(TAG, st.dictionaries(LABEL, LABEL, max_size=2))),
+        },
+    }
+
+
+TAG = st.sampled_from(["all", "gpu", "debug"])
+LABEL = st.from_regex("[a-z]([a-z0-9]{0,5}[a-z0-9])?", fullmatch=True)
+TOLD: dict[str, object] = {
+    "router": "10.0.0.1, 10.0.0.2",
+    "dns-server": "10.0.0.1",
+    "mtu": 9000,
+    "domain-name": "example.org",
+    "domain-search": "a.example.org,example.org",
+    "broadcast": "10.255.255.255",
+    "ntp-server": "10.0.0.9",
+    "classless-static-route": "10.96.0.0/12,10.0.0.3",
+    "tftp-server": "boot.example.org",
+    "42": "10.0.0.7",
+    "150": "10.0.0.5,10.0.0.6",
+    "netbios-nodetype": 8,
+    "time-offset": -3600,
+    "224": "hall 4",
+    "225": "10.0.0.1,10.0.0.2",
+    "226": 255,
+    "227": "256",
+    "228": 65536,
+    "229": "a:4d:01",
+    "230": "0x0a4d",
+    "231": "a,b",
+    "232": "007",
+}
+LTSP_KEY = st.sampled_from(
+    [
+        *("FSTAB_KUBELET", "CRONTAB_01", "POST_INIT_A", "PRE_INIT_B", "PRE_SERVICE_C", "POST_SERVICE_D", "ANYTHING"),
+        *("KERNEL_PARAMETERS", "DEBUG_SHELL", "KEEP_SYSTEM_SERVICES", "MASK_SYSTEM_SERVICES", "MENU_TIMEOUT"),
+        *("OMIT_FUNCTIONS", "HOSTNAME", "PASSWORDS_x", "lower"),
+    ]
+)
+LTSP_VALUE = st.sampled_from(["1", "0", " two  words ", ". /etc/ltsp/a.sh", "echo $IP_ADDRESS", "${IPCONFIG_X}y", ""])
+
+
+@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))  # to shrink takes minutes
+@given(kubefarm_values())
+def test_any_values_of_kubefarm_come_to_what_the_import_makes_of_them(values: Object) -> None:
+    for options in values["tags"]["dhcpOptions"].values():
+        options |= {name: TOLD[name] for name in options}
+        if {"ntp-server", "42"} <= {*options}:
+            del options["42"]  # which of two wins, the order decides that Helm does not know
+    text = json.dumps(values)  # which is YAML, and every text in it is quoted
+    with tempfile.TemporaryDirectory() as folder:
+        mine = farm_of(helm_python.values_from_yaml(text) | MINIMAL, Path(folder))
+        imported = Path(folder) / "imported.yaml"
+        imported.write_text(yaml.safe_dump(kubefarm.read(Source("values", text)).farm))
+        assert sorted_units(comparable(mine)) == sorted_units(comparable(load(imported)))
 
 
 def test_machines_of_kubefarm_join_the_cluster_of_the_chart(tmp_path: Path) -> None:

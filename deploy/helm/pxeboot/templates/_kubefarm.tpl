@@ -115,7 +115,9 @@ together), with one difference: where that guesses a network, or leaves a machin
 {{- if regexMatch "[\r\n]" $value -}}
 {{- include "pxeboot.kubefarm.left" (dict "made" .made "text" (printf "%s: a value is one line here; put the lines into a file of node.files, and run that" $says)) -}}
 {{- else if eq $key "KERNEL_PARAMETERS" -}}
-{{- $_ := set .tag "kernel_parameters" (concat (get .tag "kernel_parameters" | default list) (regexSplit " +" (regexReplaceAll "\\s+" $value " ") -1)) -}}
+{{- $words := get .tag "kernel_parameters" | default list -}}
+{{- range regexSplit "\\s+" $value -1 }}{{ with . }}{{ $words = append $words . }}{{ end }}{{ end -}}
+{{- $_ := set .tag "kernel_parameters" $words -}}
 {{- else if eq $key "DEBUG_SHELL" -}}
 {{- if not (has (lower $value) (list "" "0" "false" "no")) -}}
 {{- $_ := set .tag "kernel_parameters" (append (get .tag "kernel_parameters" | default list) "systemd.debug-shell=1") -}}
