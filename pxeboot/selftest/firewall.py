@@ -15,7 +15,7 @@ from typing import Any
 from pxeboot.selftest.findings import Finding, Level
 from pxeboot.selftest.ports import Wanted
 
-TAKES_S = 2.0
+TAKES_S = 1.0
 """After this time nobody waits for nft any more."""
 MAY_NOT = "that takes CAP_NET_ADMIN; as root, `pxeboot check --here FARM` can"
 MOST_BYTES = 4 << 20

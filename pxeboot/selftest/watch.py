@@ -15,7 +15,7 @@ log = logging.getLogger("pxeboot")
 
 AGAIN_S = 60.0
 """How often to look, in seconds."""
-START_WAITS_S = 0.5
+START_WAITS_S = 2.0
 """So long the start waits for the first look, which takes 30 ms; a disk or a program that hangs is not waited for."""
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "note": logging.DEBUG}
 
