@@ -1,14 +1,16 @@
 """What is wrong in the files that a farm's file names: they may be wrong while it is right."""
 
-import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.delivery import Certificate
 from config.ltsconf import LtsConf, LtsConfError
 from config.marks import Marks
 from config.mistakes import Mistake
 from config.model import Farm
-from httpimage.tls import TlsError, context_of
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def lts_mistakes(farm: Farm) -> list[Mistake]:
@@ -37,8 +39,10 @@ def tls_mistakes(file: Path, farm: Farm) -> list[Mistake]:
     return mistakes
 
 
-def context_or_mistake(file: Path, settings: Certificate, section: str) -> ssl.SSLContext | Mistake:
+def context_or_mistake(file: Path, settings: Certificate, section: str) -> "ssl.SSLContext | Mistake":
     """Return what handshakes need, or what is wrong with the files, at its line of `file`. Blocks on the disk."""
+    from httpimage.tls import TlsError, context_of  # 50 ms, and most farms have no certificate
+
     try:
         return context_of(settings, section)
     except TlsError as error:
