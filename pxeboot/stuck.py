@@ -72,13 +72,13 @@ STORY: Mapping[Stage, Chapter] = {
     Stage.DISCOVER: Chapter(
         "asks for an address", "it to take our offer", 40,
         "It asked for an address and took none of ours.",
-        "Another DHCP server, or a switch that loses the answer? `pxeboot probe dhcp` shows who answers.",
+        "Another DHCP server, or a switch that loses the answer? `pxeboot probe` on that network shows who answers.",
     ),
     Stage.ADDRESS: Chapter(
         "has an address", "it to fetch its boot program", 45,
         "It has an address and did not fetch its boot program.",
-        "TFTP blocked by a firewall, changed by address translation, or cut by a smaller MTU? `pxeboot probe tftp` "
-        "from its network shows it.",
+        "TFTP blocked by a firewall, changed by address translation, or cut by a smaller MTU? `pxeboot probe` on "
+        "that network shows it.",
     ),
     Stage.LOADER: Chapter(
         "GRUB is loaded", "GRUB to ask for its menu", 60,

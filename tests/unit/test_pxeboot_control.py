@@ -10,7 +10,7 @@ def test_of_many_machines_the_newest_step_is_told_and_of_one_all() -> None:
     newest = {"stage": "address", "first_s": 4, "last_s": 4, "detail": "detail 4", "bytes_sent": 0,
               "took_s": 0.0, "resent": 0}  # fmt: skip
     shown = machine_json(machine, whole=False)
-    assert shown["boot"] == {"started_s": 3, "stage": "address", "refused": None, "steps": [newest]}
+    assert shown["boot"] == {"started_s": 3, "stage": "address", "refused": None, "steps": [newest], "notes": []}
     assert "boots" not in shown
     whole = machine_json(machine, whole=True)
     boot = whole["boot"]
