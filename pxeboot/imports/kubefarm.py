@@ -1,6 +1,6 @@
 """The values of kubefarm's chart → a farm. Pure.
 
-What stands for what is the table in docs/import.md; the chart of ours takes the same values, and does the same.
+What stands for what: docs/reference/imports.md. The chart of ours takes the same values, and does the same.
 """
 
 import json
