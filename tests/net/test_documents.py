@@ -51,6 +51,7 @@ dhcp:
     - {subnet: 10.28.0.0/16, routers: [10.28.0.1], pool: 10.28.72.10-10.28.72.250, unknown: workers}
 images:
   node: {path: /srv/pxeboot/images/node}
+  node-next: {path: /srv/pxeboot/images/node-next}
 pools:
   - name: workers
     image: node
