@@ -150,6 +150,7 @@ async def gather(sources: Sources, rows: Sequence[Row]) -> Facts:
         current = dict.fromkeys(farm.images, f"!the image store does not answer ({error.strerror or 'it hangs'})")
     dhcp = await sources.dhcp()
     others, findings = list(sources.others()), list(sources.findings())
+    shown = {f"image {name}" for name, version in current.items() if version.startswith("!")}
     return Facts(
         notices=notices(findings, sources.reloads(), sources.joins(), dhcp.troubles, others, now_s),
         images=images(farm, current, rows),
@@ -157,7 +158,7 @@ async def gather(sources: Sources, rows: Sequence[Row]) -> Facts:
         addresses=dhcp.addresses,
         servers=[Server(one.standing.value, one.name, one.words(), one.last_seen) for one in others],
         sending=sources.sending(),
-        findings=[finding for finding in findings if finding.level != "error"],
+        findings=[one for one in findings if one.level != "error" and one.about not in shown],
         changeable=farm.web.users is not None,
     )
 
@@ -174,13 +175,13 @@ def versions_now(farm: Farm) -> dict[str, str]:
 
 
 def images(farm: Farm, current: Mapping[str, str], rows: Iterable[Row]) -> list[Image]:
-    """Return the images of `farm`, each with its versions that machines run and the one that they boot now."""
+    """Return the images of `farm`, each with its current version, and those that machines run that are up."""
     of_pool = {pool.name: pool.image for pool in farm.pools}
     named = {image_id: name for name, image_id in current.items()}
     used: dict[str, Counter[str]] = {name: Counter() for name in farm.images}
     for row in rows:
-        if not row.image_id or row.state is State.QUIET:
-            continue
+        if not row.image_id or row.state is not State.UP:
+            continue  # one that boots may be on its way to it, and may never run it
         name = named.get(row.image_id) or of_pool.get(row.pool)
         if name in used:
             used[name][row.image_id] += 1

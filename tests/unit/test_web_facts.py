@@ -35,7 +35,8 @@ def farm() -> Farm:
 
 ROWS = [
     Row("m1", State.UP, "workers", image_id=NEW),
-    Row("m2", State.STUCK, "workers", image_id=OLD),
+    Row("m2", State.UP, "workers", image_id=OLD),
+    Row("m4", State.STUCK, "workers", image_id=OLD),  # it may never run it
     Row("m3", State.UP, "workers", image_id=OTHER),
     Row("g1", State.UP, "gpus", image_id=NEW),  # it was told to boot another image than its pool's
     Row("g2", State.QUIET, "gpus", image_id=OTHER),
@@ -56,7 +57,7 @@ def test_versions_in_use_are_counted_with_the_image_that_they_are_of() -> None:
 
 def test_a_pool_says_how_many_of_its_machines_are_up() -> None:
     workers, gpus = pools(farm(), ROWS)
-    assert (workers.up, workers.stuck, workers.machines) == (2, 1, 3)
+    assert (workers.up, workers.stuck, workers.machines) == (3, 1, 4)
     assert (gpus.image, gpus.root, gpus.up, gpus.machines) == ("gpu", "nbd", 1, 2)
 
 
