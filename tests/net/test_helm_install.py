@@ -302,7 +302,7 @@ def test_the_commands_of_the_document_install_it(cluster: Cluster, tmp_path: Pat
     wrapper(tmp_path)
     mine = f"{Path(__file__).stem}::test_the_commands_of_the_document_install_it"
     environment = {
-        "PATH": f"{tmp_path}:{cluster.plane.bin}:{os.environ['PATH']}",
+        "PATH": ":".join(map(str, (tmp_path, cluster.plane.bin, Path(sys.executable).parent, os.environ["PATH"]))),
         "KUBECONFIG": str(cluster.plane.kubeconfig),
         "HOME": str(tmp_path),
     }
