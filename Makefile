@@ -22,13 +22,13 @@ PEER_UNPACKED := atftpd nbd-server etcd-server
 KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
 .PHONY: help demo test kubernetes lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd \
-	bench-shared bench-ready fuzz clean
+	bench-shared bench-ready bench-reload fuzz clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
 	@echo "make test         everything: lint, unit tests, real clients, machines from power-on"
 	@echo "make lint | unit | net | boot | bench-start | bench-dhcp | bench-tftp | bench-http | bench-nbd | \
-bench-shared | bench-ready | fuzz"
+bench-shared | bench-ready | bench-reload | fuzz"
 
 demo: $(BIN)/pxeboot .build/node-image
 	@$(BIN)/python -m tests.demo
@@ -84,6 +84,9 @@ bench-shared: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kuberne
 
 bench-ready: $(BIN)/pxeboot .build/kubernetes-image .build/test-packages .build/peer-packages
 	@$(BIN)/python -m bench.ready
+
+bench-reload: $(BIN)/pxeboot
+	@$(BIN)/python -m bench.reload
 
 # FUZZ_S is how long each of them runs, in seconds. What fails is printed and left in .build/fuzz.
 FUZZ_S ?= 180
