@@ -1,5 +1,6 @@
 """What takes a while to find out about a farm of thousands, as samples: read in a thread, from a copy."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from pxeboot.timeline import Machine
 MOST_POOLS = 100
 """Pools that have a sample of their own; a farm with more of them has the fullest."""
 
+_BREATH = 100
+"""Machines that are judged before others may have the interpreter: 2 ms. 10,000 of them take 0.2 s."""
+
 
 def machines(heard: Sequence[Machine], farm: Farm, now_s: float) -> Samples:
     """Yield how many of the machines do how, and are where. `now_s` is in seconds since 1970."""
@@ -22,7 +26,9 @@ def machines(heard: Sequence[Machine], farm: Farm, now_s: float) -> Samples:
     listed = {node.name for pool in farm.pools for node in pool.nodes}
     states: Counter[stuck.State] = Counter()
     stages: Counter[Stage] = Counter()
-    for machine in heard:
+    for number, machine in enumerate(heard):
+        if not number % _BREATH:
+            time.sleep(0.0001)
         goal = stuck.goal_of(clusters.get(machine.pool))
         states[stuck.judge(machine, goal, now_s, listed=machine.name in listed).state] += 1
         stage = machine.boots[-1].stage if machine.boots else None
