@@ -13,11 +13,12 @@ from config.check import check
 from config.finding import Finding
 from config.model import Farm
 from config.wording import place_text, sentence, united
-from config.yamltree import Mapping, Node, Place, Scalar, changed, find, mark_of, plain
+from config.yamltree import Mapping, Node, Place, Scalar, Sequence, changed, find, mark_of, plain
 from pxeboot.imports.found import Imported, Left, in_order
 
 _NEEDED = frozenset(("name", "ip", "image", "subnet", "range", "to", "via", "key", "effect", "content"))
 """Without one of these, what holds it is nothing either."""
+_MERGE = "<<"
 _MOST_ROUNDS = 100
 _MOST_SHOWN = 60
 
@@ -46,6 +47,10 @@ def sound(imported: Imported) -> Imported:
 
 def _wrong(root: Node) -> Iterator[Finding]:
     """Everything that is wrong: with the values, and once they are right, between them."""
+    merging = [*_merging(root, ())]
+    if merging:
+        yield from merging
+        return
     try:
         farm = Farm.model_validate(plain(root))
     except ValidationError as refused:
@@ -55,6 +60,22 @@ def _wrong(root: Node) -> Iterator[Finding]:
             yield Finding(place, sentence(error), key=key)
         return
     yield from check(farm)
+
+
+def _merging(node: Node, place: Place) -> Iterator[Finding]:
+    """Keys that YAML takes for something else than a key, in quotation marks too."""
+    match node:
+        case Mapping():
+            for key, (_, inner) in node.items.items():
+                if key == _MERGE:
+                    yield Finding((*place, key), f"nothing can be called {_MERGE!r} in YAML", key=True)
+                else:
+                    yield from _merging(inner, (*place, key))
+        case Sequence():
+            for number, inner in enumerate(node.items):
+                yield from _merging(inner, (*place, number))
+        case _:
+            pass
 
 
 def _removable(root: Node, place: Place) -> Place:
