@@ -165,7 +165,8 @@ def test_a_uefi_machine_boots_into_ram_joins_and_needs_us_no_more(segment: Segme
 
 
 def test_a_bios_machine_boots_from_its_second_card(segment: Segment, folder: Path) -> None:
-    lab = started(segment, folder, pool(node(macs=(MAC, SECOND_MAC))))
+    received = {"machine_logs": {"netconsole_port": 6666}}
+    lab = started(segment, folder, pool(node(macs=(MAC, SECOND_MAC))), **received)
     machine = Machine(segment, folder, firmware=Firmware.BIOS, macs=[MAC, SECOND_MAC], boot_card=1)
     machine.power_on()
     lab.wait_stage("m1c29", "joined", BOOT_S)
@@ -176,6 +177,10 @@ def test_a_bios_machine_boots_from_its_second_card(segment: Segment, folder: Pat
     check_report(report, "m1c29", "10.77.0.29")
     assert "BOOTIF=01-52-54-00-12-34-57" in report["cmdline"]
     assert report["addresses"].count("10.77.0.29") == 1, "the card that did not boot has the address too"
+    logged = lab.machine("m1c29/log")
+    assert logged is not None
+    writers = {line["source"] for line in logged["lines"]}
+    assert {"kernel", "journal:systemd", "pxeboot"} <= writers, "what its kernel says does not reach us"
     check_join(lab, "m1c29", "10.77.0.29")
     machine.power_off()
 
