@@ -170,7 +170,7 @@ def with_an_office_router(server: Server) -> None:
 
 
 WORLDS: Mapping[str, Callable[[Server], None]] = {
-    **dict.fromkeys(("README", "dhcp", "delivery", "nbd", "monitoring"), with_a_farm),
+    **dict.fromkeys(("README", "dhcp", "delivery", "nbd", "monitoring", "changes"), with_a_farm),
     "beside-another-dhcp-server": with_an_office_router,
 }
 """What there is before a page begins."""
