@@ -20,10 +20,12 @@ _SECRETS = re.compile(
     re.DOTALL,
 )
 _FOLLOWS = re.compile(
-    rf"((?:^|[^A-Za-z])[A-Za-z0-9_.-]*{_SECRET_WORD}[A-Za-z0-9]*\s*[=:]\s*|--[a-z-]*{_SECRET_WORD}\s+)"
+    rf"({_SECRET_WORD}[A-Za-z0-9]{{0,40}}\s*[=:]\s*|(?<!-)--[a-z-]{{0,30}}{_SECRET_WORD}\s+)"
     r"""("[^"]*"|'[^']*'|[^\s,;"']+)""",
     re.IGNORECASE,
 )
+"""Every repetition before the value is bounded, or cannot begin again within itself: a machine writes what is searched
+here, 64 KiB at a time, and all else waits while a search runs."""
 _SECRET_KEY = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|PSK|(?:^|_)KEY(?:_|$)")
 
 

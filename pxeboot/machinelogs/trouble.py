@@ -19,7 +19,7 @@ OF_KERNEL = (
     ("its kernel has a bug", False, _any("BUG: ", "Oops: ", "kernel BUG at ", "general protection fault",
                                          "Unable to handle kernel ")),
     ("it is out of memory", False, _any("Out of memory: ", "Memory cgroup out of memory: ",
-                                        r"\S+ invoked oom-killer")),
+                                        r"(?<!\S)\S+ invoked oom-killer")),
     ("its root cannot be read", False, _any("SQUASHFS error: ", "EXT4-fs error",
                                             "overlayfs: (?:failed|invalid|maxim)")),
     ("its NBD root fails", False, _any(r"(?:block )?nbd\d+: (?:Receive control failed|Connection timed out"
