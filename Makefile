@@ -22,7 +22,7 @@ PEER_UNPACKED := atftpd nbd-server etcd-server
 KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
 .PHONY: help demo test kubernetes lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd \
-	bench-shared bench-ready bench-reload fuzz clean
+	bench-shared bench-ready bench-reload fuzz screenshots clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
@@ -58,7 +58,7 @@ unit: $(BIN)/pxeboot .build/test-packages
 
 net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"
-	@$(BIN)/pytest --durations=25 tests/net
+	@$(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/net
 
 boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
@@ -98,6 +98,10 @@ fuzz: $(BIN)/pxeboot
 	@$(BIN)/python -m tests.fuzz.fuzz_nbd $(FUZZ_S)
 
 image: .build/node-image
+
+# The pictures of the README, of a made-up farm.
+screenshots: $(BIN)/pxeboot .build/test-packages
+	@$(BIN)/python -m tests.screenshots
 
 $(BIN)/pxeboot: setup.cfg pyproject.toml .build/run-packages
 	@echo "== a virtual environment in $(VENV)"
