@@ -17,7 +17,7 @@ TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libn
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
 # Not installed but unpacked into .build/peers: atftpd and tftpd-hpa exclude each other, the others start themselves.
-PEER_UNPACKED := atftpd nbd-server etcd-server
+PEER_UNPACKED := atftpd nbd-server etcd-server prometheus
 # What a node image has with the kubelet and kubeadm of tests/support/build-kubernetes.
 KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
@@ -128,7 +128,7 @@ POLICY := /usr/sbin/policy-rc.d
 			{ ! command -v systemctl >/dev/null || systemctl disable --quiet $(PEER_SERVICES); }; \
 	fi
 	@mkdir -p .build/peers
-	@cd .build/peers && if [ ! -x usr/sbin/atftpd ] || [ ! -x bin/nbd-server ] || [ ! -x usr/bin/etcd ]; then \
+	@cd .build/peers && if [ ! -x usr/sbin/atftpd ] || [ ! -x bin/nbd-server ] || [ ! -x usr/bin/etcd ] || [ ! -x usr/bin/promtool ]; then \
 		apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root $(PEER_UNPACKED) && \
 			for deb in *.deb; do dpkg -x $$deb . && rm $$deb || exit 1; done; \
 	fi
