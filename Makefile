@@ -12,7 +12,7 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin python3-libnbd nbd-client nbdkit nbdkit-plugin-python fio qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool \
 	golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev \
-	shim-signed grub-efi-amd64-signed chromium fonts-dejavu-core buildah podman runc
+	shim-signed grub-efi-amd64-signed chromium fonts-dejavu-core buildah podman runc groff
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
@@ -22,7 +22,7 @@ PEER_UNPACKED := atftpd nbd-server etcd-server prometheus
 KUBERNETES_PACKAGES := containerd runc containernetworking-plugins iptables conntrack ethtool socat ebtables
 
 .PHONY: help demo test kubernetes lint unit net boot image bench-start bench-dhcp bench-tftp bench-http bench-nbd \
-	bench-shared bench-ready bench-reload fuzz screenshots clean
+	bench-shared bench-ready bench-reload fuzz man reference screenshots clean
 
 help:
 	@echo "make demo         a bare machine boots from us and joins a cluster, in a network of our own"
@@ -98,6 +98,15 @@ fuzz: $(BIN)/pxeboot
 	@$(BIN)/python -m tests.fuzz.fuzz_nbd $(FUZZ_S)
 
 image: .build/node-image
+
+# Manual pages into .build/man; and the documents that are made of the code, after a change of it.
+man: $(BIN)/pxeboot
+	@$(BIN)/python -m pxeboot.reference --man .build/man
+reference: $(BIN)/pxeboot
+	@$(BIN)/python -m pxeboot.reference docs/reference
+	@$(BIN)/python -m pxeboot.metrics.table
+	@$(BIN)/python -m config.schema >config/farm.schema.json
+	@$(BIN)/python -m tests.support.chart
 
 # The pictures of the README, of a made-up farm.
 screenshots: $(BIN)/pxeboot .build/test-packages

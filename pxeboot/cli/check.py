@@ -29,8 +29,9 @@ def command(
 ) -> None:
     """Check the configuration FILE and say everything that is wrong in it.
 
-    Without FILE: /etc/pxeboot/farm.yaml, if there. Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error. Exit status: 0 if all is right, 1 if not; that
-    machines will get something else is no mistake. Secrets are compared, and never shown.
+    Without FILE: /etc/pxeboot/farm.yaml, if there. Each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error.
+    Exit status: 0 if all is right, 1 if not; that machines will get something else is no mistake. Secrets are
+    compared, and never shown.
     """
     if (against or control) and not diff:
         raise click.UsageError("--against and --control go with --diff")
