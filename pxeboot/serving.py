@@ -37,6 +37,7 @@ from config.events import Report, Stage
 from config.interfaces import Link
 from config.model import Server, Tls
 from pxeboot.inherited import Inherited
+from pxeboot.joining.text import told
 from pxeboot.links import Links, Watch
 from pxeboot.nbdkit.engine import Engine
 
@@ -212,6 +213,7 @@ class Group:
                 settings=parts.tftp,
                 counters=self._tftp_counts,
                 helpers=self._helpers,
+                said=told,
             )
             self._tftp.share(self._groups)
             app = httpimage.transport.application(parts.web, parts.report, parts.stage_of, parts.accept, parts.gate)

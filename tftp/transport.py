@@ -76,6 +76,8 @@ class Server:
     settings: Tftp = field(default_factory=Tftp)
     counters: Counter[str] = field(default_factory=Counter)
     helpers: Helpers | None = None
+    said: Callable[[str], str] = str
+    """A file's name as it may be told: a part of it may be a secret between us and one machine."""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _backlog: deque[Received] = field(default_factory=deque)
@@ -213,7 +215,7 @@ class Server:
             self._wishes.remove(peer)
         name = normalise(request.filename)
         is_netascii(request)
-        wish = Wish(request, name, now)
+        wish = Wish(request, name, now, said=self.said(name))
         self._displace(self._wishes.admit(peer, wish))
         task = self._loop.create_task(self._grant(wish, peer, local), name=f"tftp {peer[0]}")
         self._tasks.add(task)
@@ -227,9 +229,9 @@ class Server:
     async def _grant(self, wish: Wish, peer: Address, local: str) -> None:
         """Find the file and start its transfer, or tell the client why not."""
         try:
-            content = await self._found(wish.name, IPv4Address(peer[0]))
+            content = await self._found(wish, IPv4Address(peer[0]))
             if content is None:
-                raise NotFound(f"asked for {wish.name!r}: there is no such file")
+                raise NotFound(f"asked for {wish.said!r}: there is no such file")
             wish.running = session = await self._open(wish, content, peer, local)
             if isinstance(content, Made):
                 for displaced in self._wishes.hold(peer, content.size_bytes):
@@ -247,13 +249,13 @@ class Server:
             self.counters[Outcome.FAILED.value] += 1
             if isinstance(error, OSError):
                 text = "tftp %s: cannot send %r: %s"
-                now, details = self._loop.time(), (peer[0], wish.name, error)
+                now, details = self._loop.time(), (peer[0], wish.said, error)
                 self._seldom.say(now, Kind.OURS, "", text, *details, level=logging.ERROR)
             else:
-                log.exception("tftp %s: a bug of ours lost its request for %r", peer[0], wish.name)
+                log.exception("tftp %s: a bug of ours lost its request for %r", peer[0], wish.said)
             self._answer(peer, local, wire.Error(wire.ErrorCode.NOT_DEFINED, "server error"))
 
-    async def _found(self, name: str, client: IPv4Address) -> Content | None:
+    async def _found(self, wish: Wish, client: IPv4Address) -> Content | None:
         """Return what the lookup finds. Raises `Busy` when that takes too long, and whatever the lookup raises.
 
         A client that is told so goes on with what it would do without the file; iPXE otherwise waits for ever (TQ12).
@@ -261,10 +263,10 @@ class Server:
         """
         try:
             async with asyncio.timeout(_LOOKUP_S):
-                return await self.lookup(name, client)
+                return await self.lookup(wish.name, client)
         except TimeoutError as error:  # ours, or that of a lookup that knows better
             why = error if error.args else f"it was not found within {_LOOKUP_S:.0f} s: a disk hangs"
-            raise Busy(f"asked for {name!r}: {why}") from None
+            raise Busy(f"asked for {wish.said!r}: {why}") from None
 
     async def _open(self, wish: Wish, content: Content, peer: Address, local: str) -> Session:
         """Return the transfer of `content`, not yet started; it then owns `content`. Raises `Refused`, `OSError`."""
@@ -273,7 +275,7 @@ class Server:
             threads = self._helpers.disks.of(content)
             if is_netascii(wish.request):
                 if content.size_bytes > _TEXT_BYTES:
-                    raise TooLarge(f"asked for {wish.name!r} as netascii: {content.size_bytes} bytes")
+                    raise TooLarge(f"asked for {wish.said!r} as netascii: {content.size_bytes} bytes")
                 readable = await self._converted(content, threads)
             most = self._most(peer[0], self._loop.time())
             terms = negotiate(wish.request, readable.size_bytes, path_mtu(peer, local, self.sock), most)
@@ -337,7 +339,7 @@ class Server:
         self.counters[finished.outcome.value] += 1
         self.counters["bytes"] += session.bytes_sent
         self.counters["resent"] += session.transfer.resent
-        address, name, transfer = session.peer[0], wish.name, session.transfer
+        address, name, transfer = session.peer[0], wish.said, session.transfer
         match finished.outcome:
             case Outcome.COMPLETE | Outcome.UNCONFIRMED:
                 seconds = self._loop.time() - session.started_at
@@ -347,7 +349,7 @@ class Server:
                 about: dict[str, object] = {"ip": address, "file": name, "bytes": transfer.size_bytes}
                 about |= {"seconds": round(seconds, 3), "resent": transfer.resent}
                 log.info("tftp %s got %r: %s%s%s", address, name, detail, repeats, doubt, extra=about)
-                stage = self.stage_of(name)
+                stage = self.stage_of(wish.name)
                 if stage is not None:
                     detail = f"{name!r}: {detail} over TFTP{repeats}{doubt}"
                     sent, resent = session.bytes_sent, transfer.resent

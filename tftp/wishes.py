@@ -45,6 +45,11 @@ class Wish:
     begun_at: float
     running: Running | None = None
     held_bytes: int = 0
+    said: str = ""
+    """The name as it may be told; the same, unless something else is given."""
+
+    def __post_init__(self) -> None:
+        self.said = self.said or self.name
 
     @property
     def can_go(self) -> bool:
@@ -85,7 +90,7 @@ class Wishes:
 
         Raises `Busy` when there is no room and none can go.
         """
-        gone = self._make_room(peer[0], wish.name)
+        gone = self._make_room(peer[0], wish.said)
         self._wishes[peer] = self._unproven[peer] = wish
         self._sources.setdefault(peer[0], {})[peer] = wish
         return gone

@@ -171,3 +171,10 @@ def test_who_answered_keeps_what_it_holds_whatever_others_hold() -> None:
     wishes.admit(last, third)
     assert wishes.hold(last, HELD_BYTES) == [], "what is over holds nothing"
     assert wishes.all() == [first, third]
+
+
+def test_who_gets_no_room_is_told_of_by_what_may_be_told() -> None:
+    full = Wishes(0, 9)
+    with pytest.raises(Busy) as refused:
+        full.admit(("10.0.0.1", 1000), Wish(wire.ReadRequest(b"a/secret"), "a/secret", 0.0, said="a/***"))
+    assert "'a/***'" in str(refused.value)
