@@ -38,7 +38,7 @@ PATTERNS = {
 }
 """What a value that does not match one of the model's patterns is not; a test keeps this complete."""
 
-_PLAIN = {
+PLAIN = {
     "missing": "is missing",
     "string_type": "is not a text",
     "int_parsing": "is not a whole number",
@@ -115,14 +115,14 @@ def sentence(error: ErrorDetails) -> str:
             hint = f"; write [{value}]" if isinstance(value, str) else "; remove the line" if value is None else ""
             return f"{text}: {what} is not a list{hint}"
         case "model_type" | "dict_type" if value is None:
-            return f"{text}: {what} {_PLAIN[kind]}; remove the line"
+            return f"{text}: {what} {PLAIN[kind]}; remove the line"
         case "model_type" if key := _key_of_text(annotation_at(place), value):
-            return f"{text}: {what} {_PLAIN[kind]}; write {{{key}: {value}}}"
+            return f"{text}: {what} {PLAIN[kind]}; write {{{key}: {value}}}"
         case "ip_v4_network":
             return f"{text}: {what} is not a network, such as 10.28.0.0/16{_network_hint(value)}"
         case _:
             words = error["msg"][:1].lower() + error["msg"][1:]
-            return f"{text}: {what} {_PLAIN.get(kind) or 'is wrong: ' + words}"
+            return f"{text}: {what} {PLAIN.get(kind) or 'is wrong: ' + words}"
 
 
 def _key_of_text(model: Any, value: object) -> str | None:

@@ -5,9 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-from pxeboot.reference import commands, configuration, manual, stages
+from pxeboot.reference import commands, configuration, errors, manual, stages
 
-PAGES = {"configuration.md": configuration.page, "commands.md": commands.page, "stages.md": stages.page}
+PAGES = {
+    "configuration.md": configuration.page,
+    "commands.md": commands.page,
+    "stages.md": stages.page,
+    "errors.md": errors.page,
+}
 
 
 def main(argv: list[str]) -> int:

@@ -95,3 +95,17 @@ def test_the_module_writes_pages_and_says_how_it_is_used(tmp_path: Path) -> None
     wrong = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "usage" in wrong.stderr
+
+
+def test_a_message_is_found_wherever_it_is_said() -> None:
+    """One of each kind, so that a way of saying things that the page does not know is noticed."""
+    text = (DOCS / "errors.md").read_text("utf-8")
+    for said in (
+        "there is already a machine named NAME",
+        "another pxeboot serve uses STATE",
+        "nothing to boot: neither a pool nor 'unknown' of its subnet lists it",
+        "no network: no answer to DHCP",
+        "boot intents cannot be kept, so nothing changes: ...",
+        "dhcp stores leases again in ...",
+    ):
+        assert f"`{said}`" in text
