@@ -1,10 +1,13 @@
 """What systemd and we tell each other: sd_notify(3) and the watchdog."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+
+log = logging.getLogger("pxeboot")
 
 PINGS = 4
 """So often we say that we live within the time that systemd waits for it."""
@@ -16,16 +19,21 @@ STATUS_EVERY_S = 5.0
 def notify(message: str, *, wait: bool = True) -> None:
     """Send `message` (such as READY=1) to the service manager, if one started us and wants to hear it.
 
-    Without `wait` nothing is sent while its queue is full, rather than to stand still with it.
+    Without `wait` nothing is sent while its queue is full, rather than to stand still with it. A manager that cannot
+    be told, because it is being replaced or its socket is not in our container, stops nobody who serves machines.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setblocking(wait)
-        with suppress(BlockingIOError):
-            sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            sock.sendall(message.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(wait)
+            with suppress(BlockingIOError):
+                sock.connect("\0" + path[1:] if path.startswith("@") else path)
+                sock.sendall(message.encode())
+    except OSError as error:
+        level = logging.WARNING if wait else logging.DEBUG  # those are said again within seconds
+        log.log(level, "the service manager cannot be told %s: %s", message.split("\n")[0], error.strerror or error)
 
 
 def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
@@ -66,6 +74,5 @@ async def keep_alive(status: Callable[[], str], ready: asyncio.Event) -> None:
             said = line
             parts.append(f"STATUS={' '.join(line.split())}")
         if parts:
-            with suppress(OSError):  # a manager that is being replaced
-                notify("\n".join(parts), wait=False)
+            notify("\n".join(parts), wait=False)
         await asyncio.sleep(STATUS_EVERY_S if patience_s is None else min(STATUS_EVERY_S, patience_s / PINGS))

@@ -102,27 +102,40 @@ class Reloader(Generic[N]):
         self._log = logging.getLogger(name)
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._again_s = 0.0
+        self._failed = ""
         reloads.path = str(source.path)
 
     async def run(self) -> None:
-        """Follow the file until cancelled."""
-        again_s = 0.0
+        """Follow the file until cancelled. What fails here, such as a thread that cannot be made, stops no server."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STILL_S if self._watched.moves else LOOK_S):
                     await self._asked.wait()
-            if self._asked.is_set():
-                self._asked.clear()
-                systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                await self.reload()
-                systemd.notify("READY=1")
-            elif self._watched.look(await asyncio.to_thread(facts, self._path)):
-                await self.reload()
-            elif self._reloads.refused is None or time.monotonic() < again_s:
-                continue
+            try:
+                await self._look()
+            except Exception as error:
+                if repr(error) != self._failed:
+                    self._log.exception("whether %s changed cannot be told now, and is tried again", self._path)
+                self._failed = repr(error)
+                await asyncio.sleep(LOOK_S)
             else:
-                await self.reload()
-            again_s = time.monotonic() + AGAIN_S
+                self._failed = ""
+
+    async def _look(self) -> None:
+        """Read the file if somebody asks for it, it changed, or it is wrong and its time has come."""
+        if self._asked.is_set():
+            self._asked.clear()
+            await asyncio.to_thread(systemd.notify, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            await self.reload()
+            await asyncio.to_thread(systemd.notify, "READY=1")
+        elif self._watched.look(await asyncio.to_thread(facts, self._path)):
+            await self.reload()
+        elif self._reloads.refused is None or time.monotonic() < self._again_s:
+            return
+        else:
+            await self.reload()
+        self._again_s = time.monotonic() + AGAIN_S
 
     async def reload(self) -> Outcome:
         """Read the file; have its farm served if it is right and another one. Raises nothing."""
@@ -150,8 +163,10 @@ class Reloader(Generic[N]):
         except ConfigErrors as errors:
             return self._refused([str(mistake) for mistake in errors.mistakes], began)
         except Exception as error:
-            self._log.exception("the farm cannot be reloaded: a fault of pxeboot")
-            return self._refused([f"{self._path}: a fault of pxeboot itself ({type(error).__name__})"], began)
+            line = f"{self._path}: a fault of pxeboot itself ({type(error).__name__})"
+            if self._reloads.refused != (line,):  # it is tried again and again
+                self._log.exception("the farm cannot be reloaded: a fault of pxeboot")
+            return self._refused([line], began)
         finally:
             gc.enable()
 

@@ -99,3 +99,17 @@ def test_a_person_reads_what_it_waits_for_and_what_is_wrong(
     waits: dict[str, str], machines: int, refused: list[str] | None, line: str
 ) -> None:
     assert systemd.status_line(["eth1"], waits, machines, refused) == line
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_manager_that_cannot_be_told_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, listens: bool
+) -> None:
+    if listens:  # it was: its socket is there, and nobody reads it
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    systemd.notify("READY=1\nSTATUS=well")
+    systemd.notify("WATCHDOG=1", wait=False)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith("the service manager cannot be told READY=1: ")

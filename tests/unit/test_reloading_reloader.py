@@ -11,10 +11,11 @@ import pytest
 
 from config.load import load
 from config.model import Farm
+from pxeboot.reloading import reloader as reloading
 from pxeboot.reloading.prepared import Prepared, prepare
 from pxeboot.reloading.reloader import MOST_LINES, Outcome, Reloader
 from pxeboot.reloading.state import Reloads
-from pxeboot.reloading.watching import Source
+from pxeboot.reloading.watching import Facts, Source, facts
 
 GOOD = "server: {interfaces: [eth1]}\ndhcp: {subnets: [{subnet: 10.0.0.0/8}]}\n"
 
@@ -134,3 +135,50 @@ def test_a_fault_of_our_own_leaves_the_old_farm_and_the_reloader_alive(
     assert "a fault of pxeboot itself (KeyError)" in world.reload(swap=fails).mistakes[0]
     assert gc.isenabled()
     assert world.reload().result == "taken"
+
+
+def test_a_fault_that_stays_is_told_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: Any) -> None:
+        raise KeyError("a bug")
+
+    world.file.write_text(GOOD + "tftp: {windowsize: 3}\n")
+    for _ in range(3):
+        world.reload(swap=fails)
+    assert sum(record.exc_info is not None for record in caplog.records) == 1
+
+
+def test_a_look_that_fails_ends_nothing_and_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = [RuntimeError("can't start new thread")] * 3
+
+    def look(path: Path) -> Facts:
+        if fails:
+            raise fails.pop()
+        return facts(path)
+
+    monkeypatch.setattr(reloading, "facts", look)
+    monkeypatch.setattr(reloading, "LOOK_S", 0.001)
+    monkeypatch.setattr(reloading, "STILL_S", 0.001)
+
+    async def main() -> None:
+        taken = asyncio.Event()
+
+        def take(new: Prepared) -> None:
+            world.farm = new.farm
+            taken.set()
+
+        reloader = Reloader(
+            Source.of(world.file), world.reloads, lambda: world.farm, prepare, take, asked=asyncio.Event()
+        )
+        world.file.write_text(GOOD + "tftp: {windowsize: 3}\n")
+        running = asyncio.create_task(reloader.run())
+        waiting = asyncio.create_task(taken.wait())
+        await asyncio.wait([running, waiting], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        assert not running.done()
+        running.cancel()
+        waiting.cancel()
+
+    asyncio.run(main())
+    assert world.farm.tftp.windowsize == 3
+    assert sum("is tried again" in record.getMessage() for record in caplog.records) == 1
