@@ -119,11 +119,11 @@ class Hub:
         """Serve another farm from now on; `plan` and `house` were made of it.
 
         Leases, pins, boots and disks stay. A machine whose static address is another's now keeps what it was told, as
-        a lease, until that is over; when it renews, it is refused, and asks for its new address.
+        a lease, until that is over; when it renews, it is refused, and asks for its new address. `farm` is the new one
+        once all have it: where one fails, it can be tried again.
         """
         before = {image.path: None for image in self._farm.images.values()}
         self._stores = tuple([*before, *(path for path in self._stores if path not in before)][:MOST_STORES])
-        self._farm = farm
         for action in self.dhcp.reload(plan):
             if isinstance(action, dhcp.engine.Store):
                 self._leases.put(action.lease, _stored)
@@ -132,6 +132,7 @@ class Hub:
         self.roots.swap(farm, self._stores)
         self._second.swap(farm)
         self.door.swap(farm)
+        self._farm = farm
 
     @property
     def findings(self) -> Sequence[Finding]:

@@ -16,7 +16,6 @@ def swapping(hub: Hub, parts: Parts, serving: Serving) -> Callable[[Prepared], N
 
     def swap(new: Prepared) -> None:
         farm = new.farm
-        hub.swap(farm, new.plan, new.house)
         parts.gate.follow(farm.http)
         if parts.credentials is not None and farm.http.tls is not None and new.https is not None:
             parts.credentials.use(farm.http.tls, new.https)
@@ -24,6 +23,7 @@ def swapping(hub: Hub, parts: Parts, serving: Serving) -> Callable[[Prepared], N
             parts.nbd_credentials.use(farm.nbd.tls, new.nbds)
         parts.nbd.use(nbd_tls(farm, parts.nbd_credentials))
         serving.follow(farm.server, farm.tftp)
+        hub.swap(farm, new.plan, new.house)  # last: a farm that is there counts as swapped in, and is not tried again
         hub.selftest.again()
 
     return swap
