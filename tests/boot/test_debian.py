@@ -1,0 +1,78 @@
+"""The Debian package of deploy/debian/build, in a root of its own."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pxeboot.image.store import open_image
+from tests.support.lab import IMAGES, ROOT
+from tests.support.segment import lacking, requires
+
+pytestmark = pytest.mark.boot
+
+PACKAGE = ROOT / ".build/debian"
+
+FARM = """\
+server: {interfaces: [eth9]}
+dhcp: {subnets: [{subnet: 10.99.0.0/24, pool: 10.99.0.100-10.99.0.110, unknown: all}]}
+images: {node: {path: /srv/pxeboot/images/node}}
+pools: [{name: all, image: node}]
+"""
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    found = sorted(PACKAGE.glob("pxeboot_*.deb"))
+    if not found:
+        lacking("needs the Debian package; make boot builds it")
+    return found[-1]
+
+
+def inside(root: Path, *argv: str, timeout: float = 300) -> str:
+    """Run a command in a root, and return what it prints."""
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={root}", "--mount-proc", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def root(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Debian with a kernel, the one of the node image, in which the package is installed."""
+    root = tmp_path_factory.mktemp("debian") / "root"
+    image = open_image(IMAGES / "node")
+    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", root, image.folder / "root.squashfs"], check=True)
+    shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
+    shutil.copy(package, root / "tmp")
+    inside(root, "apt-get", "update", "-q")
+    inside(root, "apt-get", "install", "-qy", "--no-install-recommends", f"/tmp/{package.name}")
+    yield root
+    shutil.rmtree(root)
+
+
+@requires("lintian")
+def test_lintian_finds_nothing(package: Path) -> None:
+    argv = ["lintian", "--allow-root", "--fail-on", "error,warning", str(package)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@requires("unsquashfs")
+def test_the_package_brings_all_that_it_takes_and_starts_nothing(root: Path) -> None:
+    assert inside(root, "pxeboot", "--version").strip().endswith("0.1.0")
+    for program in ("pxeboot", "pxeboot-controller"):
+        assert not list((root / "etc/systemd/system").rglob(f"{program}.service")), "it would answer DHCP"
+    (root / "etc/pxeboot/farm.yaml").write_text(FARM)
+    inside(root, "pxeboot", "check", "/etc/pxeboot/farm.yaml")
+    assert inside(root, "stat", "-c", "%U:%G %a", "/etc/pxeboot", "/var/lib/pxeboot-join").split("\n")[:2] == [
+        "root:pxeboot 750", "root:pxeboot 2770",
+    ]  # fmt: skip
+    assert "pxeboot" in inside(
+        root, "bash", "-c", "source /usr/share/bash-completion/completions/pxeboot; complete -p"
+    )
+    compiled = list((root / "usr/lib/pxeboot/pxeboot").glob("__pycache__/*.pyc"))
+    assert compiled, "who may not write there would compile it at each start"
