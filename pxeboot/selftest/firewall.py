@@ -82,7 +82,7 @@ def look(
     chains = _Chains(listed)
     for name in interfaces:
         for port in wanted:
-            if port.host != "0.0.0.0":
+            if not port.of_machines:
                 continue
             verdict = chains.judge(_Packet(port.protocol.lower(), port.port, name))
             if verdict.fate is Fate.DROPPED:

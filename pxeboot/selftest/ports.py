@@ -38,7 +38,9 @@ class Wanted:
     what: str
     """What for, such as `TFTP`."""
     host: str = "0.0.0.0"
-    """The address that we need it at; of 0.0.0.0, on the interfaces that we serve."""
+    """The address that we need it at."""
+    of_machines: bool = True
+    """Whether machines come to it, on the interfaces that we serve; people come to `host`, wherever that is."""
 
     def __str__(self) -> str:
         return f"{self.protocol} port {self.port}"
@@ -78,7 +80,7 @@ def wanted(farm: Farm) -> list[Wanted]:
     out.append(Wanted("TCP", farm.server.nbd_port, "NBD"))
     for listen in farm.web.listen:
         host, port = parse_listen(listen)
-        out.append(Wanted("TCP", port, "the web page", host))
+        out.append(Wanted("TCP", port, "the web page", host, of_machines=False))
     logs = farm.machine_logs
     for number, what in ((logs.syslog_port, "syslog"), (logs.netconsole_port, "netconsole")):
         if number is not None:
@@ -183,7 +185,7 @@ def look(
         held = [known.get(listener.inode) for listener in there]
         if any(owner is not None and owner.pid == me for owner in held):
             continue
-        names = [*interfaces] if port.host == "0.0.0.0" else [""]
+        names = [*interfaces] if port.of_machines else [""]
         taken = [name for name in names if free(port, name) is False]
         in_the_way = bool(taken) or not names
         found += [_finding(port, owner, in_the_way=in_the_way) for owner in dict.fromkeys(held)]
@@ -196,7 +198,7 @@ def _finding(port: Wanted, owner: Owner | None, *, in_the_way: bool) -> Finding:
     who = "another program, which we may not see" if owner is None else str(owner)
     if not in_the_way:
         return Finding("note", str(port), f"{port} is also used by {who}, at an address or interface that is not ours")
-    level: Level = "warning" if port.host != "0.0.0.0" else "error"
+    level: Level = "error" if port.of_machines else "warning"
     return Finding(level, str(port), f"{port}, which {port.what} needs, is taken by {who}",
                    remedy(port.protocol, port.port, owner))  # fmt: skip
 

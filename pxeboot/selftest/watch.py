@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -17,6 +18,7 @@ AGAIN_S = 60.0
 """How often to look, in seconds."""
 START_WAITS_S = 2.0
 """So long the start waits for the first look, which takes 30 ms; a disk or a program that hangs is not waited for."""
+_NUMBERS = re.compile("[0-9]+")
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "note": logging.DEBUG}
 
 
@@ -29,6 +31,7 @@ class Watch:
         self._look = look
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
+        self._failed = ""
         self.found: Sequence[Finding] = ()
         """The newest list, the worst first."""
 
@@ -60,11 +63,16 @@ class Watch:
         except OSError as error:  # no descriptor left; the servers say so themselves
             log.debug("the self-test could not look: %s", error)
             return
-        known = {finding.what for finding in self.found}
+        except Exception as error:  # whatever it is, it ends no server
+            if repr(error) != self._failed:
+                log.exception("the self-test failed, and is tried again: a fault of pxeboot")
+            self._failed = repr(error)
+            return
+        known = set(map(_same, self.found))
         for finding in found:
-            if finding.what not in known:
+            if _same(finding) not in known:
                 log.log(_LEVELS[finding.level], "%s", finding)
-        self.found = found
+        self.found, self._failed = found, ""
 
     def routes(self) -> Sequence[Route]:
         """Return GET /v1/findings: what was found, the worst first."""
@@ -73,3 +81,8 @@ class Watch:
             return await answer({"findings": as_json(self.found)})
 
         return [Route("GET", "/v1/findings", all_of_them)]
+
+
+def _same(finding: Finding) -> tuple[str, str, str]:
+    """Return what tells a finding from others: one in which a number has changed, of free bytes, is no new one."""
+    return finding.level, finding.about, _NUMBERS.sub("", finding.what)

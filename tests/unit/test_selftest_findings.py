@@ -1,6 +1,7 @@
 import asyncio
+import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from config.interfaces import Link
 from config.model import Farm
 from pxeboot.image import store
-from pxeboot.selftest import files, images, interfaces, pod
+from pxeboot.selftest import files, images, interfaces, pod, run
 from pxeboot.selftest.findings import Finding, in_order
 from pxeboot.selftest.pod import Surroundings
 from pxeboot.selftest.watch import Watch
@@ -188,3 +189,50 @@ def test_each_finding_is_logged_once_until_it_is_gone(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO, "pxeboot"):
         asyncio.run(look_often())
     assert [record.getMessage() for record in caplog.records] == ["error here", "warning here", "error here"]
+
+
+def looks(*answers: Callable[[], list[Finding]]) -> Sequence[Finding]:
+    """Let a self-test look so often, and return what it found last."""
+    left = list(answers)
+    watch = Watch(Farm, lambda _: (left.pop(0) if len(left) > 1 else left[0])())
+
+    async def look_often() -> Sequence[Finding]:
+        await watch.begin()
+        going = asyncio.create_task(watch.run())
+        async with asyncio.timeout(20):
+            while len(left) > 1:
+                watch.again()
+                await asyncio.sleep(0.005)
+                assert not going.done(), "it ends the daemon"
+        going.cancel()
+        return watch.found
+
+    return asyncio.run(look_often())
+
+
+def test_a_self_test_that_fails_ends_no_daemon(caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> list[Finding]:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "from a host as nobody has seen one")
+
+    assert looks(fails, fails, fails, lambda: [ERROR], fails, lambda: [ERROR]) == [ERROR]
+    assert [record.getMessage()[:20] for record in caplog.records] == [
+        "the self-test failed", "error here", "the self-test failed"
+    ]  # fmt: skip
+
+
+def test_what_differs_in_a_number_alone_is_not_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    looks(*(lambda left=left: [Finding("warning", "state", f"room for {left} MiB")] for left in (60, 59, 7)))
+    assert [record.getMessage() for record in caplog.records] == ["room for 60 MiB"]
+
+
+def test_one_part_that_fails_is_a_finding_and_the_others_look() -> None:
+    def fails() -> list[Finding]:
+        raise KeyError("val")
+
+    def full() -> list[Finding]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    said = run.each({"firewall": fails, "clock": lambda: [NOTE]})
+    assert [(one.level, one.about) for one in said] == [("warning", "firewall"), ("note", "x")]
+    with pytest.raises(OSError, match="Too many"):
+        run.each({"clock": full})

@@ -5,7 +5,7 @@ from pxeboot.selftest.ports import Wanted
 
 DHCP, TFTP, HTTP, NBD = Wanted("UDP", 67, "DHCP"), Wanted("UDP", 69, "TFTP"), Wanted("TCP", 80, "HTTP"), Wanted(
     "TCP", 10809, "NBD")  # fmt: skip
-PAGE = Wanted("TCP", 8067, "the web page", "127.0.0.1")
+PAGE = Wanted("TCP", 8067, "the web page", "0.0.0.0", of_machines=False)
 EVERY = [DHCP, TFTP, HTTP, NBD, PAGE]
 Json = dict[str, object]
 TABLE = {"family": "inet", "table": "filter"}

@@ -108,6 +108,20 @@ def test_the_page_needs_its_own_address_alone(tmp_path: Path) -> None:
     assert (finding.level, finding.about) == ("warning", "TCP port 8067")
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:8067", "[::]:8067"])
+def test_a_page_for_everybody_is_no_port_of_machines(tmp_path: Path, listen: str) -> None:
+    farm = FARM.model_copy(update={"web": FARM.web.model_copy(update={"listen": (listen,)})})
+    taken = proc(tmp_path, ("tcp", line("0100000A", 8067, 10, 7)), processes={40: NGINX})
+    tried: list[str] = []
+
+    def is_free(_: Wanted, interface: str) -> bool:
+        tried.append(interface)
+        return False
+
+    (finding,) = ports.look(farm, ["eth1"], taken, is_free, 1000)
+    assert (finding.level, tried) == ("warning", [""])
+
+
 def test_the_ports_that_are_needed_follow_the_farm() -> None:
     farm = Farm.model_validate({
         "server": {"http_port": 8080, "nbd_port": 9000}, "machine_logs": {"syslog_port": 514},
