@@ -75,7 +75,10 @@ class Disk:
         done, _ = await asyncio.wait([looking], timeout=PATIENCE_S)
         if not done:
             return OnDisk([f"the disk of {self._farm().server.state} does not answer"], {})
-        return looking.result()
+        try:
+            return looking.result()
+        except OSError as error:
+            return OnDisk([f"{self._farm().server.state} cannot be read: {error.strerror or error}"], {})
 
 
 def _on_disk(farm: Farm) -> OnDisk:
@@ -135,11 +138,8 @@ class Doctor:
         status = self.shared()
         if status is not None and status["trouble"]:
             reasons.append(f"leases of cluster {status['cluster']} cannot be shared: {status['trouble']}")
-        controller = hub.door.client
-        if controller is not None and not controller.connected:
-            reasons.append(
-                f"the controller does not answer, so that machines boot and do not join: {controller.trouble}"
-            )
+        if (trouble := hub.door.trouble) is not None:
+            reasons.append(f"the controller does not answer, so that machines boot and do not join: {trouble}")
         if self.second.wanted and self.second.absent is not None:
             reasons.append(f"nbdkit does not serve the images that want it: {self.second.absent}")
         reasons += [

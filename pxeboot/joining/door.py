@@ -357,6 +357,12 @@ class Door:
                 asked.cancel()
             await self.client.close()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the controller does not answer; None if it does, or if no cluster of the farm needs it (any more)."""
+        needed = any(cluster.minted == "boot" for cluster in self._farm.clusters.values())
+        return self.client.trouble if needed and self.client is not None and not self.client.connected else None
+
     def status(self) -> dict[str, object]:
         """Return what `pxeboot status` shows of joins."""
         if not any(cluster.per_boot for cluster in self._farm.clusters.values()):

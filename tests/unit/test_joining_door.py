@@ -394,8 +394,10 @@ def test_a_door_gets_a_controller_when_the_farm_has_a_cluster_that_needs_one(tmp
     door.swap(Farm.model_validate({"clusters": {"prod": {}}}))
     client = door.client
     assert client is not None
+    assert (door.trouble, client.connected) == ("it was not asked yet", False)
     door.swap(before)
     assert door.client is client, "it goes on, for boots that wait"
+    assert door.trouble is None, "and nobody needs it"
 
 
 def test_the_controller_is_told_again_of_boots_that_wait_when_the_farm_changes(tmp_path: Path) -> None:
