@@ -31,6 +31,8 @@ FACTS_S = 2.5
 """What stands beside the machines may be so old."""
 FACTS_WAIT_S = 3.0
 """How long a page waits for it: a disk that hangs is no reason not to show the machines."""
+AT_A_TIME = 2
+"""Pages that are made at once: more would not be ready sooner, and each holds some MB meanwhile."""
 LONGEST_SEARCH = 100
 MOST_STALE = 500
 """Rows of machines that are gone whose HTML is still there."""
@@ -90,6 +92,7 @@ class FarmPage:
         self.board = Board(sources.farm, timeline, sources.intent, sources.image)
         self.stream = Stream(self.look, self._made, closing)
         self._html: dict[str, tuple[Row, str, str]] = {}
+        self._making = asyncio.Semaphore(AT_A_TIME)
         self._looked = -LOOK_S
         self._going_on = False
         self._facts = Facts()
@@ -145,8 +148,9 @@ class FarmPage:
         wanted = Wanted(
             query.get("q", "").strip().lower()[:LONGEST_SEARCH], query.get("pool", ""), query.get("state", "")
         )
-        rows, label = list(self.board), "" if wanted else self.stream.label(self.board.version)
-        body, packed = await asyncio.to_thread(self._page, rows, self._facts, wanted, label, takes_gzip(request))
+        async with self._making:
+            rows, label = list(self.board), "" if wanted else self.stream.label(self.board.version)
+            body, packed = await asyncio.to_thread(self._page, rows, self._facts, wanted, label, takes_gzip(request))
         headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
         if packed:
             headers["Content-Encoding"] = "gzip"

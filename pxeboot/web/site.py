@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,7 +15,7 @@ from config.observing import Web, parse_listen
 from httpimage.tls import Credentials, TlsError
 from pxeboot.api.control import Route
 from pxeboot.seldom import Seldom
-from pxeboot.web.guard import guard
+from pxeboot.web.guard import HEADERS, guard
 
 log = logging.getLogger("pxeboot")
 
@@ -30,6 +31,10 @@ MAX_LINE = 8190
 MAX_FIELD = 8190
 """Bytes of a request's first line, and of one of its headers."""
 MAX_BODY = 64 * 1024
+MOST_UNSENT = 32 * 1024 * 1024
+"""Bytes of answers that wait for who asked to take them. A page of 2,000 machines is 2 MB, unless it is compressed."""
+SMALL = 64 * 1024
+"""An answer of so many bytes is given in any case."""
 BACKLOG = 128
 HANDSHAKE_S = 10.0
 
@@ -52,6 +57,7 @@ class Site:
         self._settings = settings
         self._closing = closing
         guarded = guard(names or (lambda: settings.names), socket.gethostname(), tls=settings.tls is not None)
+        self._server: web.Server | None = None
         self._fresh: set[RequestHandler] = set()
         """Connections that have not sent a whole request yet."""
         self._app = web.Application(middlewares=[self._heard, guarded, *middlewares], client_max_size=MAX_BODY)
@@ -89,7 +95,28 @@ class Site:
     @web.middleware
     async def _heard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._fresh.discard(request.protocol)
-        return await handler(request)
+        response = await handler(request)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > SMALL:
+            return await self._hand_over(request, response, len(response.body))
+        return response
+
+    async def _hand_over(self, request: web.Request, response: web.Response, size_bytes: int) -> web.Response:
+        """Send a page; refuse it while too much of others is not taken by who asked, which is held in memory."""
+        if size_bytes + self._unsent_bytes() > MOST_UNSENT:
+            if self._seldom("untaken"):
+                log.warning("web: pages of %d MB are not taken by who asked, so others get none", MOST_UNSENT >> 20)
+            headers = HEADERS | {"Retry-After": "5"}
+            return web.Response(status=503, text="Too many pages are being sent.\n", headers=headers)
+        with suppress(ConnectionError):  # aiohttp finds out itself
+            await response.prepare(request)
+            await response.write_eof()
+            response.body = None  # aiohttp keeps the answer until the connection asks for something else, or ends
+        return response
+
+    def _unsent_bytes(self) -> int:
+        open_ones = self._server.connections if self._server is not None else []
+        waiting = (one.transport for one in open_ones if one.transport is not None)
+        return sum(transport.get_write_buffer_size() for transport in waiting)
 
     async def _end(self, _: web.Application) -> None:
         if self._closing is not None:
@@ -125,6 +152,7 @@ class Site:
         server = runner.server
         if server is None:
             raise RuntimeError("aiohttp's runner has no server after setup")
+        self._server = server
 
         def connection() -> asyncio.BaseProtocol:
             if len(server.connections) >= MOST_CONNECTIONS:

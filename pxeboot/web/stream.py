@@ -25,6 +25,8 @@ PATIENCE_S = 30.0
 """A reader that takes nothing for so long is gone."""
 MOST = 64
 """Readers at once."""
+PIECE = 64 * 1024
+"""Bytes of an event that are sent at once."""
 AGAIN_MS = 3000
 """When a browser asks again after its stream broke."""
 
@@ -95,7 +97,9 @@ class Stream:
             patience.reschedule(loop.time() + PATIENCE_S)
             newest = self._look()
             if newest != has:
-                await response.write(await self._event(has, newest))
+                event = await self._event(has, newest)
+                for start in range(0, len(event), PIECE):  # no more is copied for a reader than it takes
+                    await response.write(event[start : start + PIECE])
                 has, sent_s = newest, loop.time()
             elif loop.time() - sent_s >= BEAT_S:
                 await response.write(b":\n\n")

@@ -43,6 +43,19 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as one:
     print("asked", flush=True)
     sys.stdin.read()
 """
+UNTAKEN = """\
+import socket, sys
+held, said = [], []
+for _ in range(int(sys.argv[3])):
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.settimeout(60)
+    one.connect((sys.argv[1], int(sys.argv[2])))
+    one.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    held.append(one)
+print(" ".join(one.recv(12).split()[1].decode() for one in held), flush=True)
+sys.stdin.read()
+"""
 SMOOTH = """\
 () => new Promise(done => {
     const tasks = [], frames = [];
@@ -314,6 +327,24 @@ def test_a_page_finds_a_server_that_was_restarted(
     page.wait_for_selector("#live.on")
     page.wait_for_selector("#rows-quiet tr[data-name=m1]")
     browser.troubles.clear()
+
+
+@requires("curl")
+def test_pages_that_nobody_takes_are_given_up_before_they_fill_the_memory(segment: Segment) -> None:
+    farm = MadeUp(segment.server, 8074, "busy", 2 * MACHINES)
+    before_mb = farm.memory_mb
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    readers = segment.client.popen(sys.executable, "-c", UNTAKEN, SERVER, "8074", "120", **pipes)
+    assert readers.stdout is not None
+    said = readers.stdout.readline().split()
+    assert (len(said), set(said)) == (120, {"200", "503"})
+    assert farm.memory_mb - before_mb < 150
+    readers.communicate("")
+    deadline = time.monotonic() + 30
+    while segment.client.run("curl", "-sf", "-o", "/dev/null", f"{farm.url}/", check=False).returncode:
+        assert time.monotonic() < deadline, "who comes after them is given the page"
+        time.sleep(0.2)
+    farm.stop()
 
 
 @requires("curl", "openssl")
