@@ -51,6 +51,7 @@ class Process:
         """What keeps each cluster, by its name."""
         self._changes: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
+        self._unreadable: Sequence[str] = ()
         self.reloads = Reloads(None, time.time())
 
     def _reloader(self, source: Source) -> Reloader[Clusters]:
@@ -59,17 +60,17 @@ class Process:
 
         def swap(new: Clusters) -> None:
             self._wanted = new.farm
-            change = asyncio.create_task(self._follow(new.farm), name="clusters")
+            change = asyncio.create_task(self.follow(new.farm), name="clusters")
             self._changes.add(change)
             change.add_done_callback(self._changes.discard)
 
         return Reloader(source, self.reloads, lambda: self._wanted, prepare, swap, asked=asked, name="controller")
 
-    async def _follow(self, farm: Farm) -> None:
-        """Keep the clusters of another farm. Those that are as they were notice nothing.
+    async def follow(self, farm: Farm) -> None:
+        """Keep the clusters of another farm. Those that are as they were notice nothing. Raises nothing.
 
         One that changed begins anew, as after a restart: the daemon is made to connect again, and tells of the boots
-        that wait.
+        that wait. One that we fail with keeps none of the others from being kept.
         """
         async with self._changing:
             before, self._farm = self._farm, farm
@@ -78,11 +79,15 @@ class Process:
             changed = [name for name in {**before.clusters, **farm.clusters}
                        if before.clusters.get(name) != farm.clusters.get(name)]  # fmt: skip
             for name in changed:
-                await self._drop(name)
-                if (cluster := farm.clusters.get(name)) is not None:
-                    self._keep(name, cluster)
+                try:
+                    await self._drop(name)
+                    if (cluster := farm.clusters.get(name)) is not None:
+                        self._keep(name, cluster)
+                except Exception:
+                    log.exception("%s: a fault of the controller itself; it is not kept before a restart", name)
             if changed:
                 self._events.close()
+                await self._look_at_credentials()
 
     async def _drop(self, name: str) -> None:
         """Keep a cluster no more. What it has stays: its tokens are good until they expire."""
@@ -131,14 +136,11 @@ class Process:
             for name, run in self._parts():
                 self._tasks[name] = asyncio.create_task(supervised(name, run))
             tasks = [asyncio.create_task(self._reloader(source).run(), name="reload")] if source is not None else []
-            unreadable = await asyncio.to_thread(self._unreadable)
-            for line in unreadable:
-                log.error("%s", line)
-            said = "; ".join((f"keeps {', '.join(sorted(self._farm.clusters))}", *unreadable))
+            await self._look_at_credentials()
             systemd.notify("READY=1")
             ready = asyncio.Event()
             ready.set()
-            tasks.append(asyncio.create_task(systemd.keep_alive(lambda: said, ready), name="watchdog"))
+            tasks.append(asyncio.create_task(systemd.keep_alive(self.standing, ready), name="watchdog"))
             await stop.wait()
             systemd.notify("STOPPING=1")
             if self._leases is not None:
@@ -150,17 +152,24 @@ class Process:
             for api in self._apis.values():
                 await api.close()
 
-    def _unreadable(self) -> Sequence[str]:
-        """Return which clusters have credentials that we cannot read now. They are tried again with each request."""
-        lines = []
-        for name, cluster in sorted(self._farm.clusters.items()):
-            if cluster.kubeconfig is None:
-                continue
-            try:
-                cluster.kubeconfig.read_bytes()
-            except OSError as error:
-                lines.append(f"{name}: {cluster.kubeconfig} cannot be read: {error.strerror}")
-        return lines
+    def standing(self) -> str:
+        """Return what `systemctl status` shows: what is kept, and what a person should look at.
+
+        >>> Process(Farm()).standing()
+        'keeps no cluster'
+        """
+        parts = [f"keeps {', '.join(sorted(self._farm.clusters)) or 'no cluster'}", *self._unreadable]
+        if self.reloads.refused:
+            parts.append(f"the farm's file is refused: {self.reloads.refused[0]}")
+        return "; ".join(parts)
+
+    async def _look_at_credentials(self) -> None:
+        """Take note of credentials that we cannot read, and log those that are new. Each request tries them again."""
+        before = self._unreadable
+        self._unreadable = await asyncio.to_thread(_unreadable, self._farm)
+        for line in self._unreadable:
+            if line not in before:
+                log.error("%s", line)
 
     async def _talk(self, stack: AsyncExitStack) -> None:
         """Open the socket. Shared tokens are kept without one as well: only people ask for them there."""
@@ -219,6 +228,19 @@ class Process:
 
         path = "/v1/dhcp/leases/{cluster}"
         return Route("POST", path, writes), Route("GET", f"{path}/events", events)
+
+
+def _unreadable(farm: Farm) -> Sequence[str]:
+    """Return which clusters have credentials that we cannot read now."""
+    lines = []
+    for name, cluster in sorted(farm.clusters.items()):
+        if cluster.kubeconfig is None:
+            continue
+        try:
+            cluster.kubeconfig.read_bytes()
+        except OSError as error:
+            lines.append(f"{name}: {cluster.kubeconfig} cannot be read: {error.strerror}")
+    return lines
 
 
 def _is_for(leases: LeaseService, request: web.Request) -> bool:
