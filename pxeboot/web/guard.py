@@ -88,7 +88,9 @@ def guard(names: Callable[[], Sequence[str]], own: str, *, tls: bool) -> Middlew
             raise
         except TimeoutError:
             response = web.Response(status=503, text="That took too long.\n")
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:  # who asked is gone; aiohttp says nothing of it when it sees that itself
+            response = web.Response(status=400)
+        except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("web %s: %s %.200r failed", request.remote, request.method, request.path)

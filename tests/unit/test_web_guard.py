@@ -1,9 +1,11 @@
 """Which names the page goes by, and whose changes it takes."""
 
+import asyncio
 import doctest
 from types import ModuleType
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from pxeboot.web import guard, rows, words
@@ -66,3 +68,18 @@ def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
 )
 def test_only_a_page_of_ours_or_no_page_changes_something(headers: dict[str, str], ours: bool) -> None:
     assert is_ours(make_mocked_request("POST", "/", headers={"Host": "boot:8067", **headers})) is ours
+
+
+def test_who_is_gone_before_the_answer_begins_leaves_no_traceback_in_the_log() -> None:
+    """An exception would be aiohttp's to log, thirty lines for each connection that somebody resets."""
+
+    async def gone(_: web.Request) -> web.StreamResponse:
+        raise ConnectionResetError("Cannot write to closing transport")
+
+    request = make_mocked_request("GET", "/events", headers={"Host": "boot"})
+    guarded = guard.guard(lambda: (), "boot", tls=False)
+
+    async def ask() -> web.StreamResponse:
+        return await guarded(request, gone)
+
+    assert not asyncio.run(ask()).prepared
