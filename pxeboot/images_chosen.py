@@ -1,6 +1,7 @@
 """Which images may be chosen for a machine in place of its pool's, and which version a name with a digest means."""
 
 import os
+from collections.abc import Collection
 from http import HTTPStatus
 
 from config.model import Farm
@@ -50,11 +51,13 @@ def versions(farm: Farm, name: str) -> list[str]:
     return sorted(entry for entry in entries if store.is_digest(entry))
 
 
-def allowed(farm: Farm, machine: str, image: str) -> None:
-    """Raise `Refused` if a machine of the farm cannot have another image than its pool's, and this is one."""
+def allowed(farm: Farm, machines: Collection[str], image: str) -> None:
+    """Raise `Refused` if one of these machines cannot have another image than its pool's, and this is one."""
     name, image_id = parse_image(image)
+    wanted = frozenset(machines)
     for pool in farm.pools:
-        if not any(node.name == machine for node in pool.nodes) or (name == pool.image and not image_id):
+        machine = next((node.name for node in pool.nodes if node.name in wanted), None)
+        if machine is None or (name == pool.image and not image_id):
             continue
         tls = farm.nbd.tls
         if pool.root != "http" and tls is not None and name in tls.only:

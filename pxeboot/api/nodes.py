@@ -17,7 +17,7 @@ from aiohttp import web
 
 from config.model import Farm
 from dhcp.plan import machine_name
-from pxeboot.api.control import Route, answer
+from pxeboot.api.control import Route, answer, in_turn
 from pxeboot.images_chosen import Refused, allowed, resolved
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import Boot, Intent, Origin
@@ -103,7 +103,7 @@ class Nodes:
         """Answer GET /v1/nodes."""
         pools = dict.fromkeys(self._store.unlisted, "") | self._pools()
         pool_names = [pool.name for pool in self._farm().pools]
-        nodes = [self._node(name, pool) for name, pool in sorted(pools.items())]
+        nodes = [self._node(name, pool) async for name, pool in in_turn(sorted(pools.items()))]
         return await answer({"pools": pool_names, "nodes": nodes})
 
     def _names(self, said: Sequence[str]) -> list[str]:
@@ -148,7 +148,7 @@ class Nodes:
         except Refused as error:
             return await answer({"error": str(error)}, error.status)
         pools = self._pools()
-        return await answer({"nodes": [self._node(name, pools.get(name, "")) for name in said]})
+        return await answer({"nodes": [self._node(name, pools.get(name, "")) async for name in in_turn(said)]})
 
     async def say(self, names: Sequence[str], change: Change, by: str = "") -> Sequence[str]:
         """Let these machines do something else from now on, all or none, and return their names; log who said so.
@@ -162,8 +162,7 @@ class Nodes:
         if image:
             farm = self._farm()
             image = await asyncio.to_thread(resolved, farm, image)
-            for name in names:
-                allowed(farm, name, image)
+            allowed(farm, names, image)
         origin = Origin.PAGE if by else Origin.COMMAND
         try:
             await asyncio.to_thread(

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from pxeboot.api.control import Route
+from pxeboot.api.control import Route, in_turn
 from pxeboot.api.nodes import Change, change_of
 from pxeboot.hub import Hub
 from pxeboot.images_chosen import Refused
@@ -106,7 +106,8 @@ class Actions:
         if pool is None:
             text = f"The farm's file has no pool {name[:80]!r}."
             return await self._machines.say(404, "No such pool", text, person)
-        choices = [self._choice(node.name, str(node.ip)) for node in sorted(pool.nodes, key=lambda n: natural(n.name))]
+        nodes = await asyncio.to_thread(sorted, pool.nodes, key=lambda node: natural(node.name))
+        choices = [self._choice(node.name, str(node.ip)) async for node in in_turn(nodes)]
         html = await asyncio.to_thread(
             self._templates.render,
             "pool.html",

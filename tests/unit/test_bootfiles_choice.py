@@ -179,8 +179,8 @@ def test_what_is_no_image_is_refused(yard: Yard, wanted: str, status: int, why: 
 def test_a_machine_that_keeps_its_disk_is_given_no_other_image(tmp_path: Path) -> None:
     yard = Yard(tmp_path, root="nbd", writable={"keep": "always"})
     with pytest.raises(Refused, match="would cost it"):
-        allowed(yard.farm, "m1", "other")
-    allowed(yard.farm, "m1", "node")
+        allowed(yard.farm, ["nobody", "m1"], "other")
+    allowed(yard.farm, ["nobody", "m1"], "node")
 
 
 # What is shown

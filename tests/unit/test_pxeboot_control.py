@@ -1,5 +1,7 @@
+import asyncio
+
 from config.events import Stage
-from pxeboot.api.control import machine_json
+from pxeboot.api.control import AT_ONCE, in_turn, machine_json
 from pxeboot.timeline import Timeline
 
 
@@ -31,3 +33,23 @@ def test_who_was_refused_is_told_beside_the_newest_step() -> None:
     assert isinstance(boot, dict)
     assert boot["refused"] == "10.0.0.66 asked for its join command, and is not it"
     assert [step["stage"] for step in boot["steps"]] == ["system"]
+
+
+def test_while_a_large_farm_is_told_of_others_have_their_turn() -> None:
+    told: list[int] = []
+    seen: list[int] = []
+
+    async def other() -> None:
+        while len(told) < 10 * AT_ONCE:
+            seen.append(len(told))
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        beside = asyncio.create_task(other())
+        async for number in in_turn(range(10 * AT_ONCE)):
+            told.append(number)  # noqa: PERF401 # the other one looks at it meanwhile
+        await beside
+
+    asyncio.run(both())
+    assert told == list(range(10 * AT_ONCE))
+    assert seen == [AT_ONCE * turn for turn in range(1, 10)]
