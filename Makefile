@@ -12,7 +12,7 @@ RUN_PACKAGES := python3-venv iproute2 nftables grub-common grub-pc-bin grub-efi-
 TEST_PACKAGES := netbase busybox udhcpc isc-dhcp-client tftp-hpa atftp curl libnbd-bin python3-libnbd nbd-client nbdkit nbdkit-plugin-python fio qemu-utils fuse3 util-linux \
 	shellcheck procps cpio dash systemd strace faketime isc-dhcp-relay ethtool \
 	golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev \
-	shim-signed grub-efi-amd64-signed chromium fonts-dejavu-core buildah podman runc groff
+	shim-signed grub-efi-amd64-signed chromium fonts-dejavu-core buildah podman runc groff debhelper lintian
 # Other people's servers, beside which ours is tested and measured; perfdhcp is in kea-admin. dnsmasq-base has no service.
 PEER_PACKAGES := kea-dhcp4-server kea-admin dnsmasq-base nginx-light tftpd-hpa libpcre2-8-0
 PEER_SERVICES := kea-dhcp4-server nginx tftpd-hpa
@@ -49,7 +49,7 @@ lint: $(BIN)/pxeboot .build/test-packages
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@shellcheck -s sh node/mountroot node/nbd node/let-go node/prepare node/report node/rcfile node/say node/get deploy/apt-install deploy/kubernetes/make-kubeconfig tests/support/build-kubernetes tests/support/kubeadm \
-		deploy/pod/start deploy/pod/add-extra deploy/pod/example/run/10-release tests/support/build-pod \
+		deploy/debian/build deploy/pod/start deploy/pod/add-extra deploy/pod/example/run/10-release tests/support/build-pod \
 		tests/support/customise-node tests/support/customise-kubernetes-node
 
 unit: $(BIN)/pxeboot .build/test-packages
@@ -60,7 +60,7 @@ net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"
 	@$(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/net
 
-boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/test-packages .build/peer-packages
+boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/debian-package .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
 	@$(BIN)/pytest -v --durations=25 tests/boot
 
@@ -164,6 +164,12 @@ POD_SOURCES := $(shell find deploy/pod config dhcp tftp httpimage nbd node pxebo
 .build/pod-image: $(POD_SOURCES) | $(BIN)/pxeboot .build/test-packages
 	@echo "== the server and its machines' root in one container image (two minutes)"
 	@tests/support/build-pod .build/pod >.build/pod.log 2>&1 || { tail -n 40 .build/pod.log; exit 1; }
+	@touch $@
+
+.build/debian-package: $(shell find deploy/debian deploy/systemd config dhcp tftp httpimage nbd node pxeboot -type f ! -name '*.pyc') \
+	setup.cfg deploy/pxeboot.service deploy/pxeboot-controller.service | $(BIN)/pxeboot .build/test-packages
+	@echo "== the Debian package (a minute or two)"
+	@PYTHON=$(CURDIR)/$(BIN)/python deploy/debian/build .build/debian >.build/debian.log 2>&1 || { tail -n 40 .build/debian.log; exit 1; }
 	@touch $@
 
 clean:
