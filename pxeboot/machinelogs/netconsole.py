@@ -14,6 +14,8 @@ MOST_FRAGMENTED = 8
 """Messages of one machine that may lack fragments; the oldest is given up for another."""
 MOST_MACHINES = 256
 """Machines of which fragments are kept; whoever was silent longest is given up."""
+MOST_PIECES = 32
+"""Fragments of one message; the kernel cuts one into ten at most, and none overlaps another."""
 LONGEST = 8192
 """Bytes of one message: the kernel's own limit (CONSOLE_EXT_LOG_MAX)."""
 _HEADER = re.compile(
@@ -43,6 +45,8 @@ class _Whole:
     def add(self, offset: int, piece: bytes) -> bytes | None:
         """Take a fragment; return the message if it is whole."""
         self.pieces[offset] = piece
+        if len(self.pieces) > MOST_PIECES or sum(map(len, self.pieces.values())) > self.length:
+            self.pieces = {offset: piece}  # they overlap: no kernel sent all of them
         at, parts = 0, []
         while at < self.length:
             piece = self.pieces.get(at, b"")

@@ -98,6 +98,16 @@ def test_fragments_are_put_together_in_whatever_order_they_come(text: str, sizes
     assert [record.text for record in told] == [text]
 
 
+def test_fragments_that_overlap_are_not_kept() -> None:
+    """Each is as long as the rest of its message: all of them would be 33 MB of one message."""
+    assembly, length = Assembly(), netconsole.LONGEST
+    for offset in range(1, length):
+        piece = b"x" * (length - offset)
+        assert assembly.take("m1", b"6,1,1,-,ncfrag=%d/%d;%s" % (offset, length, piece)) == []
+    (kept,) = assembly._machines["m1"].values()
+    assert sum(map(len, kept.pieces.values())) <= length
+
+
 def test_fragments_of_several_machines_are_not_mixed() -> None:
     assembly = Assembly()
     one, other = fragments(b"A" * 10, [5]), fragments(b"B" * 10, [5])
