@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from pxeboot.bootfiles.masked import mask
 from pxeboot.web import words
 from pxeboot.web.static import Static
 
@@ -67,6 +68,12 @@ def _environment(static: Callable[[str], str]) -> "Environment":
     )
     environment.globals.update(static=static, version=version("pxeboot"))
     environment.filters.update(
-        marked=marked, ago=words.ago, clock=words.clock, moment=words.moment, size=words.size, took=words.took
+        marked=marked,
+        masked=mask,
+        ago=words.ago,
+        clock=words.clock,
+        moment=words.moment,
+        size=words.size,
+        took=words.took,
     )
     return environment
