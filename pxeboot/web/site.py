@@ -23,6 +23,8 @@ AGAIN_S = 10.0
 """When to try once more to open a listener."""
 MOST_CONNECTIONS = 512
 """Connections at once: of streams, and of browsers that keep some open."""
+FEW = 16
+"""Connections that one address may have when there is no room; of more, the oldest makes room for a new one."""
 IDLE_S = 30.0
 """How long a connection may wait for another request."""
 FIRST_S = 10.0
@@ -155,7 +157,7 @@ class Site:
         self._server = server
 
         def connection() -> asyncio.BaseProtocol:
-            if len(server.connections) >= MOST_CONNECTIONS:
+            if len(server.connections) >= MOST_CONNECTIONS and not _make_room(server):
                 if self._seldom("too many"):
                     log.warning("web: %d connections are open, so others are refused", MOST_CONNECTIONS)
                 return _Refusal()
@@ -182,6 +184,24 @@ async def _until_other(credentials: Credentials | None, context: ssl.SSLContext 
         return
     while credentials.context is context:  # noqa: ASYNC110 # who follows the files tells nobody
         await asyncio.sleep(1.0)
+
+
+def _make_room(server: web.Server) -> bool:
+    """End the oldest connection of whoever has most; False if nobody has many.
+
+    So one stranger cannot take the page from all, nor `/healthz` from who would start us anew without it.
+    """
+    of: dict[object, list[asyncio.Transport]] = {}
+    for connection in server.connections:
+        transport = connection.transport
+        if transport is not None and not transport.is_closing():
+            peer = transport.get_extra_info("peername") or ("",)
+            of.setdefault(peer[0], []).append(transport)
+    most = max(of.values(), key=len, default=[])
+    if len(most) <= FEW:
+        return False
+    most[0].abort()
+    return True
 
 
 class _Refusal(asyncio.Protocol):

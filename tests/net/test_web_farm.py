@@ -43,6 +43,17 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as one:
     print("asked", flush=True)
     sys.stdin.read()
 """
+HELD = """\
+import socket, sys
+held = []
+for _ in range(int(sys.argv[3])):
+    one = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+    one.sendall(b"GET /static/none HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    one.recv(100)
+    held.append(one)
+print("held", flush=True)
+sys.stdin.read()
+"""
 UNTAKEN = """\
 import socket, sys
 held, said = [], []
@@ -327,6 +338,19 @@ def test_a_page_finds_a_server_that_was_restarted(
     page.wait_for_selector("#live.on")
     page.wait_for_selector("#rows-quiet tr[data-name=m1]")
     browser.troubles.clear()
+
+
+@requires("curl")
+def test_who_takes_all_connections_does_not_keep_others_out(segment: Segment) -> None:
+    farm = MadeUp(segment.server, 8075, "busy", 10)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    stranger = segment.client.popen(sys.executable, "-c", HELD, SERVER, "8075", "520", **pipes)
+    assert stranger.stdout is not None
+    assert stranger.stdout.readline() == "held\n"
+    done = segment.server.run("curl", "-sf", "-o", "/dev/null", f"{farm.url}/static/style.css", check=False)
+    stranger.communicate("")
+    farm.stop()
+    assert done.returncode == 0
 
 
 @requires("curl")

@@ -364,7 +364,8 @@ def test_over_tls_a_person_may_change_something_from_a_network(world: World, tmp
     prepared = Prepared(tmp_path / "farm", world.folder / "grub", web=web)
     daemon = Daemon(world.segment.server, tmp_path, "-c", str(prepared.configuration))
     try:
-        page, options = f"https://{SERVER}:8067", ("-d", "boot=local", "-o", "/dev/null", "-u")
+        patience = ("--retry", "25", "--retry-delay", "1", "--retry-connrefused")  # it listens a moment later
+        page, options = f"https://{SERVER}:8067", (*patience, "-d", "boot=local", "-o", "/dev/null", "-u")
         for password, code in (("wrong horse", 401), (PASSWORD, 303)):
             asked = ("machines/m1/boot", *options, f"anna:{password}")
             assert world.curl(*asked, host=world.segment.client, page=page)[0] == code
