@@ -18,6 +18,8 @@ MOST_PIECES = 32
 """Fragments of one message; the kernel cuts one into ten at most, and none overlaps another."""
 LONGEST = 8192
 """Bytes of one message: the kernel's own limit (CONSOLE_EXT_LOG_MAX)."""
+_READ = 2048
+"""Bytes of a message that are looked at: four times what is kept, which the kernel's escapes take of each byte."""
 _HEADER = re.compile(
     rb"(?:[^,;\s]{1,64},)?(?P<level>[0-9]{1,4}),(?P<sequence>[0-9]{1,20}),[0-9]{1,20},[-c](?:,(?P<more>[^;\n]*))?;"
 )
@@ -78,7 +80,7 @@ class Assembly:
                 return []
             body = whole
         # What follows in lines that begin with a blank are properties, such as the device.
-        text = body.partition(b"\n")[0].decode("utf-8", "replace")
+        text = body.partition(b"\n")[0][:_READ].decode("utf-8", "replace")
         if not text.strip():
             return []
         return [_record(int(header["level"]), _unescaped(text))]

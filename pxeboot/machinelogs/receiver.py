@@ -29,8 +29,10 @@ REASONS = ("stranger", "too_many", "error")
 """Why a datagram is dropped: nobody's address, above the machine's share, or not received."""
 _DRAIN = 32
 """Datagrams taken before other servers get their turn."""
-_LARGEST = 9000
+_LARGEST = 4096
 """Bytes of a datagram; what is longer is cut. RFC 5426 wants 2,048 of a receiver, netconsole sends 1,000."""
+_READ = 600
+"""Characters of a line that are searched for tokens: what is kept, and a token that begins in it."""
 _BUFFER = 1 << 20
 _AGAIN_S = 10.0
 _REST_S = 0.5
@@ -120,7 +122,7 @@ class Receiving:
     def _keep(self, peer: str, source: str, program: str, record: syslog.Record | netconsole.Record) -> None:
         """Keep a line, and tell what is wrong with its machine."""
         hub, address = self._hub, IPv4Address(peer)
-        machine, text = hub.machine_name(address), one_line(TOKEN.sub("***", record.text))
+        machine, text = hub.machine_name(address), kept(record.text)
         if machine is None or not text:
             return
         now_s = time.time()
@@ -135,6 +137,11 @@ class Receiving:
         else:
             hub.timeline.note(machine, str(found), now_s)
         log.warning("%s: %s", machine, found, extra={"ip": peer})
+
+
+def kept(text: str) -> str:
+    """Return what is kept of a line: its beginning, without tokens."""
+    return one_line(TOKEN.sub("***", text.strip()[:_READ]))
 
 
 def _looks_bad(text: str) -> bool:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pxeboot.machinelogs import netconsole, syslog
 from pxeboot.machinelogs.netconsole import Assembly
+from pxeboot.machinelogs.receiver import kept
 from pxeboot.machinelogs.share import A_SECOND, BURST, Share
 from pxeboot.machinelogs.trouble import trouble
 from pxeboot.messages import Severity
@@ -163,3 +164,17 @@ def test_a_machine_has_a_burst_and_then_a_few_lines_a_second() -> None:
     assert sum(share.take("m1", 0.0) for _ in range(2 * BURST)) == BURST
     assert share.take("m2", 0.0)
     assert sum(share.take("m1", 10.0) for _ in range(2 * BURST)) == min(BURST, 10 * A_SECOND)
+
+
+def test_of_a_long_line_no_more_is_read_than_is_kept() -> None:
+    """What is done with each byte costs, and 2,000 lines a second are taken."""
+    (record,) = Assembly().take("m1", b"6,1,1,-;" + b"\\x20" * 100 + b"x" * 8000)
+    assert len(record.text) < 2048
+    assert kept(record.text) == "x" * 500
+
+
+@pytest.mark.parametrize("before", [0, 470, 477, 490, 499])
+def test_a_token_at_the_end_of_what_is_kept_is_hidden_whole(before: int) -> None:
+    shown = kept("x" * (before - 1) + " " * bool(before) + "abcdef.0123456789abcdef" + " y" * 300)
+    assert "abcdef" not in shown
+    assert "0123456789" not in shown
