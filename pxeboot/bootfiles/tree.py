@@ -7,7 +7,7 @@
     images/.../FILE.sha256                 the digest of such a file
     images/ID/01-MAC/node.cpio             made for whoever asks, to go with that image; not for a machine that joins
                                            with a command of its own, whose archive has a name that is good once
-                                           (`pxeboot.joining.door`, HTTP only)
+                                           (`pxeboot.joining.door`)
     lts.conf, lts/KEY                      made for whoever asks: all keys, or the value of one as it is now
     you                                    the address that whoever asks has here, and its machine's name or "-": it
                                            tells `pxeboot probe` of a translation of addresses in between

@@ -1,6 +1,6 @@
 """Who is given what, once: the node.cpio of a machine that boots, and then its join command.
 
-In front of everything else that HTTP serves. TFTP, which cannot say "not now", has no such names.
+In front of everything else that HTTP and TFTP serve. TFTP cannot say "not now", so join commands come by HTTP only.
 """
 
 import asyncio
