@@ -105,7 +105,10 @@ def listeners(protocol: Protocol, port: int, tables: Mapping[str, str]) -> list[
 
 
 def _sockets(table: str, port: int, state: int) -> Iterator[Listener]:
+    needle = f":{port:04X} "
     for line in table.splitlines()[1:]:
+        if needle not in line:  # a busy host has 50,000 lines
+            continue
         words = line.split()
         if len(words) < 10:
             continue
