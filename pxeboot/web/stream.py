@@ -25,6 +25,8 @@ PATIENCE_S = 30.0
 """A reader that takes nothing for so long is gone."""
 MOST = 64
 """Readers at once."""
+MOST_EVENTS = 8
+"""Events that are kept for others who need the same one. A reader says itself which version it has."""
 PIECE = 64 * 1024
 """Bytes of an event that are sent at once."""
 AGAIN_MS = 3000
@@ -113,6 +115,8 @@ class Stream:
         if task is None:
             for old in [key for key in self._events if key[1] != newest]:
                 del self._events[old]
+            if len(self._events) >= MOST_EVENTS:
+                del self._events[next(iter(self._events))]
             task = asyncio.create_task(asyncio.to_thread(self._bytes, self._made(has), newest))
             self._events[has, newest] = task
         return await asyncio.shield(task)
