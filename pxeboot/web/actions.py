@@ -27,6 +27,8 @@ from pxeboot.web.rows import natural
 from pxeboot.web.templates import Templates
 from pxeboot.web.users import Users, is_private
 
+AT_A_TIME = 2
+"""Pages of pools that are made at once: a pool of 2,000 takes a while, and the threads are for others, too."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -49,6 +51,7 @@ class Actions:
         self._machines = machines
         self._templates = templates
         self._users = users
+        self._making = asyncio.Semaphore(AT_A_TIME)
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -108,19 +111,20 @@ class Actions:
             return await self._machines.say(404, "No such pool", text, person)
         nodes = await asyncio.to_thread(sorted, pool.nodes, key=lambda node: natural(node.name))
         choices = [self._choice(node.name, str(node.ip)) async for node in in_turn(nodes)]
-        html = await asyncio.to_thread(
-            self._templates.render,
-            "pool.html",
-            root="../",
-            pool=pool,
-            choices=choices,
-            chosen=frozenset(request.query.getall("machine", [])),
-            boots=list(Boot),
-            trouble=trouble,
-            configured=self._users.configured,
-            private=is_private(request),
-            person=person or "",
-        )
+        async with self._making:
+            html = await asyncio.to_thread(
+                self._templates.render,
+                "pool.html",
+                root="../",
+                pool=pool,
+                choices=choices,
+                chosen=frozenset(request.query.getall("machine", [])),
+                boots=list(Boot),
+                trouble=trouble,
+                configured=self._users.configured,
+                private=is_private(request),
+                person=person or "",
+            )
         return web.Response(text=html, content_type="text/html", status=status)
 
     def _choice(self, name: str, address: str) -> Choice:

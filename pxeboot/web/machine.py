@@ -106,6 +106,8 @@ class Machines:
             while time.monotonic() < until_s:
                 if (now := stamp(self._hub, request.match_info["name"])) != since:
                     return web.Response(text=now)
+                if request.transport is None or request.transport.is_closing():
+                    break  # who asked looks at another page by now; the place is for somebody else
                 await asyncio.sleep(LOOK_S)
         finally:
             self._following -= 1
