@@ -95,6 +95,8 @@ def test_every_client_gets_every_file_whole(segment: Segment, server: Server, tm
             assert got.read_bytes() == content, (client, name)
         assert server.said(f"got 'grub/core.efi': {len(FILE)} bytes in ")
     counters = server.stop()
+    resent = counters.pop("resent")
+    assert counters.pop("bytes") >= len(CLIENTS) * (2 * len(FILE) + len(EXACT)), f"{resent} blocks were sent again"
     assert counters == {"complete": 3 * len(CLIENTS), "requests": 3 * len(CLIENTS), "descriptors": 0}
 
 

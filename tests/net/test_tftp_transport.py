@@ -60,7 +60,7 @@ def test_a_file_arrives_and_its_arrival_is_told(server: Server) -> None:
         assert peer.fetch("bootx64.efi", blksize=1024) == LOADER
     assert server.said("INFO tftp 127.0.0.1 got 'bootx64.efi': 10240 bytes in 0.")
     assert server.said("event 127.0.0.1 loader 'bootx64.efi': 10240 bytes in 0.")
-    assert server.stop() == {"complete": 1, "requests": 1, "descriptors": 0}
+    assert server.stop() == {"complete": 1, "requests": 1, "bytes": 10240, "resent": 0, "descriptors": 0}
 
 
 def test_edk2_asks_for_the_size_and_then_reads_by_windows(server: Server) -> None:
@@ -85,7 +85,8 @@ def test_edk2_asks_for_the_size_and_then_reads_by_windows(server: Server) -> Non
     assert server.said("DEBUG tftp 127.0.0.1 took nothing of 'bootx64.efi'")
     assert server.said("INFO tftp 127.0.0.1 got 'bootx64.efi'")
     assert not any(line.startswith(("WARNING", "ERROR")) for line in server.lines())
-    assert server.stop() == {"complete": 1, "declined": 1, "requests": 2, "descriptors": 0}
+    counted = {"complete": 1, "declined": 1, "requests": 2, "bytes": 10240, "resent": 0, "descriptors": 0}
+    assert server.stop() == counted
 
 
 def test_the_first_answer_is_one_packet_whatever_window_is_asked(server: Server) -> None:
@@ -246,7 +247,7 @@ def test_a_forged_address_gets_five_small_packets_and_is_forgotten(server: Serve
             answers.append(answer)
         assert answers == [wire.OptionAck({"timeout": "1", "blksize": "65464", "windowsize": "2"})] * 5
     assert server.said("DEBUG tftp 127.0.0.1 took nothing of 'bootx64.efi': the client never answered")
-    assert server.stop() == {"requests": 1, "unanswered": 1, "descriptors": 0}
+    assert server.stop() == {"requests": 1, "unanswered": 1, "bytes": 0, "resent": 0, "descriptors": 0}
 
 
 def test_a_client_that_asks_for_too_much_at_once_is_told_and_what_runs_goes_on(server: Server) -> None:
