@@ -67,15 +67,35 @@ class Roots:
         Pins, open exports and the disks of machines stay. One that has another name now, or none any more, is known
         by its cards until it boots again: its root is that of its old name.
         """
-        listed = {node.name for pool in farm.pools for node in pool.nodes}
-        if missing := {pin.machine for pin in self.pins.every()} - listed:
-            names = {mac: node.name for pool in farm.pools for node in pool.nodes for mac in node.macs}
-            for node in (node for pool in self.farm.pools for node in pool.nodes if node.name not in listed):
-                booted_as = self._before.get(node.name, node.name)
-                if booted_as in missing:
-                    self._before |= {names.get(mac, machine_name(mac)): booted_as for mac in node.macs}
+        booted = {pin.machine for pin in self.pins.every()}
+        if booted or self._before:
+            self._follow_names(farm, booted)
         self.farm = farm
         self.catalogue.swap(farm, stores)
+
+    def _follow_names(self, farm: Farm, booted: set[str]) -> None:
+        """Keep in mind as what machines booted whose names are others in `farm`, or another machine's.
+
+        `booted` are the names that have a pin. Of 10,000 machines only those that matter are looked at closely.
+        """
+        matter = booted | self._before.keys()
+        after = {node.name: node for pool in farm.pools for node in pool.nodes if node.name in matter}
+        gone = []
+        for node in (node for pool in self.farm.pools for node in pool.nodes if node.name in matter):
+            now = after.get(node.name)
+            if now is None or (node.macs != now.macs and set(node.macs).isdisjoint(now.macs)):
+                gone.append(node)
+        if not gone:
+            return
+        names = {mac: node.name for pool in farm.pools for node in pool.nodes for mac in node.macs}
+        before = dict(self._before)
+        for node in gone:  # whoever has the name from now on did not boot as that
+            self._before.pop(node.name, None)
+        for node in gone:
+            booted_as = before.get(node.name, node.name)
+            if booted_as in booted:
+                called = {names.get(mac, machine_name(mac)) for mac in node.macs} - {booted_as}
+                self._before |= dict.fromkeys(called, booted_as)
 
     def whose(self, address: IPv4Address) -> str | None:
         """Return the name of the machine that has an address now.
@@ -92,9 +112,13 @@ class Roots:
         """Return who has an address now, by the name that it booted with."""
         name = self._who(address)
         before = None if name is None else self._before.get(name)
-        if before is None or self.pins.get(before) is None or (name is not None and self.pins.get(name) is not None):
+        if name is None or before is None:
             return name
-        return before
+        was, own = self.pins.get(before), self.pins.get(name)
+        if was is None:
+            return name
+        # A pin of its new name is from its own boot since, or another machine's that had the name before it.
+        return before if own is None or was.address == address != own.address else name
 
     async def watch(self) -> None:
         """Look after what machines that have gone leave behind, until cancelled."""

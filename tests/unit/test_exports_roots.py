@@ -357,3 +357,38 @@ def test_a_running_machine_that_a_reload_renames_or_removes_keeps_its_root(house
     assert not asyncio.run(opens("m1")), "it has booted again"
     assert asyncio.run(opens("node-525400000001"))
     roots.pins.close()
+
+
+def two(house: House, first: str, second: str, card: str = "52:54:00:00:00:02") -> Farm:
+    """Return the farm with its machine, and another one beside it, under these names."""
+    values = house.farm.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    one = values["pools"][0]["nodes"][0]
+    other = {**one, "name": second, "macs": [card], "ip": str(M1 + 1)}
+    values["pools"][0]["nodes"] = [{**one, "name": first}, other]
+    return Farm.model_validate(values)
+
+
+def test_two_running_machines_that_a_reload_gives_each_others_names_keep_their_roots(house: House) -> None:
+    now = {M1: "m1", M1 + 1: "m2"}
+    roots = Roots(two(house, "m1", "m2"), PinStore(house.folder / "pins"), now.get, lambda _: None)
+    for name, address in (("m1", M1), ("m2", M1 + 1)):
+        roots.pins.put(Pin(name, "node", house.one.image_id, address, 5.0, None)).result(10)
+    roots.swap(two(house, "m2", "m1"))
+    now.update({M1: "m2", M1 + 1: "m1"})
+    assert (roots.whose(M1), roots.whose(M1 + 1)) == ("m1", "m2"), "as what they booted"
+    roots.pins.put(Pin("m2", "node", house.one.image_id, M1, 6.0, None)).result(10)
+    assert roots.whose(M1) == "m2", "it has booted again"
+    assert roots.whose(M1 + 1) == "m1", "the pin of its name is another machine's: it gets no root, not a wrong one"
+    roots.pins.close()
+
+
+def test_a_name_that_a_machine_had_for_a_while_gives_the_next_one_nothing_of_it(house: House) -> None:
+    now = {M1: "m1"}
+    roots = Roots(house.farm, PinStore(house.folder / "pins"), now.get, lambda _: None)
+    roots.pins.put(Pin("m1", "node", house.one.image_id, M1, 5.0, None)).result(10)
+    roots.swap(renamed(house, "new"))
+    roots.swap(renamed(house, "m1"))  # it was a mistake
+    roots.swap(two(house, "m1", "new"))
+    now[M1 + 1] = "new"
+    assert (roots.whose(M1), roots.whose(M1 + 1)) == ("m1", "new")
+    roots.pins.close()
