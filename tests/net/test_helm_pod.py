@@ -29,14 +29,16 @@ ELSEWHERE = "/run/etc-pxeboot"
 
 IN_A_CONTAINER = """\
 set -e
-python=$1 hidden=$2 folder=$3
-shift 3
+python=$1 hidden=$2 folder=$3 checkout=$4
+shift 4
 mount --bind "$python" "$folder/python"
+mount --bind "$checkout" "$folder/checkout"
 mount --rbind "$folder" /mnt
 for place in "$hidden" /run /var/lib /tmp; do
 	[ -z "$place" ] || mount -t tmpfs -o mode=755 tmpfs "$place"
 done
 [ -z "$hidden" ] || { mkdir -p "$python" && mount --bind /mnt/python "$python"; }
+[ -e "$checkout/setup.cfg" ] || { mkdir -p "$checkout" && mount --bind /mnt/checkout "$checkout"; }
 while [ "$1" != -- ]; do
 	mkdir -p "$2"
 	mount --bind "/mnt/$1" "$2"
@@ -70,7 +72,8 @@ class Pod:
         )
         self.spec: Object = only(self.objects, "Deployment")["spec"]["template"]["spec"]
         self.group: int = self.spec["securityContext"]["fsGroup"]
-        (folder / "python").mkdir()
+        for inside in ("python", "checkout"):
+            (folder / inside).mkdir()
         for volume in self.spec["volumes"]:
             self._make(volume)
 
@@ -115,7 +118,7 @@ class Pod:
         hidden = next((str(parent) for parent in reversed(prefix.parents) if not parent.stat().st_mode & 1), "")
         with (self.folder / f"{name}.log").open("w") as log:
             return self.segment.server.popen(
-                *("sh", "-c", IN_A_CONTAINER, "sh", str(prefix), hidden, str(self.folder), *mounts, "--"),
+                *("sh", "-c", IN_A_CONTAINER, "sh", str(prefix), hidden, str(self.folder), str(ROOT), *mounts, "--"),
                 *("setpriv", f"--reuid={context['runAsUser']}", f"--regid={context['runAsGroup']}"),
                 *(f"--groups={self.group}", "--no-new-privs", f"--bounding-set=-all{kept}", "--inh-caps=-all"),
                 *(sys.executable, "-m", "pxeboot", *map(_here, one["args"])),

@@ -69,7 +69,20 @@ class World:
     def curl(self, path: str, *options: str, host: Host | None = None, page: str = PAGE) -> tuple[int, str]:
         """Return the status and the body, asked for on the server itself or on `host`."""
         host = host or self.segment.server
-        argv = host.argv("curl", "-s", "-k", "-w", "\n%{http_code}", *options, f"{page}/{path}")
+        argv = host.argv(
+            "curl",
+            "-s",
+            "-k",
+            "--retry",
+            "20",
+            "--retry-connrefused",
+            "--retry-max-time",
+            "20",
+            "-w",
+            "\n%{http_code}",
+            *options,
+            f"{page}/{path}",
+        )
         said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
         body, _, code = said.rpartition("\n")
         return int(code), body
