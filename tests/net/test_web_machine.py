@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pxeboot.web import passwords
+from tests.support import kube_thread
 from tests.support.browser import DESK, PHONE, Browser, scrolls_sideways, shot
 from tests.support.certificates import Authority
 from tests.support.fake_image import add_image
@@ -69,20 +70,7 @@ class World:
     def curl(self, path: str, *options: str, host: Host | None = None, page: str = PAGE) -> tuple[int, str]:
         """Return the status and the body, asked for on the server itself or on `host`."""
         host = host or self.segment.server
-        argv = host.argv(
-            "curl",
-            "-s",
-            "-k",
-            "--retry",
-            "20",
-            "--retry-connrefused",
-            "--retry-max-time",
-            "20",
-            "-w",
-            "\n%{http_code}",
-            *options,
-            f"{page}/{path}",
-        )
+        argv = host.argv("curl", "-s", "-k", "-w", "\n%{http_code}", *options, f"{page}/{path}")
         said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
         body, _, code = said.rpartition("\n")
         return int(code), body
