@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pxeboot.web import passwords
-from tests.support import kube_thread
 from tests.support.browser import DESK, PHONE, Browser, scrolls_sideways, shot
 from tests.support.certificates import Authority
 from tests.support.fake_image import add_image
@@ -367,8 +366,6 @@ def test_over_tls_a_person_may_change_something_from_a_network(world: World, tmp
     try:
         patience = ("--retry", "25", "--retry-delay", "1", "--retry-connrefused")  # it listens a moment later
         page, options = f"https://{SERVER}:8067", (*patience, "-d", "boot=local", "-o", "/dev/null", "-u")
-        client = world.segment.client
-        kube_thread.until(lambda: world.curl("healthz", host=client, page=page)[0] == 200, "it listens")
         for password, code in (("wrong horse", 401), (PASSWORD, 303)):
             asked = ("machines/m1/boot", *options, f"anna:{password}")
             assert world.curl(*asked, host=world.segment.client, page=page)[0] == code
