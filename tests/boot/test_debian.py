@@ -1,7 +1,9 @@
 """The Debian package of deploy/debian/build, in a root of its own."""
 
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 
 from pxeboot.image.store import open_image
 from tests.support.lab import IMAGES, ROOT
-from tests.support.segment import lacking, requires
+from tests.support.segment import CommandFailed, Segment, lacking, requires
+from tests.support.served import UDHCPC
+from tests.support.systemd_root import SystemdRoot
 
 pytestmark = pytest.mark.boot
 
@@ -76,3 +80,40 @@ def test_the_package_brings_all_that_it_takes_and_starts_nothing(root: Path) -> 
     )
     compiled = list((root / "usr/lib/pxeboot/pxeboot").glob("__pycache__/*.pyc"))
     assert compiled, "who may not write there would compile it at each start"
+
+
+@requires("unsquashfs", "nsenter", "busybox", "curl")
+def test_its_unit_runs_under_systemd_with_all_that_it_denies(root: Path, segment: Segment, tmp_path: Path) -> None:
+    """Without root, with two capabilities; it is reloaded, and started again when it hangs."""
+    farm = root / "etc/pxeboot/farm.yaml"
+    farm.write_text(FARM.replace("eth9", "eth1").replace("10.99.0.", "10.77.0."))
+    farm.chmod(0o640)
+    with SystemdRoot(segment.server, root, tmp_path / "systemd.log") as host:
+        host.run("chgrp", "pxeboot", "/etc/pxeboot/farm.yaml")
+        host.run("systemctl", "start", "pxeboot")
+        process = host.run("systemctl", "show", "-P", "MainPID", "pxeboot").strip()
+        about = dict(line.split(":\t", 1) for line in host.run("cat", f"/proc/{process}/status").splitlines())
+        assert int(about["CapEff"], 16) == 1 << 10 | 1 << 13, "CAP_NET_BIND_SERVICE and CAP_NET_RAW"
+        assert "0" not in about["Uid"].split()
+        assert (about["NoNewPrivs"], about["Seccomp"]) == ("1", "2")
+        assert re.search(r"lease of 10\.77\.0\.1\d\d obtained", segment.client.run(*UDHCPC).stderr)
+        assert "ready" in host.run("curl", "-s", "http://127.0.0.1:8067/readyz")
+        host.run("systemctl", "reload", "pxeboot")
+        text = farm.read_text()
+        farm.write_text(text + "pools: []\n")
+        with pytest.raises(CommandFailed):
+            host.run("systemctl", "reload", "pxeboot")
+        farm.write_text(text)
+        host.run("systemctl", "reload", "pxeboot")
+        log = host.run("journalctl", "-o", "cat", "-u", "pxeboot")
+        assert "the key 'pools' is already there" in log
+        assert "Traceback" not in log
+        host.run("kill", "-STOP", process)
+        deadline = time.monotonic() + 90
+        while host.run("systemctl", "show", "-P", "NRestarts", "-P", "ActiveState", "pxeboot").split() != [
+            "1",
+            "active",
+        ]:
+            assert time.monotonic() < deadline, "it hangs and is not started again"
+            time.sleep(0.5)
+        host.run("systemctl", "stop", "pxeboot")
