@@ -148,6 +148,10 @@ def as_json(record: logging.LogRecord, text: str, hide: Callable[[str], str] | N
     return json.dumps(told) + "\n"
 
 
+TRAFFIC_CONTROL = "pyroute2.netlink.rtnl.tcmsg.common"
+"""Warns, where systemd hides most of /proc, that it cannot do what nobody asks it for."""
+
+
 def begin(
     level: int, stream: TextIO | None = None, hide: Callable[[str], str] | None = None, *, named: bool = False
 ) -> Lines:
@@ -158,6 +162,7 @@ def begin(
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # documented in "Optimization" of the logging library
+    logging.getLogger(TRAFFIC_CONTROL).setLevel(logging.ERROR)
     lines = Lines(stream or sys.stderr, hide=hide, named=named)
     logging.basicConfig(level=level, handlers=[lines])
     return lines
