@@ -45,8 +45,8 @@ RANGE = 4 << 20
 CHECKED = 50
 """Every so many machines check what they fetched of an image, as all real ones do."""
 
-_KERNEL = re.compile(r"^if linux \(http,[^)]*\)(\S+)", re.MULTILINE)
-_INITRDS = re.compile(r"^  if initrd \(http,[^)]*\)(\S+) \(http,[^)]*\)(\S+);", re.MULTILINE)
+_KERNEL = re.compile(r"^if linux \$from(\S+)", re.MULTILINE)
+_INITRDS = re.compile(r"^  if initrd \$from(\S+) \$from(\S+);", re.MULTILINE)
 _ENV = re.compile(rb"(?:^|\0)(NAME|IMAGE_URL|SHA256|SIZE)='?([^'\n]*)'?$", re.MULTILINE)
 """In the archive, which is not compressed: a file begins after zeros."""
 _LISTS = ("fs", "command", "fs", "crypto", "terminal")
