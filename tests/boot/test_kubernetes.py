@@ -144,6 +144,16 @@ def renewed(farm: KubernetesLab) -> str:
     return farm.planes["prod"].kubectl("get", *lease)
 
 
+NO_RESETS = """\
+table inet quiet {
+	chain out {
+		type filter hook output priority 0
+		tcp flags & rst == rst drop
+	}
+}
+"""
+
+
 def join_as(host: Host, folder: Path) -> tuple[list[int], str]:
     """Do what a machine does up to its join command. Return the answers to the last request, and what they said.
 
@@ -153,6 +163,8 @@ def join_as(host: Host, folder: Path) -> tuple[list[int], str]:
     script = folder / "udhcpc"
     script.write_text('#!/bin/sh\n[ "$1" != bound ] || ip address replace "$ip/24" dev "$interface"\n')
     script.chmod(0o755)
+    # What comes here for the machine that runs must not be answered by a reset: that would cut off its kubelet.
+    host.run("nft", "-f", "-", text_in=NO_RESETS)
     name = f"grub/grub.cfg-01-{host.mac.replace(':', '-')}"
     for _ in range(5):
         host.run("busybox", "udhcpc", "-nq", "-i", host.interface, "-s", str(script), "-V", "PXEClient", timeout=60)
