@@ -13,6 +13,7 @@ import argparse
 import re
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -91,6 +92,7 @@ class Load:
             *(sys.executable, "-m", "tests.support.dhcp_load", "10.28.0.1", "10.28.255.254", str(self._book)),
             *("--clients", str(self._asked), "--rate", str(rate), "--window", "4096", "--first", str(first)),
             *("--seconds", str(seconds + 5)),
+            stdout=subprocess.DEVNULL,
         )
 
     def end(self) -> Exchanges:
