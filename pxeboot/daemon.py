@@ -175,7 +175,7 @@ async def serve(
         swapping(hub, parts, serving), asked=read_again, beforehand=intents.configure,
     )  # fmt: skip
 
-    up = asyncio.Event()
+    served, up = asyncio.Event(), asyncio.Event()
 
     def ready() -> None:
         # What is there now stays. To look through it for garbage, again and again, takes 50 ms for 2,000 machines.
@@ -185,6 +185,11 @@ async def serve(
         nodes = sum(len(pool.nodes) for pool in farm.pools)
         where = ", ".join(serving.served) or "no interface yet"
         log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
+        served.set()
+
+    async def say_ready() -> None:
+        await served.wait()
+        await pages.tried.wait()  # so that who waited for us can look at them
         systemd.notify("READY=1")
         up.set()
 
@@ -222,6 +227,7 @@ async def serve(
                 tasks.create_task(hub.selftest.run(), name="self-test"),
                 tasks.create_task(observing.run(), name="metrics"),
                 tasks.create_task(pages.run(), name="web"),
+                tasks.create_task(say_ready(), name="ready"),
                 tasks.create_task(systemd.keep_alive(standing, up), name="watchdog"),
             ]
             if reloader is not None:

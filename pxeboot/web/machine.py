@@ -99,7 +99,7 @@ class Machines:
     async def changed(self, request: web.Request) -> web.StreamResponse:
         """Answer GET /machines/NAME/changed."""
         if self._following >= MOST_FOLLOWING:
-            raise web.HTTPServiceUnavailable(text="Too many pages are open.\n", headers={"Retry-After": "30"})
+            raise web.HTTPServiceUnavailable(text="Too many pages are open.\n", headers={"Retry-After": "10"})
         since, until_s = request.query.get("since", ""), time.monotonic() + FOLLOWS_S
         self._following += 1
         try:

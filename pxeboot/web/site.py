@@ -70,6 +70,9 @@ class Site:
                 self._app.router.add_route(route.method, route.path, route.handler)
         self._app.on_shutdown.append(self._end)
         self._seldom = Seldom()
+        self._untried = set(settings.listen)
+        self.tried = asyncio.Event()
+        """Set when each listener is open, or could not be opened at first."""
 
     async def run(self) -> None:
         """Serve until cancelled. What is wrong with `web.tls` is logged: there is no page then."""
@@ -79,6 +82,7 @@ class Site:
                 credentials = await asyncio.to_thread(Credentials, self._settings.tls, "web.tls")
             except TlsError as error:
                 log.error("there is no web page: %s", error)
+                self.tried.set()
                 return
         runner = web.AppRunner(
             self._app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=IDLE_S,
@@ -90,7 +94,9 @@ class Site:
                 if credentials is not None:
                     tasks.create_task(credentials.watch(), name="web.tls")
                 for listen in self._settings.listen:
-                    tasks.create_task(self._listen(runner, *parse_listen(listen), credentials), name=listen)
+                    tasks.create_task(self._listen(runner, listen, credentials), name=listen)
+                if not self._settings.listen:
+                    self.tried.set()
         finally:
             await runner.cleanup()
 
@@ -124,8 +130,14 @@ class Site:
         if self._closing is not None:
             self._closing.set()
 
-    async def _listen(self, runner: web.AppRunner, host: str, port: int, credentials: Credentials | None) -> None:
+    def _was_tried(self, listen: str) -> None:
+        self._untried.discard(listen)
+        if not self._untried:
+            self.tried.set()
+
+    async def _listen(self, runner: web.AppRunner, listen: str, credentials: Credentials | None) -> None:
         """Listen at one address until cancelled."""
+        host, port = parse_listen(listen)
         said = False
         while True:
             try:
@@ -135,6 +147,7 @@ class Site:
                 if not said:
                     log.error("no web page at %s port %d, tried again: %s", host, port, error.strerror)
                 said = True
+                self._was_tried(listen)
             await asyncio.sleep(AGAIN_S)
         scheme = "http" if credentials is None else "https"
         log.info("the web page is at %s://%s:%d/", scheme, f"[{host}]" if ":" in host else host, port)
@@ -142,6 +155,7 @@ class Site:
             while True:  # a new certificate is for new connections: the same socket is listened at anew
                 context = credentials.context if credentials is not None else None
                 server = await self._serve(runner, sock.dup(), context)
+                self._was_tried(listen)
                 try:
                     await _until_other(credentials, context)
                 finally:

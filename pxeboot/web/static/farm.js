@@ -3,7 +3,7 @@
 
 const ORDER = ["stuck", "waiting", "booting", "up", "quiet"];
 const LOST_AFTER_MS = 5000;
-const FOLLOW_AGAIN_MS = 30000;
+const FOLLOW_AGAIN_MS = 10000;
 const SLICE_MS = 6;
 const AT_ONCE = 20;
 
