@@ -58,11 +58,11 @@ unit: $(BIN)/pxeboot .build/test-packages
 
 net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"
-	@$(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/net
+	@$(BIN)/python -m tests.again -n 2 --dist loadfile --durations=25 tests/net
 
 boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/debian-package .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
-	@$(BIN)/pytest -v --durations=25 tests/boot
+	@$(BIN)/python -m tests.again -v --durations=25 tests/boot
 
 bench-start: $(BIN)/pxeboot
 	@$(BIN)/python -m bench.start
