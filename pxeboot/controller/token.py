@@ -1,16 +1,13 @@
-"""A bootstrap token: made, told as the keys of its Secret, and read back from them.
+"""A bootstrap token: made, derived, and named.
 
 The secret half never prints itself, so that no log line, traceback or test report can show it by accident.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
 import secrets
 import string
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -113,59 +110,9 @@ def read_boot_group(group: str) -> BootOfNode | None:
     return BootOfNode(match[1], match[2]) if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A token that the cluster knows, from `created` (its API server's clock) until `expires` (ours); seconds
-    since 1970."""
-
-    token: Token
-    created: float
-    expires: float
-
-
 def secret_name(token_id: str) -> str:
     """The name that the API demands of the token's Secret in kube-system."""
     return f"bootstrap-token-{token_id}"
-
-
-def secret_data(token: Token, expires: float, description: str) -> dict[str, str]:
-    """The keys of the token's Secret, in clear text (its `stringData`).
-
-    It may authenticate and sign cluster-info, and opens what a joining machine needs and no more: the one group
-    of kubeadm's default (Kubernetes, "Authenticating with Bootstrap Tokens").
-    """
-    return {
-        "token-id": token.id,
-        "token-secret": token.secret,
-        "expiration": rfc3339(expires),
-        "usage-bootstrap-authentication": "true",
-        "usage-bootstrap-signing": "true",
-        "auth-extra-groups": GROUP,
-        "description": description,
-    }
-
-
-def read_secret(data: Mapping[str, str], created: float) -> IssuedToken:
-    """Return the token in a Secret's `data`, whose values are base64.
-
-    Raises `NotAToken` when a key is missing or malformed, when it never expires or may not authenticate: no
-    token that we would hand to a machine.
-    """
-    try:
-        clear = {key: base64.b64decode(value, validate=True).decode("ascii") for key, value in data.items()}
-        token = Token(clear["token-id"], clear["token-secret"])
-        expires = parse_rfc3339(clear["expiration"])
-    except KeyError as missing:
-        raise NotAToken(f"it has no {missing.args[0]!r}") from None
-    except (binascii.Error, UnicodeDecodeError):
-        raise NotAToken("a value is not base64 of ASCII text") from None
-    except NotAToken:
-        raise
-    except ValueError:
-        raise NotAToken("its expiration is not an RFC 3339 time") from None
-    if clear.get("usage-bootstrap-authentication") != "true":
-        raise NotAToken("it may not be used to authenticate")
-    return IssuedToken(token, created, expires)
 
 
 def rfc3339(seconds: float) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pxeboot.controller.token import Token, secret_data
+from pxeboot.controller.token import Token
 from tests.support.kube_credentials import openssl_ca_hash
 from tests.support.kube_stand_in.resources import CSRS, LEASES, Object
+from tests.support.kube_stand_in.token_secret import secret_data
 from tests.support.kube_thread import ROOT, ThreadedApi, running_api, until
 from tests.support.segment import requires
 

@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from pxeboot.controller.cluster_info import sign
-from pxeboot.controller.token import NotAToken, read_secret
+from pxeboot.controller.token import NotAToken
 from tests.support.kube_stand_in.admission import NOT_READY, SIGNERS, rfc3339
 from tests.support.kube_stand_in.identity import SERVICE_ACCOUNT_TOKEN, User, service_account_token
 from tests.support.kube_stand_in.rbac import grants
 from tests.support.kube_stand_in.resources import CONFIG_MAPS, CSRS, NODES, SECRETS, Object
 from tests.support.kube_stand_in.store import Store
+from tests.support.kube_stand_in.token_secret import read_secret
 
 USAGES = {"digital signature", "key encipherment", "client auth"}
 

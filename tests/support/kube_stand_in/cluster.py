@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pxeboot.controller.token import IssuedToken, NotAToken, read_secret
+from pxeboot.controller.token import NotAToken
 from tests.support.kube_credentials import kubeconfig, public_kubeconfig
 from tests.support.kube_stand_in import admission, background, rbac
 from tests.support.kube_stand_in.identity import SERVICE_ACCOUNT_TOKEN, authenticated
 from tests.support.kube_stand_in.resources import BY_KIND, CSRS, NODES, SECRETS, Object, Target
 from tests.support.kube_stand_in.store import Store
+from tests.support.kube_stand_in.token_secret import IssuedToken, read_secret
 
 
 class Cluster:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pxeboot.controller.token import FORM, NotAToken, read_secret
+from pxeboot.controller.token import FORM, NotAToken
 from tests.support.kube_stand_in.faults import Refusal
 from tests.support.kube_stand_in.resources import SECRETS, SERVICE_ACCOUNTS
 from tests.support.kube_stand_in.store import Store
+from tests.support.kube_stand_in.token_secret import read_secret
 
 GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
