@@ -205,7 +205,7 @@ async def serve(
         *leases_api.routes(hub.dhcp, leases),
         *dhcp_api.routes(hub.dhcp, leases, fast, serving, shared),
         *hub.nodes.routes,
-        *names_api.routes(lambda: hub.farm),
+        *names_api.routes(lambda: hub.farm, hub.timeline),
         *hub.selftest.routes(),
         *downloads_api.routes(parts.gate),
         *images_api.routes(hub.roots),
@@ -215,7 +215,7 @@ async def serve(
         *reload_api.routes(hub.reloads, reloader, lambda: hub.farm, nbdkit=second.engine is not None),
     ]
     pages = web.site(hub, serving, leases, others, parts.gate, shared, observing.routes)
-    control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.status)
+    control = ControlSocket(farm.server.control, hub.timeline, routes, hub.about, hub.status, hub.find)
     try:
         await second.open(hub.roots.catalogue, hub.report)
         async with control, asyncio.TaskGroup() as tasks:

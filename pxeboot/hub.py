@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.about import About
 from pxeboot.answered import Answered
+from pxeboot.api import control
 from pxeboot.api.nodes import Nodes
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.bootfiles.scripts import node_files
@@ -25,6 +26,7 @@ from pxeboot.intent_store import IntentStore
 from pxeboot.joining import store as joins
 from pxeboot.joining.door import Door
 from pxeboot.joining.once import Boot
+from pxeboot.meant import Book
 from pxeboot.messages import Messages
 from pxeboot.metrics.boots import BootCounts
 from pxeboot.nbdkit.second import Second
@@ -33,7 +35,7 @@ from pxeboot.seldom import Seldom
 from pxeboot.selftest.findings import Finding
 from pxeboot.selftest.watch import Watch
 from pxeboot.stuck import Goals, State
-from pxeboot.timeline import Timeline
+from pxeboot.timeline import Machine, Timeline
 
 log = logging.getLogger("pxeboot")
 
@@ -107,7 +109,8 @@ class Hub:
             intent=intents.of, start=intents.start, begins=self.roots.boots.begins, joins=self.door.begins,
             nbd_port=second.port_of,
         )  # fmt: skip
-        self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None)
+        self.book = Book(lambda mac: self.tree.house.name_of(mac), self._names_at)
+        self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None, self.book)
         self._seldom = Seldom()
 
     @property
@@ -158,6 +161,21 @@ class Hub:
         """Return the name of the machine that holds an address now."""
         asker = self.who(address)
         return asker.name if asker is not None else None
+
+    def find(self, word: str) -> Machine | dict[str, object]:
+        """Return the machine that a person means, as the control socket does, or what it says of one that is none."""
+        name = self.book.find(word, lambda name: self.timeline.get(name) is not None)
+        machine = self.timeline.get(name) if name is not None else None
+        return machine or control.unheard(word, self.book.find(word, self.nodes.is_listed))
+
+    def _names_at(self, address: IPv4Address) -> Iterator[str]:
+        """Yield the names of who has an address, by the farm's file and the leases, then of who had it last."""
+        if (asker := self.who(address)) is not None:
+            yield asker.name
+        if (node := self.tree.house.node_at(address)) is not None:
+            yield node.name
+        text = str(address)
+        yield from (machine.name for machine in self.timeline.changed_since(0) if machine.ip == text)
 
     def about(self, name: str) -> dict[str, object]:
         """Return what more there is to say of a machine: how it does, its intent, its root if it reads that by NBD."""

@@ -68,7 +68,7 @@ class Observing:
     @property
     def more_routes(self) -> Sequence[Route]:
         """What is on the control socket alone: it names machines."""
-        return messages_api.routes(self._hub.timeline, self._hub.messages)
+        return messages_api.routes(self._hub.timeline, self._hub.messages, self._hub.find)
 
     async def run(self) -> None:
         """Measure until cancelled."""

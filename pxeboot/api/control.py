@@ -3,6 +3,8 @@
 GET /v1/status              every machine with its newest boot, and of that the newest step
 GET /v1/machines/NAME       one machine: all boots that are kept, every step, its own report
 
+NAME may be a MAC or an address, too (`pxeboot.meant`).
+
 Other parts bring routes of their own, which the daemon assembles.
 """
 
@@ -20,6 +22,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from config.events import Stage
+from pxeboot.meant import nobody
 from pxeboot.timeline import Boot, Machine, Timeline
 
 T = TypeVar("T")
@@ -82,19 +85,44 @@ More = Callable[[], dict[str, object]]
 """What more there is to say of all."""
 
 
+Find = Callable[[str], Machine | dict[str, object]]
+"""The machine that a word means; or, of one that we have not heard of, the answer that says so."""
+
+
+def by_name(timeline: Timeline) -> Find:
+    """Return what finds those machines whose very name is said."""
+    return lambda word: timeline.get(word) or unheard(word)
+
+
+def unheard(word: str, name: str | None = None) -> dict[str, object]:
+    """Return what is answered of a machine that has not been heard of; `name` is its name if the farm lists it."""
+    if name is None:
+        return {"error": nobody(word), "unknown": word}
+    why = "is in the farm's file, and was not heard of since the daemon began"
+    return {"error": f"{name} {why}; `pxeboot explain {name}` shows what it would get", "listed": name}
+
+
 def application(
-    timeline: Timeline, routes: Sequence[Route] = (), about: About = lambda _: {}, more: More = dict
+    timeline: Timeline,
+    routes: Sequence[Route] = (),
+    about: About = lambda _: {},
+    more: More = dict,
+    find: Find | None = None,
 ) -> web.Application:
-    """Return the application that answers from `timeline`, `about` and `more`, and has `routes` besides."""
+    """Return the application that answers from `timeline`, `about` and `more`, and has `routes` besides.
+
+    `find` knows machines by more than their names.
+    """
+    find = find or by_name(timeline)
 
     async def status(_: web.Request) -> web.Response:
         machines = [machine_json(machine, whole=False) | about(machine.name) async for machine in in_turn(timeline)]
         return await answer({"machines": machines} | more())
 
     async def one(request: web.Request) -> web.Response:
-        machine = timeline.get(request.match_info["name"])
-        if machine is None:
-            return await answer({"error": f"no machine {request.match_info['name']!r} was heard of"}, 404)
+        machine = find(request.match_info["name"])
+        if not isinstance(machine, Machine):
+            return await answer(machine, 404)
         return await answer(machine_json(machine, whole=True) | about(machine.name))
 
     app = web.Application()
@@ -130,10 +158,14 @@ class ControlSocket:
         routes: Sequence[Route] = (),
         about: About = lambda _: {},
         more: More = dict,
+        find: Find | None = None,
     ) -> None:
-        """Serve `timeline`, with what `about` adds of each machine and `more` of all, and `routes` at `path`."""
+        """Serve `timeline`, with what `about` adds of each machine and `more` of all, and `routes` at `path`.
+
+        `find` knows machines by more than their names.
+        """
         self._path = path
-        app = application(timeline, routes, about, more)
+        app = application(timeline, routes, about, more, find)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
 
     async def __aenter__(self) -> "ControlSocket":

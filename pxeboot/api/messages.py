@@ -1,5 +1,6 @@
 """GET /v1/machines/NAME/log: the newest lines of a machine, its own and ours about it, the oldest first.
 
+NAME may be a MAC or an address, too (`pxeboot.meant`).
 `?boot=-1` are those since its newest boot began, `?boot=-2` those of the one before; without it, all that are kept.
 """
 
@@ -8,20 +9,25 @@ from math import inf
 
 from aiohttp import web
 
-from pxeboot.api.control import Route, answer
+from pxeboot.api.control import Find, Route, answer, by_name
 from pxeboot.messages import Line, Messages
-from pxeboot.timeline import Timeline
+from pxeboot.timeline import Machine, Timeline
 
 
-def routes(timeline: Timeline, messages: Messages) -> Sequence[Route]:
-    """Return the route that answers from `messages`."""
+def routes(timeline: Timeline, messages: Messages, find: Find | None = None) -> Sequence[Route]:
+    """Return the route that answers from `messages`; `find` knows machines by more than their names."""
+    find = find or by_name(timeline)
 
     async def log(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name, wanted = request.match_info["name"], request.query.get("boot")
         since_s, until_s = -inf, inf
-        if (wanted := request.query.get("boot")) is not None:
-            machine = timeline.get(name)
-            begins = [boot.started_s for boot in machine.boots] if machine is not None else []
+        machine = find(name)
+        if isinstance(machine, Machine):
+            name = machine.name
+        elif wanted is not None or not messages.of(name):  # there may be lines of one that is forgotten
+            return await answer(machine, 404)
+        if isinstance(machine, Machine) and wanted is not None:
+            begins = [boot.started_s for boot in machine.boots]
             if wanted not in [str(-1 - n) for n in range(len(begins))]:
                 return await answer({"error": f"no boot {wanted!r} of {name!r} is known"}, 404)
             number = len(begins) + int(wanted)

@@ -9,23 +9,19 @@ PUT /v1/nodes               {"names": ["m1", "m2"], "boot": "local"}: all of the
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from config.model import Farm
-from dhcp.plan import machine_name
 from pxeboot.api.control import Route, answer, in_turn
 from pxeboot.images_chosen import Refused, allowed, resolved
 from pxeboot.intent_store import IntentStore
 from pxeboot.intents import Boot, Intent, Origin
+from pxeboot.meant import Book, nobody
 
 log = logging.getLogger("pxeboot")
-
-_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}|[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}", re.IGNORECASE)
-"""As Linux, Windows, labels and Cisco write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +49,30 @@ def change_of(said: Mapping[str, object]) -> Change:
     return Change(None if boot is None else Boot(str(boot)), image, once)
 
 
+class Unknown(Refused):
+    """A word that names no machine."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(404, nobody(word))
+        self.word = word
+
+    def as_json(self) -> dict[str, object]:
+        """Return what is answered; whoever asked may look for a word that is like `unknown`."""
+        return {"error": str(self), "unknown": self.word}
+
+
 class Nodes:
     """Answers about the machines of a farm."""
 
-    def __init__(self, farm: Callable[[], Farm], store: IntentStore, heard_of: Callable[[str], bool]) -> None:
-        """Ask `farm` for the farm as it is now. A machine that it does not list must have been `heard_of`."""
+    def __init__(
+        self, farm: Callable[[], Farm], store: IntentStore, heard_of: Callable[[str], bool], book: Book
+    ) -> None:
+        """Ask `farm` for the farm as it is now. A machine that it does not list must have been `heard_of`.
+
+        `book` knows who is meant by a MAC or an address.
+        """
         self._farm = farm
+        self._book = book
         self._store = store
         self._heard_of = heard_of
 
@@ -77,6 +91,10 @@ class Nodes:
         intent = self._store.of(name)
         image = {"image": intent.image, "image_once": intent.image_once} if intent.image else {}
         return {"intent": intent.boot} | image
+
+    def is_listed(self, name: str) -> bool:
+        """Return whether the farm's file lists a machine of this name."""
+        return self._store.configured(name) is not None
 
     def intent(self, name: str) -> Intent:
         """Return what a machine is to do."""
@@ -107,24 +125,20 @@ class Nodes:
         return await answer({"pools": pool_names, "nodes": nodes})
 
     def _names(self, said: Sequence[str]) -> list[str]:
-        """Return machines' names; a machine may be called by one of its MACs."""
-        pools = self._pools()
-        listed = {mac: node.name for pool in self._farm().pools for node in pool.nodes for mac in node.macs}
-
-        def name(word: str) -> str:
-            if word in pools or not _MAC.fullmatch(word):
-                return word
-            mac = bytes.fromhex(re.sub("[:.-]", "", word)).hex(":")
-            found = listed.get(mac, machine_name(mac))
-            return word if self._unknown([found]) else found
-
-        return list(dict.fromkeys(map(name, said)))
+        """Return machines' names; each may be called by a MAC or its address. Raises `Refused` if one is nobody."""
+        names: dict[str, None] = {}
+        for word in said:
+            if (name := self._book.find(word, self._is_known)) is None:
+                raise Unknown(word)
+            names[name] = None
+        return list(names)
 
     async def one(self, request: web.Request) -> web.Response:
         """Answer GET /v1/nodes/NAME."""
-        (name,) = self._names([request.match_info["name"]])
-        if (unknown := self._unknown([name])) is not None:
-            return await answer({"error": unknown}, 404)
+        try:
+            (name,) = self._names([request.match_info["name"]])
+        except Unknown as error:
+            return await answer(error.as_json(), error.status)
         return await answer(self._node(name, self._pools().get(name, "")))
 
     async def change_one(self, request: web.Request) -> web.Response:
@@ -145,6 +159,8 @@ class Nodes:
             said = await self.say(names, change)
         except ValueError as error:
             return await answer({"error": str(error)}, 400)
+        except Unknown as error:
+            return await answer(error.as_json(), error.status)
         except Refused as error:
             return await answer({"error": str(error)}, error.status)
         pools = self._pools()
@@ -156,8 +172,6 @@ class Nodes:
         `by` is the person who said so on the web page; "": it was said through the control socket. Raises `Refused`.
         """
         names = self._names(names)
-        if (unknown := self._unknown(names)) is not None:
-            raise Refused(404, unknown)
         image = change.image
         if image:
             farm = self._farm()
@@ -177,12 +191,9 @@ class Nodes:
         log.info("%s: %s, says %s", ", ".join(names), " ".join(words), f"{by} ({origin})" if by else origin)
         return names
 
-    def _unknown(self, names: list[str]) -> str | None:
-        """Return what is wrong when one of `names` is nobody's."""
-        for name in names:
-            if self._store.configured(name) is None and not self._heard_of(name) and name not in self._store.unlisted:
-                return f"no machine {name!r} is in the farm's file or was heard of"
-        return None
+    def _is_known(self, name: str) -> bool:
+        """Return whether somebody has this name."""
+        return self.is_listed(name) or self._heard_of(name) or name in self._store.unlisted
 
 
 async def _body(request: web.Request) -> Mapping[str, object] | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FARM = Path("/etc/pxeboot/farm.yaml")
 CONTROL = Path("/run/pxeboot/control.sock")
 PATIENCE_S = 5.0
+LISTED = "; `pxeboot node` lists those that there are"
 ANY_PATH = click.Path(path_type=Path, readable=False)
 """A path that click does not try to read: whoever may not is told so in our words, with exit status 1."""
 
@@ -49,6 +50,32 @@ def ask(
     if not isinstance(answer, dict):
         raise ValueError("no JSON object")
     return response.status, answer
+
+
+def named(word: str | None) -> str | None:
+    """Return the word for a machine. Raises `click.UsageError` for an empty one, as of a variable that is not set."""
+    if word is not None and not word.strip():
+        raise click.UsageError("an empty word names no machine")
+    return word
+
+
+def refusal(control: Path, answer: dict[str, Any], status: int) -> str:
+    """Return why the daemon refuses something; of a machine that nobody knows, with the name that is nearest."""
+    said = str(answer.get("error", f"{control} answers with status {status}"))
+    word = answer.get("unknown")
+    return f"{said}{_alike(control, word)}" if isinstance(word, str) else said
+
+
+def _alike(control: Path, word: str) -> str:
+    """Return "; did you mean ...?", or what shows the machines that there are."""
+    from pxeboot.meant import alike
+
+    try:
+        _, names = ask(control, "/v1/names")
+        macs, machines = dict(names["macs"]), [*names["machines"]]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return ""
+    return alike(word, machines, macs) or LISTED
 
 
 def no_answer(control: Path, error: OSError | http.client.HTTPException | ValueError) -> str:

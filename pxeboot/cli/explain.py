@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import sys
 import time
 from ipaddress import IPv4Address, IPv4Interface
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from config.marks import Marks
     from config.model import Farm, Node
+    from dhcp.leases import Lease
     from dhcp.plan import Plan
     from pxeboot.explain.compare import Compared
     from pxeboot.explain.explanation import Desk, Explanation
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 LARGEST_CAPTURE = 1 << 29
 MOST_SHOWN = 200
 """Requests of one capture that are shown; all of them are in the JSON."""
-_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}|[0-9a-fA-F]{12}|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}")
-"""As Linux, Windows, labels and Cisco write it."""
 
 
 class _Identifier(click.ParamType[bytes]):
@@ -61,7 +59,7 @@ class _Address(click.ParamType[IPv4Address]):
 
 
 @click.command()
-@click.argument("machine", required=False, metavar="[MAC|NAME]", shell_complete=completing.machines)
+@click.argument("machine", required=False, metavar="[NAME|MAC|ADDRESS]", shell_complete=completing.machines)
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH, default=asking.FARM, show_default=True,
               help="The farm's file.")  # fmt: skip
 @click.option("--arch", metavar="NAME|CODE", help="What it is: bios, uefi-x64, uboot-arm64, rpi, ... or the number of "
@@ -98,8 +96,10 @@ def command(
 ) -> None:
     """Show the DHCP answer that a machine would get, field by field, and where each comes from.
 
-    Nothing is sent, and no lease is given. Exit status: 0 if it boots, 1 if it does not, with what to change; of
-    a capture, 0 if every machine in it boots by one of its requests.
+    Nothing is sent, and no lease is given. A MAC may have colons, dashes, dots or nothing between.
+
+    Exit status: 0 if it boots, 1 if it does not, with what to change; of a capture, 0 if every machine in it boots by
+    one of its requests.
     """
     from dhcp.engine import Server
     from dhcp.plan import plan
@@ -109,8 +109,9 @@ def command(
     from pxeboot.explain.whereabouts import Ours
     from pxeboot.probe.client import Kind, architecture
 
+    machine = asking.named(machine)
     if machine is None and capture is None:
-        raise click.UsageError("which machine? give its MAC or its name, or --pcap FILE")
+        raise click.UsageError("which machine? give its name, its MAC or its address, or --pcap FILE")
     if (circuit_id or remote_id) and giaddr is None and capture is None:
         raise click.UsageError("a relay says --circuit-id and --remote-id; give its address with --giaddr")
     if interface is not None and server_address is not None:
@@ -122,7 +123,7 @@ def command(
     own = frozenset(address.ip for address in here)
     broken, unseen = images(farm)
     desk = Desk(Server(planned, known.leases, known.now_s), farm, marks, known.intents, own, broken)
-    mac, node, note = _machine(farm, machine) if machine is not None else (None, None, None)
+    mac, node, note = _machine(farm, known.leases, machine) if machine is not None else (None, None, None)
     notes = [*([note] if note else []), *known.said, *unseen]
     if node is not None and giaddr is None and capture is None and _needs_relay(node):
         raise click.UsageError(f"{node.name} is known by its switch port, which only a relay tells: add --giaddr")
@@ -341,28 +342,35 @@ def _here(farm: "Farm", interface: str | None) -> list[IPv4Interface]:
         raise click.UsageError(error.strerror or str(error)) from None
 
 
-def _machine(farm: "Farm", text: str) -> "tuple[bytes, Node | None, str | None]":
+def _machine(farm: "Farm", leases: "Sequence[Lease]", text: str) -> "tuple[bytes, Node | None, str | None]":
     """Return a machine's MAC, what the farm says of it, and what was chosen. Raises `click.UsageError`."""
-    from config.mistakes import suggestion
+    from pxeboot.meant import Book, address, alike, card
 
     nodes = {node.name: node for pool in farm.pools for node in pool.nodes}
-    node = nodes.get(text)
-    if node is not None:
-        if not node.macs:
-            return (
-                bytes((2, 0, 0, 0, 0, 1)),
-                node,
-                f"{text} has no MAC in the farm; a made-up one asks, as it is known",
-            )
-        others = ", ".join(node.macs[1:])
-        note = f"{text} asks from its first MAC, {node.macs[0]}; it also has {others}" if others else None
-        return bytes.fromhex(node.macs[0].replace(":", "")), node, note
-    if not _MAC.fullmatch(text):
-        raise click.UsageError(f"no machine is called {text!r}, and it is no MAC{suggestion(text, nodes)}")
-    mac = bytes.fromhex(re.sub("[:.-]", "", text))
-    if mac[0] & 1 or not any(mac):
-        raise click.UsageError(f"{text} is no single machine's MAC")
-    return mac, next((node for node in nodes.values() if mac.hex(":") in node.macs), None), None
+    macs = {mac: node.name for node in nodes.values() for mac in node.macs}
+    at = address(text)
+    leased = [lease.mac for lease in leases if lease.address == at and lease.mac] if at is not None else []
+    listed = Book.of(farm)
+    book = Book(listed.of_card, lambda at: (*listed.at(at), *leased))
+    name = book.find(text, lambda name: name in nodes or card(name) is not None)
+    if name is None:
+        if at is not None:
+            raise click.UsageError(f"{at} is no machine's address in the farm's file, and nobody's by a lease")
+        raise click.UsageError(f"no machine is called {text!r}, and it is no MAC{alike(text, nodes, macs)}")
+    mac, node = card(name), nodes.get(name)
+    if node is None and mac is not None:
+        node = nodes.get(macs.get(mac, ""))
+        raw = bytes.fromhex(mac.replace(":", ""))
+        if raw[0] & 1 or not any(raw):
+            raise click.UsageError(f"{text} is no single machine's MAC")
+        return raw, node, f"{at} is, or was, leased to {mac}" if at is not None else None
+    assert node is not None
+    if not node.macs:
+        said = f"{node.name} has no MAC in the farm; a made-up one asks, as it is known"
+        return bytes((2, 0, 0, 0, 0, 1)), node, said
+    others = ", ".join(node.macs[1:])
+    note = f"{node.name} asks from its first MAC, {node.macs[0]}; it also has {others}" if others else None
+    return bytes.fromhex(node.macs[0].replace(":", "")), node, note
 
 
 def _own(

@@ -25,6 +25,7 @@ def wanted(words: tuple[str, ...], *, once: bool = False) -> tuple[list[str], di
     """
     names = list(dict.fromkeys(word for word in words if "=" not in word))
     for word in names:
+        asking.named(word)
         if word in list(Boot):
             raise click.UsageError(f"do you mean boot={word}?")
     change: dict[str, object] = {}
@@ -56,7 +57,7 @@ def ask(control: Path, method: str, path: str, body: object = None) -> dict[str,
         click.echo(f"pxeboot node: {asking.no_answer(control, error)}", err=True)
         sys.exit(1)
     if status != 200:
-        click.echo(f"pxeboot node: {answer.get('error', status)}", err=True)
+        click.echo(f"pxeboot node: {asking.refusal(control, answer, status)}", err=True)
         sys.exit(1)
     return answer
 
@@ -90,7 +91,7 @@ def members(control: Path, pool: str) -> list[str]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[NAME|MAC]... [boot=netboot|local|refuse|once] [image=NAME[@ID]]",
+@click.argument("words", nargs=-1, metavar="[NAME|MAC|ADDRESS]... [boot=netboot|local|refuse|once] [image=NAME[@ID]]",
                 shell_complete=completing.words_of_node)  # fmt: skip
 @click.option("--pool", "pools", multiple=True, shell_complete=completing.pools,
               help="All machines that the farm's file lists in POOL (repeatable).")  # fmt: skip
@@ -117,7 +118,7 @@ def command(
     its digest (`pxeboot image list`). image= (nothing): their pool's again.
 
     A change holds from their next boot on; nothing that runs is touched. It lasts, over the restart of the daemon
-    too, until the next. Without a NAME, shows all machines.
+    too, until the next. Without a NAME, shows all machines. A MAC may have colons, dashes, dots or nothing between.
     """
     names, change = wanted(words, once=once)
     if change and not names and not pools:

@@ -15,14 +15,14 @@ from pxeboot.cli.asking import UnixConnection as UnixConnection
 
 
 def ask(control: Path, path: str) -> dict[str, Any]:
-    """Return the daemon's answer; say why there is none and exit with status 1."""
+    """Return the daemon's answer; say why there is none, or what it refuses, and exit with status 1."""
     try:
         status, answer = asking.ask(control, path)
     except (OSError, http.client.HTTPException, ValueError) as error:
         click.echo(f"pxeboot status: {asking.no_answer(control, error)}", err=True)
         sys.exit(1)
     if status != 200:
-        click.echo(f"pxeboot status: {answer.get('error', status)}", err=True)
+        click.echo(f"pxeboot status: {asking.refusal(control, answer, status)}", err=True)
         sys.exit(1)
     return answer
 
@@ -232,7 +232,7 @@ def self_test(found: list[dict[str, str]]) -> list[Any]:
 
 
 @click.command()
-@click.argument("name", required=False, shell_complete=completing.machines)
+@click.argument("name", metavar="[NAME|MAC|ADDRESS]", required=False, shell_complete=completing.machines)
 @click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
               help=f"The farm's file: where the daemon is.  [default: {asking.FARM}, if there]")  # fmt: skip
 @click.option("--control", type=asking.ANY_PATH,
@@ -250,7 +250,11 @@ def command(
     report: bool,
     log: bool,
 ) -> None:
-    """Show every machine that boots or has booted, or the newest boot of NAME step by step."""
+    """Show every machine that boots or has booted, or the newest boot of NAME step by step.
+
+    A machine may be named by a MAC, with colons, dashes, dots or nothing between, or by its address.
+    """
+    name = asking.named(name)
     if (report or log) and not name:
         raise click.UsageError(f"--{'report' if report else 'log'} needs the NAME of a machine")
     control = asking.control_socket(control, configuration)

@@ -247,6 +247,7 @@ def test_status_shows_who_is_booting_and_how_far(running: Running) -> None:
     assert re.search(r"menu .*grub\.cfg", one.stdout)
     assert re.search(r"root +squashfs over http", one.stdout)
     assert status_json(control, "m1")["boots"]
+    assert all(status_json(control, word)["name"] == "m1" for word in (MAC, MAC.replace(":", ""), IP))
 
 
 def test_status_tells_how_dhcp_is(running: Running) -> None:

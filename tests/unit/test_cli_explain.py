@@ -82,8 +82,11 @@ def told(farm: Path, *argv: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "which machine? give its MAC or its name, or --pcap FILE"),
+        ([], "which machine? give its name, its MAC or its address, or --pcap FILE"),
         (["n11"], "no machine is called 'n11', and it is no MAC; did you mean 'n1'?"),
+        (["52:54:00:12:34"], "no machine is called '52:54:00:12:34', and it is no MAC"),
+        (["10.77.0.99"], "10.77.0.99 is no machine's address in the farm's file, and nobody's by a lease"),
+        ([" "], "an empty word names no machine"),
         (["01:00:5e:00:00:01"], "is no single machine's MAC"),
         (["n1", "--arch", "amd64"], "'amd64' is no architecture; the ones there are: bios, "),
         (["n1", "--circuit-id", "eth0"], "give its address with --giaddr"),
@@ -125,6 +128,10 @@ EXITS = [
     pytest.param(["52-54-00-12-34-57"], 0, id="another MAC of it, as some write it"),
     pytest.param(["525400123457"], 0, id="and as others do"),
     pytest.param(["5254.0012.3457"], 0, id="and as switches do"),
+    pytest.param(["N1"], 0, id="its name in capitals"),
+    pytest.param(["node-525400123456"], 0, id="by the name that it had before it was listed"),
+    pytest.param(["10.77.0.10"], 0, id="by its address"),
+    pytest.param(["node-020000000099"], 0, id="the name of a machine that is not listed"),
     pytest.param([STRANGER], 0, id="a machine that is not listed boots too"),
     pytest.param(["n1", "--message", "request"], 0, id="the request that follows"),
     pytest.param(["n1", "--message", "4011"], 0, id="the boot server"),

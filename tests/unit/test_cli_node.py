@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from config.model import Farm
+from pxeboot.api import names
 from pxeboot.api.control import ControlSocket
 from pxeboot.api.nodes import Nodes
 from pxeboot.cli import asking
@@ -18,6 +19,7 @@ from pxeboot.cli.node import command, line, wanted
 from pxeboot.cli.status import command as status
 from pxeboot.cli.status import table
 from pxeboot.intent_store import IntentStore
+from pxeboot.meant import Book
 from pxeboot.timeline import Timeline
 
 
@@ -99,12 +101,13 @@ def control(tmp_path: Path) -> Iterator[Path]:
         {"name": "spare", "image": "node"},
     ]  # fmt: skip
     farm = Farm.model_validate({"images": {"node": {"path": "/images/node"}}, "pools": pools})
-    nodes = Nodes(lambda: farm, IntentStore(tmp_path / "intents.json", farm), HEARD_OF.__eq__)
+    nodes = Nodes(lambda: farm, IntentStore(tmp_path / "intents.json", farm), HEARD_OF.__eq__, Book.of(farm))
     ready, loop = threading.Event(), asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async with ControlSocket(tmp_path / "control.sock", Timeline(), nodes.routes, nodes.about):
+        routes = [*nodes.routes, *names.routes(lambda: farm, Timeline())]
+        async with ControlSocket(tmp_path / "control.sock", Timeline(), routes, nodes.about):
             ready.set()
             await stop.wait()
 
@@ -181,7 +184,27 @@ def test_one_that_was_heard_of_is_known_by_its_mac_and_a_strangers_is_said_as_it
     assert node(control, "52:54:00:00:00:99")[1].startswith(f"{HEARD_OF}  boot=netboot")
     code, said = node(control, "52:54:00:00:00:98")
     assert code == 1
-    assert "no machine '52:54:00:00:00:98' is in the farm's file" in said
+    assert "no machine with the MAC 52:54:00:00:00:98 is in the farm's file" in said
+
+
+@pytest.mark.parametrize("word", ["M1", "10.0.0.1", "node-525400000001", "01-52-54-00-00-00-01"])
+def test_a_machine_is_known_by_more_than_its_name(control: Path, word: str) -> None:
+    assert node(control, word)[1].startswith("m1  boot=netboot")
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("m11", "no machine 'm11' is in the farm's file or was heard of; did you mean 'm1'?"),
+        ("nothing-like-it", "; `pxeboot node` lists those that there are"),
+        ("52:54:00:00:00:07", "; did you mean 52:54:00:00:00:02 of 'm2'?"),
+        ("10.0.0.7", "no machine with the address 10.0.0.7 is in the farm's file or was heard of; `pxeboot node`"),
+        ("", "an empty word names no machine"),
+    ],
+)
+def test_who_mistypes_a_machine_is_told_which_there_are(control: Path, word: str, says: str) -> None:
+    assert says in node(control, word)[1]
+    assert says in node(control, word, "boot=local")[1]
 
 
 def test_the_farms_file_says_where_the_daemon_is(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:

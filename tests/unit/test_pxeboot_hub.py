@@ -1,12 +1,15 @@
 """The farm is swapped whole."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 import dhcp.plan
 import dhcp.store
+from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.exports.pin_store import PinStore
@@ -20,19 +23,25 @@ def farm_of(state: Path, **more: object) -> Farm:
     return Farm.model_validate({"server": {"interfaces": ["eth1"], "state": state}, **more})
 
 
+@contextmanager
+def hub_of(farm: Farm, folder: Path) -> Iterator[Hub]:
+    """A hub that serves nobody; its records are in `folder`."""
+    with ExitStack() as cleanup:
+        leases = dhcp.store.LeaseStore.open(folder / "leases")
+        cleanup.callback(leases.close)
+        pins, boots = PinStore(folder / "pins"), BootStore(folder / "boots")
+        cleanup.callback(pins.close)
+        cleanup.callback(boots.close)
+        yield Hub(farm, leases, IntentStore(folder / "intents", farm), pins, boots, Second(farm))
+
+
 def test_a_farm_counts_as_served_when_all_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = farm_of(tmp_path), farm_of(tmp_path, tftp={"windowsize": 3})
 
     def fails(_: Farm) -> None:
         raise KeyError("a bug")
 
-    with ExitStack() as cleanup:
-        leases = dhcp.store.LeaseStore.open(tmp_path / "leases")
-        cleanup.callback(leases.close)
-        pins, boots = PinStore(tmp_path / "pins"), BootStore(tmp_path / "boots")
-        cleanup.callback(pins.close)
-        cleanup.callback(boots.close)
-        hub = Hub(before, leases, IntentStore(tmp_path / "intents", before), pins, boots, Second(before))
+    with hub_of(before, tmp_path) as hub:
         with monkeypatch.context() as broken:
             broken.setattr(hub.door, "swap", fails)
             with pytest.raises(KeyError):
@@ -40,3 +49,30 @@ def test_a_farm_counts_as_served_when_all_have_it(tmp_path: Path, monkeypatch: p
         assert hub.farm is before, "else it would be taken for served, and never be tried again"
         hub.swap(after, dhcp.plan.plan(after), Farmhouse(after))
         assert hub.farm is after
+
+
+def test_a_machine_that_was_heard_of_is_found_by_name_mac_and_address(tmp_path: Path) -> None:
+    nodes = [
+        {"name": "m1", "macs": ["52:54:00:00:00:01"], "ip": "10.0.0.1"},
+        {"name": "m2", "macs": ["52:54:00:00:00:02"], "ip": "10.0.0.2"},
+    ]
+    image = {"node": {"path": "/images/node"}}
+    farm = farm_of(
+        tmp_path,
+        images=image,
+        pools=[{"name": "a", "image": "node", "nodes": nodes}],
+        dhcp={"subnets": [{"subnet": "10.0.0.0/24"}]},
+    )
+    with hub_of(farm, tmp_path) as hub:
+        hub.report(Event("52:54:00:00:00:01", Stage.DISCOVER, ""))
+        hub.report(Event("52:54:00:00:00:99", Stage.DISCOVER, ""))
+        hub.timeline.get("node-525400000099").ip = "10.0.0.99"  # type: ignore[union-attr]
+        found = {word: hub.find(word) for word in ("m1", "525400-000001", "10.0.0.1", "node-525400000001")}
+        assert all(machine is hub.timeline.get("m1") for machine in found.values()), found
+        for word in ("5254.0000.0099", "NODE-525400000099", "10.0.0.99"):
+            assert hub.find(word) is hub.timeline.get("node-525400000099")
+        silent = hub.find("10.0.0.2")
+        assert isinstance(silent, dict)
+        assert str(silent["error"]).startswith("m2 is in the farm's file, and was not heard of since the daemon began")
+        assert hub.find("m3") == {"error": "no machine 'm3' is in the farm's file or was heard of", "unknown": "m3"}
+        assert hub.who(IPv4Address("10.0.0.99")) is None, "its lease is over, and it is found all the same"
