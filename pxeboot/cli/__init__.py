@@ -33,6 +33,7 @@ COMMANDS = {
     "node": Lazy("pxeboot.cli.node", "Show or change what machines boot: network, disk, nothing."),
     "token": Lazy("pxeboot.cli.token", "Show the join tokens of the controller, or delete some."),
     "completion": Lazy("pxeboot.cli.completion", "Print what has bash, zsh or fish complete our words."),
+    "manual": Lazy("pxeboot.cli.manual", "Put the manual pages where `man` finds them."),
     "user": Lazy("pxeboot.cli.user", "Say who may change what machines boot on the web page."),
 }
 
@@ -42,7 +43,7 @@ GROUPS = {
     "To serve": ("serve", "controller", "reload"),
     "To look": ("status", "explain", "probe", "leases"),
     "To change": ("node", "token", "user"),
-    "For shells": ("completion",),
+    "For shells and man": ("completion", "manual"),
 }
 """The commands as the help shows them, each in one place."""
 
@@ -113,7 +114,7 @@ def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`pxeboot COMMAND --help` says more of each; so does `man pxeboot`.",
+    epilog="`pxeboot COMMAND --help` says more of each; so does `man pxeboot` (after pip: `pxeboot manual`).",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
 def main() -> None:

@@ -7,7 +7,7 @@ HEAD = """\
 # Every command
 
 Made by `python -m pxeboot.reference docs/reference` from the commands themselves; each is a manual page too
-(`man pxeboot-status`).
+(`man pxeboot-status`; after an installation by pip, `pxeboot manual` puts them where `man` looks).
 
 - What a program reads is on standard output, with `--json` as one object; what is wrong is on standard error.
 - Exit status: 0 all is well, 1 a problem was found, 2 the command was used wrongly.

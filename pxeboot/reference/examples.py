@@ -44,6 +44,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("Another image, once:", "pxeboot node m1c29 image=rescue --once"),
     ),
     "pxeboot token list": (("", "pxeboot token list"),),
+    "pxeboot manual": (("", "pxeboot manual"),),
     "pxeboot completion": (("", "pxeboot completion bash >/etc/bash_completion.d/pxeboot"),),
 }  # fmt: skip
 

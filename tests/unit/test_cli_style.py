@@ -31,6 +31,7 @@ WITHOUT_JSON = {
     "pxeboot image prune": "says what it did",
     "pxeboot leases import": "says what it did",
     "pxeboot completion": "prints a script",
+    "pxeboot manual": "writes pages",
     "pxeboot user": "prints a line of a file",
 }
 """Commands that show no data."""
