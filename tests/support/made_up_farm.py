@@ -178,16 +178,16 @@ node:
 """
 
 
-def believable_text(state: Path) -> str:
+def text(state: Path) -> str:
     """Return the file of a farm of some 40 machines."""
-    text = BELIEVABLE.format(state=state)
+    farm = BELIEVABLE.format(state=state)
     for _, pool, places in POOLS:
-        text += f"  - {pool[1:-1].replace(', ', chr(10) + '    ').replace('tags:' + chr(10) + '    ', 'tags: ')}\n"
-        text += "    nodes:\n"
+        farm += f"  - {pool[1:-1].replace(', ', chr(10) + '    ').replace('tags:' + chr(10) + '    ', 'tags: ')}\n"
+        farm += "    nodes:\n"
         for n in places:
             local = ", boot: local" if n == 40 else ""
-            text += f"      - {{name: m1c{n}, macs: [94:57:a5:d3:ec:{n:02x}], ip: 10.28.36.{144 + n}{local}}}\n"
-    return text + TAGS
+            farm += f"      - {{name: m1c{n}, macs: [94:57:a5:d3:ec:{n:02x}], ip: 10.28.36.{144 + n}{local}}}\n"
+    return farm + TAGS
 
 
 def believe(farm: Farm, timeline: Timeline, now_s: float, now: str, old: str, gpu: str) -> Other:

@@ -1,9 +1,9 @@
 """A site with a made-up farm, by itself: `python -m tests.support.serve_web ADDRESS:PORT KIND [COUNT]`.
 
-KIND is `busy` (COUNT machines, most of them up), `storm` (all of them fetch their roots, forever) or `believable`
-(some 40, for screenshots). Lines on standard input are told to the timeline: a JSON list [NAME, STAGE, DETAIL].
-Prints `ready` when it serves, and at its end how late its event loop was to come around, but for 1 time in 100, in
-seconds.
+KIND is `busy` (COUNT machines, most of them up), `storm` (all of them fetch their roots, forever), `believable`
+(some 40, for screenshots) or `awkward` (long names, long words). Lines on standard input are told to the timeline: a
+JSON list [NAME, STAGE, DETAIL]. Prints `ready` when it serves, and at its end how late its event loop was to come
+around, but for 1 time in 100, in seconds.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from config.events import Stage
 from config.load import load
 from config.model import Farm
 from config.observing import Web
+from dhcp.others import Other
 from dhcp.store import LeaseStore
 from pxeboot.api.control import Route
 from pxeboot.daemon import SWITCH_S
@@ -28,6 +29,7 @@ from pxeboot.intent_store import IntentStore
 from pxeboot.intents import Boot
 from pxeboot.joining.store import BootStore
 from pxeboot.nbdkit.second import Second
+from pxeboot.selftest.findings import Finding
 from pxeboot.stuck import State
 from pxeboot.timeline import Timeline
 from pxeboot.web.actions import Actions
@@ -38,7 +40,7 @@ from pxeboot.web.site import Site
 from pxeboot.web.static import Static
 from pxeboot.web.templates import Templates
 from pxeboot.web.users import Users
-from tests.support import made_up_farm
+from tests.support import awkward_farm, made_up_farm
 from tests.support.fake_image import add_image
 
 
@@ -49,16 +51,18 @@ def _sources(farm: Farm) -> Sources:
     return Sources(farm=lambda: farm, looked_up=looked_up)
 
 
-class _Believable:
-    """A hub with the believable farm, in a folder."""
+class _Whole:
+    """A hub with the believable or the awkward farm, in a folder."""
 
-    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+    def __init__(self, folder: Path, cleanup: ExitStack, kind: str) -> None:
         old = add_image(folder / "images", marker="last week's")
         now = add_image(folder / "images", marker="this week's")
         gpu = add_image(folder / "images", name="gpu", marker="with a driver")
         path = folder / "farm.yaml"
-        path.write_text(made_up_farm.believable_text(folder))
+        path.write_text((awkward_farm if kind == "awkward" else made_up_farm).text(folder))
         self.farm = load(path)
+        self.others: Sequence[Other] = ()
+        self.findings: Sequence[Finding] = ()
         leases = LeaseStore.open(folder / "leases")
         cleanup.callback(leases.close)
         pins = PinStore(folder / "pins")
@@ -67,8 +71,13 @@ class _Believable:
         cleanup.callback(boots.close)
         self.hub = Hub(self.farm, leases, IntentStore(folder / "intents", self.farm), pins, boots, Second(self.farm))
         self.hub.reloads.path = str(path)
+        if kind == "awkward":
+            awkward_farm.tell(self.farm, self.hub.timeline, time.time())
+            self.hub.reloads.refuse(awkward_farm.REFUSED, time.time())
+            self.findings = awkward_farm.FINDINGS
+            return
         versions = now.image_id, old.image_id, gpu.image_id
-        self.other = made_up_farm.believe(self.farm, self.hub.timeline, time.time(), *versions)
+        self.others = (made_up_farm.believe(self.farm, self.hub.timeline, time.time(), *versions),)
 
     def sources(self, page: list[FarmPage]) -> Sources:
         def sending() -> Sending:
@@ -83,7 +92,8 @@ class _Believable:
             return "" if word is Boot.NETBOOT else f"boot={word}"
 
         return Sources(
-            farm=lambda: self.farm, intent=intent, dhcp=dhcp, others=lambda: [self.other], sending=sending,
+            farm=lambda: self.farm, intent=intent, dhcp=dhcp, others=lambda: self.others, sending=sending,
+            findings=lambda: self.findings, reloads=lambda: self.hub.reloads,
         )  # fmt: skip
 
 
@@ -116,8 +126,8 @@ async def main(listen: str, kind: str, count: int, cleanup: ExitStack) -> None:
     static, closing = Static(), asyncio.Event()
     late_s: list[float] = [0.0]
     templates, pages, more = Templates(static), list[FarmPage](), list[Route]()
-    if kind == "believable":
-        made = _Believable(Path(cleanup.enter_context(tempfile.TemporaryDirectory())), cleanup)
+    if kind in ("believable", "awkward"):
+        made = _Whole(Path(cleanup.enter_context(tempfile.TemporaryDirectory())), cleanup, kind)
         farm, timeline, sources = made.farm, made.hub.timeline, made.sources(pages)
         users = Users(lambda: farm.web)
         machines = Machines(made.hub, templates, users)

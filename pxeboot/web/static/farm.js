@@ -95,15 +95,14 @@ function put(name, state, row, want) {
   const before = rows.get(name);
   const one = known(row, state);
   row.hidden = !suits(one, want);
-  if (before && before.state === state) {
-    const held = before.row.contains(document.activeElement);
-    before.row.replaceWith(row);
-    if (held) row.querySelector("a").focus({ preventScroll: true });
-  } else {
+  const held = before?.row.contains(document.activeElement);
+  if (before && before.state === state) before.row.replaceWith(row);
+  else {
     before?.row.remove();
     place(one);
     row.classList.add("fresh");
   }
+  if (held) row.querySelector("a").focus({ preventScroll: true });
   rows.set(name, one);
 }
 
@@ -154,8 +153,36 @@ function told(event) {
   }
   heading.textContent = `${total} machine${total === 1 ? "" : "s"}`;
   document.title = (news.counts.stuck ? `(${news.counts.stuck} stuck) ` : "") + title;
-  if (news.side !== undefined) document.getElementById("side").innerHTML = news.side;
-  if (news.notices !== undefined) document.getElementById("notices").innerHTML = news.notices;
+  if (news.side !== undefined) renew("side", news.side);
+  if (news.notices !== undefined) renew("notices", news.notices);
+  announce(news.counts.stuck);
+}
+
+// What stands beside the machines is replaced whole, if it is other than before. Who is at a link there stays at it,
+// and what was opened stays open.
+const shown = new Map();
+function renew(id, html) {
+  if (shown.get(id) === html) return;
+  shown.set(id, html);
+  const part = document.getElementById(id);
+  const at = part.contains(document.activeElement) ? document.activeElement : null;
+  const open = [...part.querySelectorAll("details")].map((one) => one.open);
+  part.innerHTML = html;
+  part.querySelectorAll("details").forEach((one, number) => { one.open = open[number] ?? false; });
+  if (!at) return;
+  const same = [...part.querySelectorAll("a, summary")].find((one) => one.getAttribute("href") === at.getAttribute("href") && one.textContent === at.textContent);
+  same?.focus({ preventScroll: true });
+}
+
+// Who listens is told when more is wrong than before, and of nothing else: no row reads itself aloud.
+let wrong = [Number(document.querySelector("#counts .stuck b").textContent), document.querySelectorAll("#notices .error").length];
+function announce(stuck) {
+  const troubles = document.querySelectorAll("#notices .error").length;
+  const words = [];
+  if (stuck > wrong[0]) words.push(`${stuck} machine${stuck === 1 ? " is" : "s are"} stuck`);
+  if (troubles > wrong[1]) words.push(document.querySelector("#notices .error b").textContent);
+  wrong = [stuck, troubles];
+  if (words.length) document.getElementById("alarm").textContent = words.join(". ");
 }
 
 // Times go on while nothing happens. Only those are written that read otherwise than before.
