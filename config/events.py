@@ -74,6 +74,8 @@ class Event:
     """How long a transfer took that is over."""
     resent: int = 0
     """Blocks that had to be sent again."""
+    played: bool = False
+    """Whether `pxeboot probe` plays the machine. No boot of it begins by that."""
 
 
 Report = Callable[[Event], None]

@@ -34,6 +34,8 @@ class Happened:
     boots: bool = True
     """Whether it is part of a boot. A running system, or a telephone, that gets an address is of interest to the log
     alone."""
+    played: bool = False
+    """Whether `pxeboot probe` asked, so that it happened to no machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
-from dhcp.telling import begins, hours, ignore, without_address
+from dhcp.telling import begins, happened, hours, ignore, without_address
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
 
@@ -272,8 +272,8 @@ class Server:
             actions.append(Store(lease, refusal, refusal if request.chosen_server is not None else ()))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
-            happened = Happened(request.mac, Stage.ADDRESS, self._has(request, address), request.client.boots)
-            actions.append(happened)
+            has = self._has(request, address)
+            actions.append(happened(request, Stage.ADDRESS, has, request.client.boots))
         return actions
 
     def _too_many(self, request: Request, address: IPv4Address, now: float) -> str | None:
@@ -294,7 +294,7 @@ class Server:
         return [
             replies.grant(request, self.plan, None, address, None),
             *begins(request),
-            Happened(request.mac, Stage.ADDRESS, self._has(request, address)),
+            happened(request, Stage.ADDRESS, self._has(request, address)),
         ]
 
     def _inform(self, request: Request) -> list[Action]:
@@ -313,7 +313,7 @@ class Server:
             return ignore(request, Reason.INCOMPLETE, "DHCPDECLINE without its address or our option 54")
         if address == request.static_address:
             detail = f"another machine uses {address}, which is configured for this one"
-            return [Happened(request.mac, Stage.FAILED, detail)]
+            return [happened(request, Stage.FAILED, detail)]
         held = self.leases.offered(request.identity, now) == address
         bound = self.leases.bound(address, now)
         if not held and (bound is None or bound.client != request.identity):
@@ -322,7 +322,7 @@ class Server:
         if declined is None:
             return ignore(request, Reason.TOO_MANY_DECLINED, f"{address} stays in the pool")
         detail = f"another machine uses {address}; nobody gets it for {hours(self.plan.quarantine_s)}"
-        return [Store(declined), Happened(request.mac, Stage.FAILED, detail)]
+        return [Store(declined), happened(request, Stage.FAILED, detail)]
 
     def _release(self, request: Request, now: float) -> list[Action]:
         """The client needs its address no more; the record stays, so that it gets the same one again."""
@@ -412,4 +412,4 @@ class Server:
         what = told(request, self.plan, address)
         if what.file or what.declines_to_boot:
             return []
-        return [Happened(request.mac, Stage.FAILED, f"there is no boot file for {client}")]
+        return [happened(request, Stage.FAILED, f"there is no boot file for {client}")]

@@ -23,7 +23,7 @@ from dhcp.leases import NEVER
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host
 from dhcp.replies import Destination, Send, renewal_times
-from dhcp.request import SERVER_PORT, Arrival, Ignored, Request, understand
+from dhcp.request import PROBE, SERVER_PORT, Arrival, Ignored, Request, understand
 from dhcp.told import told
 from dhcp.wire import END, encode_options
 
@@ -114,7 +114,8 @@ class FastPath:
         self._places: dict[int, _Place] = {}
         self._only_macs = not (plan.by_client_id or plan.by_uuid or plan.by_port)
         self._odd_macs = tuple(bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.mac_prefixes)
-        self._odd_ids = tuple(bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.machine_id_prefixes)
+        odd_ids = plan.clients.machine_id_prefixes
+        self._odd_ids = (PROBE, *(bytes.fromhex(prefix.replace(":", "")) for prefix in odd_ids))
 
     def receive(self, data: bytes, arrival: Arrival, now: float) -> Sequence[Action | Datagram] | None:
         """Return what to do about a datagram, or None. Raises nothing that `wire.decode` would not."""
@@ -216,7 +217,7 @@ class FastPath:
         return actions
 
     def _is_odd(self, uuid: bytes) -> bool:
-        """Whether an option 97 is not as the others: of another type, or one that a quirk looks at."""
+        """Whether an option 97 is not as the others: of another type, `pxeboot probe`'s, or a quirk's."""
         return bool(uuid) and (uuid[0] != 0 or uuid.startswith(self._odd_ids))
 
     def _machine(self, chaddr: bytes) -> _Known | None:

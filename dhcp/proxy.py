@@ -9,10 +9,11 @@ from ipaddress import IPv4Address
 
 from config.events import Stage
 from dhcp import replies
-from dhcp.actions import Action, Happened
+from dhcp.actions import Action
 from dhcp.options import MessageType
 from dhcp.plan import Plan
 from dhcp.request import BOOT_SERVER_PORT, Ignored, Reason, Request
+from dhcp.telling import happened
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS
 
@@ -51,13 +52,13 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
         return [Ignored(request.mac, Reason.NO_BOOT, f"{request.client} wants no boot file")]
     match request.message_type:
         case MessageType.DHCPDISCOVER if not at_4011:
-            begins = Happened(request.mac, Stage.DISCOVER, f"{request.client}, asks what to boot")
+            begins = happened(request, Stage.DISCOVER, f"{request.client}, asks what to boot")
             what = told(request, plan, NO_ADDRESS)
             if what.file or request.client.traits.own_file_names:
                 return [replies.boot_server(request, plan, MessageType.DHCPOFFER), begins]
             if what.declines_to_boot:
                 return [begins, Ignored(request.mac, Reason.NO_BOOT, "it is configured to boot nothing")]
-            return [begins, Happened(request.mac, Stage.FAILED, f"there is no boot file for {request.client}")]
+            return [begins, happened(request, Stage.FAILED, f"there is no boot file for {request.client}")]
         case MessageType.DHCPREQUEST | MessageType.DHCPINFORM if at_4011 or (
             request.message_type is MessageType.DHCPINFORM and ciaddr != NO_ADDRESS
         ):
@@ -65,11 +66,11 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
                 return [Ignored(request.mac, Reason.NOT_OURS, f"it asks from {request.arrival.source} for {ciaddr}")]
             return [
                 replies.boot_server(request, plan, MessageType.DHCPACK),
-                Happened(request.mac, Stage.ADDRESS, f"{ciaddr}, asks port {request.arrival.port} what to boot"),
+                happened(request, Stage.ADDRESS, f"{ciaddr}, asks port {request.arrival.port} what to boot"),
             ]
         case _ if not at_4011 and request.message_type is MessageType.DHCPREQUEST and has is not None:
             detail = f"{has} of {request.chosen_server or 'another server'}"
-            return [Happened(request.mac, Stage.ADDRESS, detail)]
+            return [happened(request, Stage.ADDRESS, detail)]
         case _:
             return [Ignored(request.mac, Reason.OTHER_SERVER, "addresses are another server's here")]
 

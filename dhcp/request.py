@@ -14,6 +14,10 @@ SERVER_PORT = 67
 BOOT_SERVER_PORT = 4011
 """Where PXE clients look for a boot server that gave them no file (PXE 2.1)."""
 
+PROBE = b"\0pxeboot-probe"
+"""What option 97 of `pxeboot probe` begins with. It is answered as any machine, and counts as none: what it does is no
+boot of the machine that it plays. Option 97 and not the user class, by which servers choose what they answer."""
+
 ETHERNET = 1
 INFINIBAND = 32
 """`htype`; a client behind it has no hardware address in `chaddr` (RFC 4390)."""
@@ -103,6 +107,11 @@ class Request:
     def relayed(self) -> bool:
         """Whether it came by a relay."""
         return self.message.giaddr != NO_ADDRESS
+
+    @property
+    def played(self) -> bool:
+        """Whether it is `pxeboot probe` that asks."""
+        return self.message.options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"").startswith(PROBE)
 
     @property
     def is_for_us(self) -> bool:

@@ -2,22 +2,19 @@
 
 from config.events import Stage
 from dhcp.actions import Action, Happened
-from dhcp.options import Option
 from dhcp.request import Ignored, Reason, Request
-
-PROBE = b"pxeboot-probe"
-"""The user class (option 77) of `pxeboot probe boot`, so that nobody takes what it does for a machine's boot."""
-
-PLAYED = "`pxeboot probe`"
-"""What the story of such a boot begins with."""
 
 
 def begins(request: Request, but: str = "") -> list[Action]:
     """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
     if not request.client.boots:
         return []
-    probe = f"{PLAYED} as " if request.message.options.get(Option.USER_CLASS) == PROBE else ""
-    return [Happened(request.mac, Stage.DISCOVER, f"{probe}{request.client}, asks for an address{but}")]
+    return [happened(request, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
+
+
+def happened(request: Request, stage: Stage, detail: str, boots: bool = True) -> Happened:
+    """Tell what happened to who asks."""
+    return Happened(request.mac, stage, detail, boots, request.played)
 
 
 def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:

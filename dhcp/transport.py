@@ -318,7 +318,7 @@ class Service:
             case _:
                 log.debug("dhcp %s: %s", mac, detail)
         if happened.boots:
-            self._report(Event(mac, happened.stage, detail))
+            self._report(Event(mac, happened.stage, detail, played=happened.played))
 
 
 async def serve(sockets: Sockets, server: Server, store: LeaseStore, report: Report) -> None:

@@ -48,7 +48,7 @@ class Answered:
             if isinstance(action, (Datagram, Send)):
                 reply = action
             elif isinstance(action, Happened):
-                if action.boots:
+                if action.boots and not action.played:
                     mac = action.mac
             elif isinstance(action, Probe):
                 self.note(asked, arrival, action.then, now)

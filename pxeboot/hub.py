@@ -30,6 +30,7 @@ from pxeboot.meant import Book
 from pxeboot.messages import Messages
 from pxeboot.metrics.boots import BootCounts
 from pxeboot.nbdkit.second import Second
+from pxeboot.played import Played
 from pxeboot.reloading.state import Reloads
 from pxeboot.seldom import Seldom
 from pxeboot.selftest.findings import Finding
@@ -112,6 +113,7 @@ class Hub:
         self.book = Book(lambda mac: self.tree.house.name_of(mac), self._names_at)
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None, self.book)
         self._seldom = Seldom()
+        self._played = Played()
 
     @property
     def farm(self) -> Farm:
@@ -147,7 +149,9 @@ class Hub:
         holder = self.dhcp.who(address, self._clock())
         if holder is None:
             return None
-        return Asker(holder.mac or "", holder.node_name or dhcp.plan.machine_name(holder.mac or ""))
+        mac = holder.mac or ""
+        played = self._played.plays(mac, time.monotonic())
+        return Asker(mac, holder.node_name or dhcp.plan.machine_name(mac), played)
 
     def about_lines(self) -> About:
         """Return what knows which machine a line of our log is about."""
@@ -228,10 +232,14 @@ class Hub:
         """Take in what one of the servers saw."""
         if isinstance(event.peer, str):
             mac, ip = event.peer, ""
+            if event.played:
+                self._plays(event)
+                return
+            self._played.end(mac)
             name = self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
         else:
             asker = self.who(event.peer)
-            if asker is None:
+            if asker is None or asker.played:
                 return
             mac, ip, name = asker.mac, str(event.peer), asker.name
         if event.stage is Stage.MENU and self._just_told(name):
@@ -243,6 +251,14 @@ class Hub:
         machine.ip = ip or machine.ip
         found = self.tree.machine_at(IPv4Address(machine.ip)) if machine.ip else None
         machine.pool = found.pool.name if found else machine.pool
+
+    def _plays(self, event: Event) -> None:
+        """Take in what happened to `pxeboot probe`: the log tells it, and no machine's story."""
+        mac = str(event.peer)
+        if event.stage is Stage.ADDRESS:  # of which DHCP's own line tells
+            self._played.begin(mac, time.monotonic())
+        elif event.stage is Stage.DISCOVER and self._seldom("played", mac):
+            log.info("`pxeboot probe` plays %s: %s", mac, event.detail, extra={"mac": mac})
 
     def tell_of_join(self, boot: Boot, stage: Stage, detail: str, at_s: float) -> None:
         """Take in what happened to the join of a boot, which may have been a while ago."""
@@ -266,6 +282,8 @@ class Hub:
         asker = self.who(peer)
         if asker is None or stage not in STAGES_OF_MACHINES:
             return False
+        if asker.played:
+            return True
         text = TOKEN.sub("***", text)
         detail = "multi-user reached" if stage == Stage.SYSTEM else one_line(text)
         before = self.timeline.get(asker.name)

@@ -10,7 +10,6 @@ from enum import StrEnum
 from config.clusters import Cluster
 from config.events import Stage
 from config.model import Farm
-from dhcp.telling import PLAYED
 from pxeboot.timeline import ORDER, Boot, Machine, Past
 
 STRANGER_S = 3600.0
@@ -208,8 +207,6 @@ def judge(machine: Machine, goal: Stage, now_s: float, *, listed: bool = True) -
     newest = boot.newest if boot is not None else None
     if boot is None or newest is None:
         return Verdict(State.QUIET, 0.0, "")
-    if boot.steps[0].stage is Stage.DISCOVER and boot.steps[0].detail.startswith(PLAYED):
-        return Verdict(State.QUIET, newest.first_s, f"{PLAYED} played it")
     verdict = _judge(boot, goal, now_s)
     if verdict.state is State.STUCK and not listed:
         if newest.last_s + STRANGER_S <= now_s:

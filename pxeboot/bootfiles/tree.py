@@ -37,9 +37,11 @@ from pxeboot.bootfiles.archives import Archives, made
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
 from pxeboot.bootfiles.lookups import Lookups, handed_over
 from pxeboot.bootfiles.machine import Farmhouse, Machine
+from pxeboot.bootfiles.names import is_ours
 from pxeboot.bootfiles.root import Root
 from pxeboot.image import store
 from pxeboot.intents import Boot, Intent
+from pxeboot.played import FOLDER
 from pxeboot.seldom import Seldom
 from pxeboot.written import both, done
 
@@ -69,6 +71,8 @@ class Asker:
     """The card that the address was given to; "" when only the farm's file says whose it is."""
     name: str
     """The name of a machine that the farm does not list."""
+    played: bool = False
+    """Whether it is `pxeboot probe` that has it now: it is given what the machine would be, and no boot begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +112,6 @@ def stage_of(name: str) -> Stage | None:
     }.get(last)
 
 
-def is_ours(name: str) -> bool:
-    """Return whether `name` is one of pxeboot's, whoever asks: no static file stands in for what somebody is refused.
-
-    >>> is_ours("lts.conf"), is_ours("images/node/vmlinuz"), is_ours("images/debian.iso")
-    (True, True, False)
-    """
-    match name.split("/"):
-        case ["lts.conf" | "you"] | ["lts" | "intent" | "report" | "join", *_]:
-            return True
-        case ["images", _, _, "node.cpio"] | ["images", _, _, _, "node.cpio"]:
-            return True
-        case ["images", _, file]:
-            return has_file(file)
-        case ["grub", last]:
-            return last.startswith("grub.cfg")
-        case _:
-            return False
-
-
 @dataclass(frozen=True, slots=True)
 class _Served:
     """One farm, as it is served. Who asks is answered from one of them, though another one may come meanwhile."""
@@ -138,8 +123,12 @@ class _Served:
 
     def may(self, machine: Machine, card: str) -> bool:
         """Return whether this card's archive is given to this machine by a name that anybody knows."""
+        return card in machine.macs and not self.joins_alone(machine)
+
+    def joins_alone(self, machine: Machine) -> bool:
+        """Return whether a machine joins with a command of its own."""
         cluster = self.archives.cluster(machine)
-        return card in machine.macs and (cluster is None or not cluster.per_boot)
+        return cluster is not None and cluster.per_boot
 
 
 class Tree:
@@ -232,10 +221,9 @@ class Tree:
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
         """Return the machine whose address this is, if the farm gives it something to boot."""
-        return self._machine_at(self._served.house, peer)
+        return self._machine_of(self._served.house, self._who(peer), peer)
 
-    def _machine_at(self, house: Farmhouse, peer: IPv4Address) -> Machine | None:
-        asker = self._who(peer)
+    def _machine_of(self, house: Farmhouse, asker: Asker | None, peer: IPv4Address) -> Machine | None:
         node = house.node_at(peer)
         if asker is None and node is not None:
             return house.machine(node.macs[0], peer, node.name) if node.macs else None
@@ -249,10 +237,12 @@ class Tree:
         Raises `OSError` for a broken disk, of these `TimeoutError` for one that hangs and on which many wait already.
         """
         served = self._served
-        machine, tell = self._machine_at(served.house, peer), self._tell(peer)
+        asker = self._who(peer)
+        machine, tell = self._machine_of(served.house, asker, peer), self._tell(peer)
+        played = asker is not None and asker.played
         found: Content | None = None
         if name.partition("/")[0] in _TOPS:
-            seen = await handed_over(self._threads.submit(self._find, served, name, peer, machine, tell))
+            seen = await handed_over(self._threads.submit(self._find, served, name, peer, machine, tell, played))
             found = await self._when_kept(seen, machine, tell) if isinstance(seen, _Menu) else seen
         if found is None and served.files is not None and not is_ours(name):
             found = await handed_over(self._files_threads.submit(served.files.open, name))
@@ -285,12 +275,12 @@ class Tree:
         return menu.content
 
     def _find(
-        self, served: _Served, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell
+        self, served: _Served, name: str, peer: IPv4Address, machine: Machine | None, tell: Tell, played: bool
     ) -> Content | _Menu | None:
         failed = partial(tell, Stage.FAILED)
         match name.split("/"):
             case ["grub", last] if last.startswith("grub.cfg"):
-                return self._menu(served, last, machine, tell)
+                return self._menu(served, last, machine, tell, played)
             case ["grub", _, "fs.lst"]:
                 # With the real list, GRUB fetches 33 modules when it meets a partition that it cannot read.
                 return Made(name, b"", "empty")
@@ -304,7 +294,7 @@ class Tree:
                 if content is None and machine is not None:
                     failed(f"{file} of image {which[:12]!r} is not here")
                 return content
-            case ["intent", "started"] if machine is not None:
+            case ["intent", "started"] if machine is not None and not played:
                 return self._may_start(machine, tell)
             case ["intent", "no-disk"] if machine is not None:
                 failed("it is to boot from its own disk, and found none that can be booted")
@@ -323,7 +313,9 @@ class Tree:
                 return None if value is None else made(key, value.encode(), secret=True)
         return None
 
-    def _menu(self, served: _Served, last: str, machine: Machine | None, tell: Tell) -> Content | _Menu | None:
+    def _menu(
+        self, served: _Served, last: str, machine: Machine | None, tell: Tell, played: bool
+    ) -> Made | _Menu | None:
         """GRUB tries its card's name, then its address digit by digit, then grub.cfg: the first one is answered."""
         failed = partial(tell, Stage.FAILED)
         asked = MENU.fullmatch(last)
@@ -338,24 +330,26 @@ class Tree:
         booting = served.house.machine(card, machine.ip, machine.name) if card else machine
         if booting is None:
             return None
+        begin = partial(self._begin, served, played)
         intent = self._intent(booting.name)
         if intent.boot in (Boot.LOCAL, Boot.REFUSE):
-            self._begin(booting, None)
+            begin(booting, None)
             return made(last, self._away(booting, intent, tell).encode())
         http, booting = self._http(machine.ip), choice.told(booting, intent)
         try:
             image = choice.image_of(served.images, booting, intent)
             if booting.pool.writable is not None and not image.has_disk:
-                self._begin(booting, None)
+                begin(booting, None)
                 failed(f"its root is to be writable, and the image {booting.pool.image} has no {store.DISK}")
                 return made(last, grubcfg.no_disk(booting).encode())
-            folder, kept = self._begin(booting, image)
+            folder, kept = begin(booting, image)
             image.look_again()  # since it was noted, nobody removes it
         except store.ImageError as error:
             if self._seldom(booting.name, "no image"):
                 log.warning("%s will not boot: %s", booting.name, error)
             failed(str(error))
-            self._joins(booting, False)
+            if not played:
+                self._joins(booting, False)
             return made(last, grubcfg.no_image(booting).encode())
         once = intent.asks_leave
         menu = made(last, grubcfg.boot(booting, f"http://{http}", http, image.image_id, folder, once=once).encode())
@@ -372,9 +366,13 @@ class Tree:
         intent, http = self._intent(machine.name), self._http(machine.ip)
         return preview.preview(machine, intent, served.house.farm, served.images, served.archives, http)
 
-    def _begin(self, machine: Machine, image: store.StoredImage | None) -> "tuple[str, Future[None]]":
+    def _begin(
+        self, served: _Served, played: bool, machine: Machine, image: store.StoredImage | None
+    ) -> "tuple[str, Future[None]]":
         """Note what a machine is about to boot; return what `joins` names, and what its menu waits for."""
-        folder = ""
+        folder = FOLDER if played and image is not None and served.joins_alone(machine) else ""
+        if played:  # nothing begins, and nothing ends
+            return folder, done()
         try:
             folder, kept = self._joins(machine, image is not None)
             noted = self._begins(machine, image)

@@ -54,7 +54,7 @@ def dhcp(
     from pxeboot.probe.client import Client, Kind, architecture
 
     try:
-        client = Client(Kind(kind), architecture(arch, Kind(kind)), probe_places.mac_of(mac))
+        client = Client(Kind(kind), architecture(arch, Kind(kind)), probe_places.mac_of(mac), marked=True)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     interface = interface or probe_places.only_interface()

@@ -69,7 +69,7 @@ def command(
     except ImportError as error:
         _fail(f"{error}; install what it needs: pip install 'pxeboot[probe]'")
     link = _link(interface)
-    client = Client(chosen, machine, card, probing.USER_CLASS)
+    client = Client(chosen, machine, card, marked=True)
     for number in (signal.SIGTERM, signal.SIGHUP):  # what was taken is given back on the way out
         signal.signal(number, lambda *_: sys.exit(1))
     show = _silently if as_json else _Screen(client, interface).show

@@ -23,6 +23,7 @@ from pxeboot.joining.client import Client, LaterJoin, NoJoin
 from pxeboot.joining.once import LATE_S, MOST, Boot, Kind, Refused, State, Why
 from pxeboot.joining.store import BootStore
 from pxeboot.joining.talk import BootBegun, JoinGiven, Told
+from pxeboot.played import FOLDER
 from pxeboot.seldom import Seldom
 
 log = logging.getLogger("pxeboot")
@@ -132,6 +133,8 @@ class Door:
     async def lookup(self, name: str, peer: IPv4Address) -> Content | Once | None:
         """Return what `name` is for `peer`. Raises what `WebLookup` does."""
         match name.split("/"):
+            case ["images", _, _, folder, "node.cpio"] if folder == FOLDER:
+                return Once("node.cpio", _only_looked_at)
             case ["images", image_id, card, folder, "node.cpio"]:
                 boot = self._may("folder", folder, peer)
                 return Once("node.cpio", lambda there: self._archive(folder, image_id, card, boot, peer, there))
@@ -374,6 +377,11 @@ class Door:
         }  # fmt: skip
         to_fetch = sum(boot.state is not State.GIVEN for boot in self._store.open())
         return {"controller": controller, "joins": {"open": to_fetch, **self.counts}}
+
+
+async def _only_looked_at(_: Callable[[], bool]) -> Made:
+    """Give nothing: `pxeboot probe` looks, as one may at any archive, and its boot is none that could be given one."""
+    raise NotYours("it is for `pxeboot probe` to look at, which boots nothing")
 
 
 def _still(there: Callable[[], bool]) -> None:

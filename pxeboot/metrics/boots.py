@@ -3,7 +3,6 @@
 from collections import Counter
 
 from config.events import Stage
-from dhcp.telling import PLAYED
 from pxeboot.metrics.histogram import BOOT_S, Histogram
 from pxeboot.timeline import Boot, Step
 
@@ -29,9 +28,9 @@ class BootCounts:
         """From one stage to the next."""
 
     def entered(self, boot: Boot, step: Step) -> None:
-        """Take in that a boot has a new step, its newest. One that `pxeboot probe` plays is none."""
+        """Take in that a boot has a new step, its newest."""
         stage = step.stage
-        if stage is Stage.REFUSED or boot.steps[0].detail.startswith(PLAYED):
+        if stage is Stage.REFUSED:
             return
         earlier = [past for past in boot.steps[:-1] if past.stage is not Stage.REFUSED]
         if earlier:

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network
 
 from config.interfaces import Link
 from dhcp.options import MessageType, Option
-from dhcp.telling import PROBE
 from pxeboot.probe import arp, dhcp, here, lodging, tftp, words
 from pxeboot.probe.answers import Answer, Verdict, boot_words, judge
 from pxeboot.probe.client import Client, Kind
@@ -23,7 +22,6 @@ from pxeboot.probe.walk import Hop
 
 TFTP_TIMEOUT_S = 1.0
 """What a firmware waits before it says the last again; EDK2 waits 4 s, which no person likes to."""
-USER_CLASS = PROBE
 Show = Callable[[Hop], None]
 """Takes a step that is over."""
 

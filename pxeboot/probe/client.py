@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from config.architectures import BY_CODE, BY_NAME, Architecture
 from dhcp.options import Option
+from dhcp.request import PROBE
 
 _EDK2_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c4243618081828384858687")
 _HTTP_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c4361")
@@ -39,8 +40,8 @@ class Client:
     kind: Kind
     architecture: Architecture
     mac: bytes
-    user_class: bytes = b""
-    """Option 77; of iPXE, which says it is that, it is not sent."""
+    marked: bool = False
+    """Whether it says in its option 97 that it is `pxeboot probe`, so that the server begins no boot by it."""
 
     @property
     def broadcast(self) -> bool:
@@ -51,15 +52,14 @@ class Client:
         """Return the options after 53, in order. `wants` are those that a DHCPREQUEST adds (50 and 54)."""
         said: list[tuple[int, bytes]] = [*(wants or {}).items()]
         said.append((Option.MAXIMUM_DHCP_MESSAGE_SIZE, _ETHERNET_MTU.to_bytes(2, "big")))
-        if self.user_class and self.kind is not Kind.IPXE:
-            said.append((Option.USER_CLASS, self.user_class))
         if self.kind is Kind.PLAIN:
             return [*said, (Option.PARAMETER_REQUEST_LIST, _PLAIN_ASKS)]
         bios = self.architecture.code == 0
         name = "HTTPClient" if self.kind is Kind.HTTP else "PXEClient"
         undi = "002001" if bios else "003001"
         vendor_class = f"{name}:Arch:{self.architecture.code:05}:UNDI:{undi}".encode()
-        uuid = (Option.CLIENT_MACHINE_IDENTIFIER, b"\0pxeboot-pr" + self.mac)
+        serial = PROBE + self.mac[-3:] if self.marked else b"\0" + bytes(10) + self.mac
+        uuid = (Option.CLIENT_MACHINE_IDENTIFIER, serial)
         undi_version = (Option.CLIENT_NETWORK_INTERFACE, bytes((1, 2 if bios else 3, 1)))
         code = (Option.CLIENT_SYSTEM_ARCHITECTURE, self.architecture.code.to_bytes(2, "big"))
         who = (Option.VENDOR_CLASS_IDENTIFIER, vendor_class)

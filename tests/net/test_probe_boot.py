@@ -103,14 +103,16 @@ def test_where_all_is_well_every_step_is_fine_and_nothing_is_left_behind(farm: F
 
 
 @requires("grub-mknetdir")
-def test_a_person_sees_a_table_and_the_server_shows_who_it_was(farm: Farm) -> None:
+def test_a_person_sees_a_table_and_the_server_no_machine(farm: Farm) -> None:
     done = ask(farm.segment.client, "--mac", MAC, "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert "A machine would boot." in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
-    machine = status_json(farm.prepared.control, "m1")
-    assert (machine["ip"], machine["boot"]["steps"][0]["stage"]) == (IP, "discover")
-    assert machine["boot"]["steps"][0]["detail"].startswith("`pxeboot probe` as UEFI x64")
+    argv = ("-m", "pxeboot", "probe", "dhcp", "--json", "--timeout", "0.7")
+    for more in ((), ("--mac", MAC), ("--class", "ipxe"), ("--arch", "bios", "--request")):
+        farm.segment.client.run(sys.executable, *argv, *more)
+    assert status_json(farm.prepared.control)["machines"] == [], "neither stuck, nor on its way"
+    assert f"`pxeboot probe` plays {MAC}: UEFI x64 (PXEClient), asks for an address" in farm.daemon.log
 
 
 @requires("grub-mknetdir", "nft")

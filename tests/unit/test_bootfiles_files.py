@@ -14,7 +14,8 @@ import pytest
 
 from config.content import Content, OpenFile
 from config.model import Farm
-from pxeboot.bootfiles.tree import Asker, Tree, is_ours
+from pxeboot.bootfiles.names import is_ours
+from pxeboot.bootfiles.tree import Asker, Tree
 from pxeboot.image import store
 from pxeboot.intents import Boot, Intent
 from tests.support.fake_image import add_image, noise

@@ -13,8 +13,9 @@ from config.content import Content
 from config.events import Event, Stage
 from config.model import Farm
 from pxeboot.bootfiles.machine import Machine
+from pxeboot.bootfiles.names import is_ours
 from pxeboot.bootfiles.scripts import NODE_FILES
-from pxeboot.bootfiles.tree import Asker, Tree, is_ours
+from pxeboot.bootfiles.tree import Asker, Tree
 from pxeboot.intents import Boot, Intent
 from pxeboot.written import done
 from tests.support.cpio_reader import Unpacked, unpack

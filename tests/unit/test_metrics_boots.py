@@ -1,7 +1,6 @@
 """What is counted of boots, as the timeline hears of them."""
 
 from config.events import Stage
-from dhcp.telling import PLAYED
 from pxeboot.metrics.boots import BootCounts
 from pxeboot.metrics.histogram import Histogram
 from pxeboot.timeline import Timeline
@@ -63,15 +62,6 @@ def test_a_boot_whose_beginning_we_did_not_see_has_no_duration() -> None:
     boot(Timeline(counts.entered), [Stage.NETWORK, Stage.SYSTEM])
     assert counts.results["up"] == 1
     assert sum(counts.durations["up"].counts) == 0
-
-
-def test_a_boot_that_a_person_plays_with_the_probe_is_none() -> None:
-    counts = BootCounts()
-    timeline = Timeline(counts.entered)
-    timeline.record("m1", Stage.DISCOVER, f"{PLAYED} UEFI x64, asks for an address", 1.0)
-    timeline.record("m1", Stage.LOADER, "", 2.0)
-    assert counts.begun == 0
-    assert not counts.stages
 
 
 def test_each_boot_of_a_machine_counts() -> None:

@@ -78,12 +78,6 @@ def test_of_firmware_that_asks_again_it_counts_when_it_first_came_so_far() -> No
     assert verdict.words == STORY[S.ADDRESS].trouble
 
 
-def test_what_a_probe_played_is_no_trouble() -> None:
-    asked = (S.DISCOVER, 0.0, "`pxeboot probe` as UEFI x64 (PXEClient), asks for an address")
-    for later in ([], [(S.MENU, 1.0)], [(S.FAILED, 2.0)]):
-        assert judged(1e6, asked, *later).state is State.QUIET
-
-
 def test_a_join_that_is_tried_for_ever_is_stuck() -> None:
     tries: list[tuple[Stage, float, str]] = [
         (S.JOINING, float(at_s), f"try {at_s} failed") for at_s in range(60, 2000, 60)
