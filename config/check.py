@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable, Collection, Iterator
 
 from config import places
+from config.check_addresses import addresses
 from config.check_dhcp import dhcp
 from config.check_files import files
 from config.check_machines import machines, nodes_of
+from config.check_texts import texts
 from config.finding import Finding, Names
 from config.mistakes import shown, suggestion
 from config.model import Farm, Tag
+from config.observing import parse_listen
 from config.yamltree import Place
 
 __all__ = ["Finding", "Names", "check", "names_of"]
@@ -55,6 +58,8 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
     for name, tag in farm.tags.items():
         yield from _tag(("tags", name), tag)
     yield from _words(farm)
+    yield from texts(farm)
+    yield from addresses(farm)
     yield from _files(farm)
     yield from files(farm)
     yield from _ports(farm)
@@ -64,19 +69,41 @@ def check(farm: Farm, names: Names | None = None) -> Iterator[Finding]:
 
 
 def _ports(farm: Farm) -> Iterator[Finding]:
-    ports: list[tuple[Place, int]] = [
-        (("server", "http_port"), farm.server.http_port),
-        (("server", "nbd_port"), farm.server.nbd_port),
+    """Each port is one server's: those of machines are taken on every IPv4 address of an interface."""
+    tcp: list[tuple[Place, str, int]] = [
+        (("server", "http_port"), "", farm.server.http_port),
+        (("server", "nbd_port"), "", farm.server.nbd_port),
     ]
     if farm.http.tls is not None:
-        ports.append((("http", "tls", "port"), farm.http.tls.port))
+        tcp.append((("http", "tls", "port"), "", farm.http.tls.port))
     if any(image.engine == "nbdkit" for image in farm.images.values()):
-        ports.append((("nbd", "nbdkit", "port"), farm.nbd.nbdkit.port))
-    for n, (place, port) in enumerate(ports):
-        for other, taken in ports[:n]:
-            if port == taken:
-                setting, same = (".".join(map(str, where)) for where in (place, other))
-                yield Finding(place, f"{setting} is {port}, as is {same}")
+        tcp.append((("nbd", "nbdkit", "port"), "", farm.nbd.nbdkit.port))
+    for n, (host, port) in enumerate(map(parse_listen, farm.web.listen)):
+        if ":" not in host:  # IPv6, which nothing else of ours speaks
+            tcp.append((("web", "listen", n), host, port))
+    udp: list[tuple[Place, str, int]] = [(("tftp",), "", 69)]
+    if farm.dhcp.subnets:
+        udp += [(("dhcp",), "", 67), (("dhcp",), "", 4011)]
+    logs = farm.machine_logs
+    for key, number in (("syslog_port", logs.syslog_port), ("netconsole_port", logs.netconsole_port)):
+        if number is not None:
+            udp.append((("machine_logs", key), "", number))
+    for ports in (tcp, udp):
+        for n, (place, host, port) in enumerate(ports):
+            for other, its_host, taken in ports[:n]:
+                if port == taken and not (host and its_host and host != its_host):  # two pages at two addresses
+                    same = f"the port of {other[0]}" if len(other) == 1 else place_text(other)
+                    yield Finding(place, f"{place_text(place)} is {port}, as is {same}")
+
+
+def place_text(place: Place) -> str:
+    """Return a place as a person writes it.
+
+    >>> place_text(("pools", 0, "nodes", 3, "ip"))
+    'pools[0].nodes[3].ip'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
 
 
 def _roots(farm: Farm) -> Iterator[Finding]:
@@ -145,6 +172,10 @@ def _tag(at: Place, tag: Tag) -> Iterator[Finding]:
         if taint.value and not _LABEL_WORD.fullmatch(taint.value):
             place = (*at, "taints", t, "value")
             yield Finding(place, f"the taint {taint.key} cannot be {shown(taint.value)}; {_WORD}")
+        for other, same in enumerate(tag.taints[:t]):
+            if (same.key, same.effect) == (taint.key, taint.effect):
+                text = f"there is already a taint {taint.key} with the effect {taint.effect}"
+                yield Finding((*at, "taints", t), text, (*at, "taints", other))
 
 
 _WORD = "write at most 63 letters, digits, -, _ and dots, with a letter or digit at both ends"
@@ -184,7 +215,6 @@ def _words(farm: Farm) -> Iterator[Finding]:
         lines += [(("tags", name, "kernel_parameters", k), word) for k, word in enumerate(tag.kernel_parameters)]
     for p, pool in enumerate(farm.pools):
         lines += [(("pools", p, "kernel_parameters", k), word) for k, word in enumerate(pool.kernel_parameters)]
-    lines += [(("node", "ssh_authorized_keys", k), line) for k, line in enumerate(farm.node.ssh_authorized_keys)]
     lines += [(("node", "sysctls", key), value) for key, value in farm.node.sysctls.items()]
     for place, text in lines:
         if _CONTROL.search(text.replace("\t", " ")):

@@ -1,5 +1,6 @@
 """Whether every machine can be told from the others, and has an address that a machine can have. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
@@ -15,6 +16,10 @@ Owner = tuple[tuple[Place, Node], int]
 
 _ODD = frozenset("13579bdf")
 """A MAC whose second digit is one of these stands for several cards (the I/G bit of IEEE 802)."""
+_NO_MAC = "00:00:00:00:00:00"
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A part of a host name (RFC 1123 section 2.1)."""
+_ADDRESS = re.compile("[0-9]+([.][0-9]+){3}")
 _NO_UUID = frozenset((bytes(16), b"\xff" * 16))
 """What a firmware says whose maker gave it none."""
 
@@ -42,6 +47,15 @@ def _names(nodes: Nodes) -> Iterator[Finding]:
         other = known.setdefault(node.name, at)
         if other is not at:
             yield Finding((*at, "name"), f"there is already a machine named {node.name!r}", (*other, "name"))
+        if ("." in node.name and not all(map(_LABEL.fullmatch, node.name.split(".")))) or _ADDRESS.fullmatch(
+            node.name
+        ):
+            text = (
+                f"{node.name!r} is not a host name; write words of letters, digits and hyphens, with a dot between two"
+            )
+            yield Finding((*at, "name"), text)
+        elif node.name.partition(".")[0] == "localhost":
+            yield Finding((*at, "name"), f"{node.name!r} is what every machine calls itself; write another name")
 
 
 def _cards(nodes: Nodes, cards: dict[str, Owner]) -> Iterator[Finding]:
@@ -53,6 +67,10 @@ def _cards(nodes: Nodes, cards: dict[str, Owner]) -> Iterator[Finding]:
                 owner, m_there = cards[mac]
                 text = f"{node.name}: the MAC {mac} already belongs to {owner[1].name}"
                 yield Finding((*at, "macs", m), text, (*owner[0], "macs", m_there))
+            elif mac == _NO_MAC:
+                yield Finding(
+                    (*at, "macs", m), f"{node.name}: {mac} is the address of no card; write what is on its label"
+                )
             elif mac[1] in _ODD:
                 yield Finding((*at, "macs", m), f"{node.name}: {mac} is the address of a group of cards, not of one")
             else:
@@ -118,7 +136,9 @@ def _addresses(farm: Farm, nodes: Nodes, subnets_known: bool) -> Iterator[Findin
         homes.setdefault(int(network.netmask), set()).add(int(network.network_address))
         for number, what in edges(network).items():
             taken.setdefault(number, []).append((network, f"is {what} of {network}; allowed: {usable(network)}"))
-        for router in dict.fromkeys(subnet.routers or ()):
+        shared = farm.dhcp.shared_networks.get(subnet.shared_network or "")
+        routers = subnet.routers or (shared and shared.routers) or farm.dhcp.routers or ()
+        for router in dict.fromkeys(router for router in routers if router in network):
             taken.setdefault(int(router), []).append((network, f"is a router of {network}"))
     own = None if farm.server.address is None else int(farm.server.address)
     owners: dict[int, tuple[Place, Node]] = {}

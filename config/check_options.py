@@ -35,6 +35,10 @@ _DNS_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 
+_SCHEME = re.compile(r"(?:https?|tftp)(?::|//)", re.IGNORECASE)
+"""What begins as a URL does. `http/boot.efi` is a path."""
+_URL = re.compile(r"[A-Za-z]+://[^/\s]+(?:/\S*)?")
+
 
 def options(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
     """Yield what is wrong in the options that are said at `at`."""
@@ -109,3 +113,6 @@ def _server_and_file(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
         yield Finding((*at, "boot_file"), text)
     elif _CONTROL.search(file):
         yield Finding((*at, "boot_file"), f"boot_file: {shown(file)} has control characters; write a path or a URL")
+    elif _SCHEME.match(file) and not _URL.fullmatch(file):
+        text = f"boot_file: {shown(file)} is not a URL, such as http://10.28.0.2/boot.efi"
+        yield Finding((*at, "boot_file"), text)

@@ -21,9 +21,12 @@ def parse_listen(value: str) -> tuple[str, int]:
     from ipaddress import ip_address
 
     match = _LISTEN.fullmatch(value)
-    if match is None or not 0 < int(match["port"]) < 65536:
-        raise ValueError("is no address with a port; write it as 127.0.0.1:8067 or [::1]:8067")
-    return str(ip_address(match["host"].strip("[]"))), int(match["port"])
+    try:
+        if match is None or not 0 < int(match["port"]) < 65536:
+            raise ValueError
+        return str(ip_address(match["host"].strip("[]"))), int(match["port"])
+    except ValueError:
+        raise ValueError("is no address with a port; write it as 127.0.0.1:8067 or [::1]:8067") from None
 
 
 def _is_listen(value: str) -> str:

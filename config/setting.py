@@ -63,10 +63,23 @@ def parse_range(value: object) -> object:
         first = IPv4Address(first_text.strip())
         last = IPv4Address((last_text or first_text).strip())
     except ValueError:
-        raise ValueError("is not a range; write it as 10.0.0.10-10.0.0.99") from None
+        raise ValueError(f"is not a range; write it as {_whole(first_text.strip(), last_text.strip())}") from None
     if last < first:
         raise ValueError(f"ends at {last}, before it begins at {first}")
     return AddressRange(first=first, last=last)
+
+
+def _whole(first: str, last: str) -> str:
+    """Return how a range is written: the one that was meant, where its end has the last number only.
+
+    >>> _whole("10.0.0.100", "200"), _whole("a", "b")
+    ('10.0.0.100-10.0.0.200', '10.0.0.10-10.0.0.99')
+    """
+    try:
+        meant = IPv4Address(f"{IPv4Address(first)}".rpartition(".")[0] + f".{last}")
+    except ValueError:
+        return "10.0.0.10-10.0.0.99"
+    return f"{first}-{meant}"
 
 
 Range = Annotated[AddressRange, BeforeValidator(parse_range, json_schema_input_type=str)]

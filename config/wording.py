@@ -1,5 +1,6 @@
 """What pydantic found, in words for the person who wrote the file."""
 
+import re
 from collections.abc import Collection, Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -10,14 +11,17 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from config import dhcpoptions, mistakes
+from config.check import place_text
 from config.check_options import OPTION_KEYS
 from config.dhcp import AddressPool, Subnet
 from config.mistakes import suggestion
-from config.model import AddressRange, Farm
+from config.model import AddressRange, Farm, Taint
 from config.yamltree import Place
 
-SECRETS = frozenset(("root_password_hash",))
-"""Settings whose value no message repeats."""
+__all__ = ["PATTERNS", "PLAIN", "SECRETS", "place_text", "sentence", "shown", "united"]
+
+SECRETS = frozenset(("root_password_hash", "ssh_authorized_keys"))
+"""Settings whose value no message repeats: people write the password there, and the private key."""
 
 PATTERNS = {
     "^([0-9a-f]{2}:){5}[0-9a-f]{2}$": "is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2",
@@ -57,16 +61,6 @@ PLAIN = {
     "dict_type": "is not a mapping of names and values",
     "model_type": "is not a mapping of keys and values",
 }
-
-
-def place_text(place: Iterable[str | int]) -> str:
-    """Return a place as a person writes it.
-
-    >>> place_text(("pools", 0, "nodes", 3, "ip"))
-    'pools[0].nodes[3].ip'
-    """
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
 
 
 def shown(value: object, place: Place = ()) -> str:
@@ -112,10 +106,19 @@ def sentence(error: ErrorDetails) -> str:
         case "too_short":
             return f"{text} is empty; at least {ctx['min_length']} is needed"
         case "tuple_type":
-            hint = f"; write [{value}]" if isinstance(value, str) else "; remove the line" if value is None else ""
+            hint = (
+                f"; write [{_unsecret(value, place)}]"
+                if isinstance(value, str)
+                else "; remove the line"
+                if value is None
+                else ""
+            )
             return f"{text}: {what} is not a list{hint}"
         case "model_type" | "dict_type" if value is None:
             return f"{text}: {what} {PLAIN[kind]}; remove the line"
+        case "model_type" if annotation_at(place) is Taint and (taint := _TAINT.fullmatch(str(value))):
+            of_value = f", value: {taint['value']!r}" if taint["value"] else ""
+            return f"{text}: {what} {PLAIN[kind]}; write {{key: {taint['key']}{of_value}, effect: {taint['effect']}}}"
         case "model_type" if key := _key_of_text(annotation_at(place), value):
             return f"{text}: {what} {PLAIN[kind]}; write {{{key}: {value}}}"
         case "ip_v4_network":
@@ -123,6 +126,14 @@ def sentence(error: ErrorDetails) -> str:
         case _:
             words = error["msg"][:1].lower() + error["msg"][1:]
             return f"{text}: {what} {PLAIN.get(kind) or 'is wrong: ' + words}"
+
+
+_TAINT = re.compile("(?P<key>[^=:]+)(?:=(?P<value>[^=:]*))?:(?P<effect>NoSchedule|PreferNoSchedule|NoExecute)")
+"""As kubectl writes a taint."""
+
+
+def _unsecret(value: str, place: Place) -> str:
+    return "ssh-ed25519 AAAA... you@host" if SECRETS.intersection(place) else value
 
 
 def _key_of_text(model: Any, value: object) -> str | None:

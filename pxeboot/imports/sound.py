@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from config.check import check
 from config.finding import Finding
 from config.model import Farm
-from config.wording import place_text, sentence, united
+from config.wording import SECRETS, place_text, sentence, united
 from config.yamltree import Mapping, Node, Place, Scalar, Sequence, changed, find, mark_of, plain
 from pxeboot.imports.found import Imported, Left, in_order
 
@@ -105,7 +105,7 @@ def _shown(root: Node, place: Place) -> str:
     match node, name:
         case _, Scalar(value=str() as word):
             return f"{where} ({word[:_MOST_SHOWN]})"
-        case Scalar(value=str() as word), _ if place[-1] != "root_password_hash":
+        case Scalar(value=str() as word), _ if not SECRETS.intersection(place):
             return f"{where} ({word[:_MOST_SHOWN]!r})"
         case _:
             return where
