@@ -166,8 +166,8 @@ POD_SOURCES := $(shell find deploy/pod config dhcp tftp httpimage nbd node pxebo
 	@tests/support/build-pod .build/pod >.build/pod.log 2>&1 || { tail -n 40 .build/pod.log; exit 1; }
 	@touch $@
 
-.build/debian-package: $(shell find deploy/debian deploy/systemd config dhcp tftp httpimage nbd node pxeboot -type f ! -name '*.pyc') \
-	setup.cfg deploy/pxeboot.service deploy/pxeboot-controller.service | $(BIN)/pxeboot .build/test-packages
+.build/debian-package: $(shell find deploy/debian deploy/systemd docs config dhcp tftp httpimage nbd node pxeboot -type f ! -name '*.pyc') \
+	setup.cfg README.md deploy/pxeboot.service deploy/pxeboot-controller.service | $(BIN)/pxeboot .build/test-packages
 	@echo "== the Debian package (a minute or two)"
 	@PYTHON=$(CURDIR)/$(BIN)/python deploy/debian/build .build/debian >.build/debian.log 2>&1 || { tail -n 40 .build/debian.log; exit 1; }
 	@touch $@

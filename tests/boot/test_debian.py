@@ -65,6 +65,16 @@ def test_lintian_finds_nothing(package: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_its_documents_are_those_of_the_checkout(package: Path, tmp_path: Path) -> None:
+    """At the same places, so that links lead somewhere; and the example lies beside the file that it names."""
+    subprocess.run(["dpkg", "-x", package, tmp_path], check=True)
+    folder = tmp_path / "usr/share/doc/pxeboot"
+    assert (folder / "README.md").read_text().startswith("# pxeboot\n"), "another README.md lies in its place"
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*") if path.is_file()} <= there
+    assert {"examples/farm.example.yaml", "examples/farm.example.bond.sh"} <= there
+
+
 @requires("unsquashfs")
 def test_the_package_brings_all_that_it_takes_and_starts_nothing(root: Path) -> None:
     assert inside(root, "pxeboot", "--version").strip().endswith("0.1.0")
