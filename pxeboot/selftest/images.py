@@ -1,5 +1,7 @@
 """Whether the images of a farm hold what its machines load. What takes reading them whole is not looked at."""
 
+import os
+import shlex
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,10 +39,14 @@ def _image(name: str, path: Path, *, used: bool) -> Iterator[Finding]:
         squashfs = _squashfs_bytes(files[store.SQUASHFS])
     except (store.ImageError, OSError) as error:
         why, _, remedy = str(error).partition("; ")
+        if not (path / store.SUMS).exists():
+            why, remedy = _absent(path)
+        elif isinstance(error, store.ImageError):
+            remedy = f"make it again: {_made(path)}"
         level: Level = "error" if used else "warning"
         yield Finding(level, about, f"machines of image {name} will not boot: {why}", remedy)
         return
-    again = f"add image {name} again (pxeboot image add)"
+    again = f"make it again: {_made(path)}"
     empty = [file for file, size in sizes.items() if not size]
     if empty:
         yield Finding("error", about, f"{', '.join(empty)} of image {name} is empty", again)
@@ -51,6 +57,46 @@ def _image(name: str, path: Path, *, used: bool) -> Iterator[Finding]:
         yield Finding("error", about, f"{store.SQUASHFS} of image {name} is cut off: {short}", again)
     if not used:
         yield Finding("note", about, f"no pool boots image {name}")
+
+
+def _absent(path: Path) -> tuple[str, str]:
+    """Return what is at the path of an image that is none, and what makes one there."""
+    if path.is_file():
+        return f"{path} is a file, and an image is a folder", (
+            f"`{_command('add', path.stem, path, store=path.parent)}` makes one of it; "
+            f"then write `path: {path.parent / path.stem}`"
+        )
+    inside = _images_in(path)
+    if inside:
+        return (
+            f"{path} is a store of images, and no image",
+            f"write the path of one: {', '.join(map(str, inside[:4]))}",
+        )
+    if path.is_dir():
+        return f"{path} is a folder without {store.SUMS}, so no image", f"let pxeboot make it: {_made(path)}"
+    what = "is not there" if not path.is_symlink() else f"leads to {os.readlink(path)}, which is not there"
+    return f"{path} {what}", _made(path)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(there for there in folder.iterdir() if (there / store.SUMS).is_file() and there.is_symlink())
+    except OSError:
+        return []
+
+
+def _made(path: Path) -> str:
+    """Return the command that makes the image of a path, in the store that its folder is."""
+    try:
+        store.check_name(path.name)
+    except store.ImageError:
+        return f"`pxeboot image build NAME --store {shlex.quote(str(path.parent))}`; then write NAME in the path"
+    build = _command("build", path.name, store=path.parent)
+    return f"`{build}`, or `image add` in place of `build` with a root that you have"
+
+
+def _command(*words: str | Path, store: Path) -> str:
+    return shlex.join(["pxeboot", "image", *map(str, words), "--store", str(store)])
 
 
 def _squashfs_bytes(path: Path) -> int | None:

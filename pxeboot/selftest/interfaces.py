@@ -1,19 +1,25 @@
 """Whether the interfaces that the farm names can serve its networks."""
 
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from config.interfaces import Link, is_pattern, matches
 from config.model import Farm
 from pxeboot.selftest.findings import Finding
 
+SYS = Path("/sys/class/net")
 
-def look(farm: Farm, links: Mapping[str, Link]) -> list[Finding]:
-    """Return what is wrong with `links`, the interfaces of `farm.server.interfaces` that exist."""
+
+def look(farm: Farm, links: Mapping[str, Link], own: Collection[IPv4Address] = (), sys: Path = SYS) -> list[Finding]:
+    """Return what is wrong with `links`, the interfaces of `farm.server.interfaces` that exist.
+
+    `own` are the addresses of this host.
+    """
     found = [*_missing(farm.server.interfaces, links)]
     for name, link in links.items():
-        found += _one(farm, name, link)
-    return [*found, *_unreached(farm, links)]
+        found += [*_one(farm, name, link), *_narrow(name, link, sys)]
+    return [*found, *_unreached(farm, links), *_ours(farm, own)]
 
 
 def _missing(patterns: Iterable[str], links: Mapping[str, Link]) -> Iterable[Finding]:
@@ -32,8 +38,9 @@ def _one(farm: Farm, name: str, link: Link) -> Iterable[Finding]:
     if not link.up:
         yield Finding("error", about, f"{name} is down", f"ip link set {name} up")
     elif not link.carrier:
-        yield Finding("error", about, f"{name} has no wire, or nothing at its other end (no carrier)",
-                      "look at the cable and the switch port")  # fmt: skip
+        # No error: with a switch that is off, this host is as it should be, and serves when the switch is back.
+        yield Finding("warning", about, f"{name} has no wire, or nothing at its other end (no carrier)",
+                      "look at the cable and the switch; machines are served as soon as it is there")  # fmt: skip
     subnets = [subnet.subnet for subnet in farm.dhcp.subnets]
     if not link.addresses:
         example = f"{subnets[0][1]}/{subnets[0].prefixlen}" if subnets else "ADDRESS/LENGTH"
@@ -48,6 +55,35 @@ def _one(farm: Farm, name: str, link: Link) -> Iterable[Finding]:
     if link.addresses and told and max(told) > link.mtu:
         what = f"machines are told an MTU of {max(told)}, and that of {name} is {link.mtu}, so what they send is lost"
         yield Finding("warning", about, what, f"ip link set {name} mtu {max(told)}, or tell machines {link.mtu}")
+
+
+def _narrow(name: str, link: Link, sys: Path) -> Iterable[Finding]:
+    """A bridge, bond or VLAN that takes larger packets than what carries them: such packets are lost without a word.
+
+    What lies farther on the way is not seen: the self-test sends nothing to anybody.
+    """
+    for below in sorted({*(sys / name).glob("lower_*"), *(sys / name).glob("brif/*")}):
+        port = below.name.removeprefix("lower_")
+        try:
+            mtu = int((sys / port / "mtu").read_text())
+        except (OSError, ValueError):
+            continue
+        if mtu < link.mtu:
+            what = f"the MTU of {name} is {link.mtu}, and that of {port}, which carries it, is {mtu}"
+            yield Finding("warning", f"MTU of {name}", f"{what}, so larger packets are lost",
+                          f"ip link set {port} mtu {link.mtu}, or ip link set {name} mtu {mtu}")  # fmt: skip
+            return
+
+
+def _ours(farm: Farm, own: Collection[IPv4Address]) -> Iterable[Finding]:
+    """Machines with an address that is this host's: neither would be reached."""
+    if not own:
+        return
+    for pool in farm.pools:
+        for node in pool.nodes:
+            if node.ip in own:
+                what = f"{node.name} has the address {node.ip}, which is this host's own"
+                yield Finding("error", f"machine {node.name}", what, "give it another one in the farm's file")
 
 
 def _mtus(farm: Farm) -> list[int]:

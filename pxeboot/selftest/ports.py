@@ -6,8 +6,10 @@ way is tried (`is_free`); whose it is, is read.
 
 import errno
 import os
+import pwd
 import re
 import socket
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +18,12 @@ from typing import Literal
 
 from config.model import Farm
 from config.observing import parse_listen
-from pxeboot.selftest.findings import Finding, Level
+from pxeboot.selftest.findings import Finding
 
 PROC = Path("/proc")
 
 Protocol = Literal["UDP", "TCP"]
+_UCRED = struct.Struct("=iII")
 _LISTEN = 0x0A
 _UNCONNECTED = 0x07
 _UNIT = re.compile(r"[^/\s]+\.(?:service|socket)$")
@@ -52,6 +55,8 @@ class Listener:
 
     address: str
     inode: int
+    uid: int = 0
+    """The user who made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Owner:
     """A process that has a socket."""
 
     pid: int
+    """0 if we may not see it; then `name` says whose it is."""
     name: str
     unit: str = ""
     """Its unit of systemd, such as dnsmasq.service."""
@@ -66,7 +72,15 @@ class Owner:
     """Whether it is a `pxeboot serve`."""
 
     def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid}{f', {self.unit}' if self.unit else ''})"
+        return f"{self.name} (pid {self.pid}{f', {self.unit}' if self.unit else ''})" if self.pid else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The `pxeboot serve` that answers at our control socket."""
+
+    pid: int
+    uid: int
 
 
 def wanted(farm: Farm) -> list[Wanted]:
@@ -114,7 +128,7 @@ def _sockets(table: str, port: int, state: int) -> Iterator[Listener]:
             continue
         address, _, number = words[1].partition(":")
         if int(number, 16) == port and int(words[3], 16) == state:
-            yield Listener(_address(bytes.fromhex(address)), int(words[9]))
+            yield Listener(_address(bytes.fromhex(address)), int(words[9]), int(words[7]))
 
 
 def _address(words: bytes) -> str:
@@ -155,9 +169,9 @@ def _owner(folder: Path) -> Owner:
     return Owner(int(folder.name), "pxeboot serve" if pxeboot else name, unit, pxeboot)
 
 
-def remedy(protocol: Protocol, port: int, owner: Owner | None) -> str:
+def remedy(protocol: Protocol, port: int, owner: Owner) -> str:
     """Return what to do about a port that somebody else has."""
-    if owner is None:
+    if not owner.pid:
         return f"as root, `ss -lnp{protocol[0].lower()} sport = :{port}` says whose it is"
     if owner.pid == 1:
         return f"`systemctl list-sockets` says for which service it listens on port {port}; disable that socket"
@@ -173,10 +187,13 @@ def look(
     proc: Path = PROC,
     is_free: Callable[[Wanted, str], bool | None] | None = None,
     me: int | None = None,
+    daemon: Daemon | None = None,
 ) -> list[Finding]:
     """Return the ports that others have and that we need on `interfaces`.
 
     `is_free` says whether a port could be bound on an interface ("" for an address), None if that cannot be said.
+    `daemon` is the one that answers at our control socket: whoever may not look into its process takes its sockets
+    for its own by their user.
     """
     me, free = me or os.getpid(), is_free or can_bind
     found, sockets = [], tables(proc)
@@ -185,25 +202,37 @@ def look(
         if not there:
             continue
         known = owners({listener.inode for listener in there}, proc)
-        held = [known.get(listener.inode) for listener in there]
-        if any(owner is not None and owner.pid == me for owner in held):
+        held = [known.get(one.inode) or _unseen(one.uid, daemon) for one in there]
+        if any(owner.pid == me for owner in held):
             continue
         names = [*interfaces] if port.of_machines else [""]
-        taken = [name for name in names if free(port, name) is False]
-        in_the_way = bool(taken) or not names
+        tried = {free(port, name) for name in names}
+        in_the_way = None if None in tried and False not in tried else False in tried or not names
         found += [_finding(port, owner, in_the_way=in_the_way) for owner in dict.fromkeys(held)]
     return found
 
 
-def _finding(port: Wanted, owner: Owner | None, *, in_the_way: bool) -> Finding:
-    if owner is not None and owner.pxeboot:
+def _unseen(uid: int, daemon: Daemon | None) -> Owner:
+    """Return whose a socket is, of whose process we see nothing but its user."""
+    if daemon is not None and uid in (0, daemon.uid):  # 0: made for it by systemd, or before it let go of root
+        return Owner(daemon.pid, "pxeboot serve", pxeboot=True)
+    try:
+        return Owner(0, f"a program of {pwd.getpwuid(uid).pw_name}")
+    except KeyError:
+        return Owner(0, f"a program of user {uid}")
+
+
+def _finding(port: Wanted, owner: Owner, *, in_the_way: bool | None) -> Finding:
+    if owner.pxeboot:
         return Finding("note", str(port), f"{port} ({port.what}) {_OF_OURS} (pid {owner.pid})")
-    who = "another program, which we may not see" if owner is None else str(owner)
-    if not in_the_way:
-        return Finding("note", str(port), f"{port} is also used by {who}, at an address or interface that is not ours")
-    level: Level = "error" if port.of_machines else "warning"
-    return Finding(level, str(port), f"{port}, which {port.what} needs, is taken by {who}",
-                   remedy(port.protocol, port.port, owner))  # fmt: skip
+    if in_the_way is False:
+        what = f"{port} is also used by {owner}, at an address or interface that is not ours"
+        return Finding("note", str(port), what)
+    what, as_root = f"{port}, which {port.what} needs, is taken by {owner}", remedy(port.protocol, port.port, owner)
+    if in_the_way is None:
+        what = f"{port}, which {port.what} needs, has a socket of {owner}; if that is in our way, only root can tell"
+        return Finding("warning", str(port), what, as_root)
+    return Finding("error" if port.of_machines else "warning", str(port), what, as_root)
 
 
 def _meets(port: Wanted, listener: Listener) -> bool:
@@ -223,6 +252,23 @@ def can_bind(port: Wanted, interface: str) -> bool | None:
     except OSError as error:
         return False if error.errno == errno.EADDRINUSE else None
     return True
+
+
+def answering(control: Path) -> Daemon | None:
+    """Return who listens at a control socket, as the kernel says (SO_PEERCRED, unix(7)).
+
+    None if nobody does. Raises `PermissionError` if we may not ask.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(2.0)
+            sock.connect(str(control))
+            pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except PermissionError:
+        raise
+    except OSError:
+        return None
+    return Daemon(pid, uid) if pid else None
 
 
 def explained(error: OSError, farm: Farm, interfaces: Iterable[str]) -> str:

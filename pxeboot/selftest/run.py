@@ -15,10 +15,13 @@ log = logging.getLogger("pxeboot")
 Part = Callable[[], Iterable[Finding]]
 
 
-def look(farm: Farm) -> list[Finding]:
-    """Return what is wrong on this host for `farm`, the worst first. It reads files and may block: not on the loop."""
+def look(farm: Farm, daemon: ports.Daemon | None = None) -> list[Finding]:
+    """Return what is wrong on this host for `farm`, the worst first. It reads files and may block: not on the loop.
+
+    `daemon` is the one that runs here already, if somebody else looks.
+    """
     links = host_interfaces.links(farm.server.interfaces)
-    own = frozenset(map(str, host_interfaces.own_addresses()))
+    own = frozenset(host_interfaces.own_addresses())
     clock, capabilities = host.clock(), host.capabilities()
 
     def rules() -> Iterable[Finding]:
@@ -26,9 +29,9 @@ def look(farm: Farm) -> list[Finding]:
         return firewall.look(ports.wanted(farm), list(links), listed)
 
     return each({
-        "interfaces": lambda: interfaces.look(farm, links),
+        "interfaces": lambda: interfaces.look(farm, links, own),
         "hostNetwork": lambda: pod.look(farm.server.interfaces, links, pod.surroundings()),
-        "ports": lambda: ports.look(farm, links),
+        "ports": lambda: ports.look(farm, links, daemon=daemon),
         "firewall": rules,
         "images": lambda: images.look(farm),
         "files": lambda: files.look(farm, clock.now_s),
@@ -36,7 +39,7 @@ def look(farm: Farm) -> list[Finding]:
         "state folder": lambda: host.look_state(farm.server.state, host.disk(farm.server.state)),
         "open files": lambda: host.look_limits(farm, host.open_files()),
         "capabilities": lambda: host.look_capabilities(capabilities, host.unprivileged_from()),
-        "kernel": lambda: host.look_kernel(farm, own, list(links)),
+        "kernel": lambda: host.look_kernel(farm, frozenset(map(str, own)), list(links)),
         "neighbours": lambda: _neighbours(farm),
     })  # fmt: skip
 

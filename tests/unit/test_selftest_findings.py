@@ -1,8 +1,9 @@
 import asyncio
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ FARM = {"server": {"interfaces": ["eth1"]}, "dhcp": {"subnets": [{"subnet": "10.
         ({"server": {"interfaces": ["ens*"]}}, [], [("error", "no interface with an IPv4 address is named ens*")]),
         ({"server": {"interfaces": ["ens*"]}}, [link("ens3", "10.0.0.1/24")], []),
         (FARM, [link("eth1", "10.0.0.1/24", up=False, carrier=False)], [("error", "eth1 is down")]),
-        (FARM, [link("eth1", "10.0.0.1/24", carrier=False)], [("error", "eth1 has no wire")]),
+        (FARM, [link("eth1", "10.0.0.1/24", carrier=False)], [("warning", "eth1 has no wire")]),
         (FARM, [link("eth1")], [("error", "eth1 has no IPv4 address")]),
         (FARM, [link("eth1", "10.1.0.1/24")],
          [("warning", "10.1.0.1/24 of eth1 is in no subnet of the farm (10.0.0.0/24)"),
@@ -61,6 +62,38 @@ def test_what_an_interface_lacks_is_told(
     assert [finding.level for finding in found] == [level for level, _ in said]
     for finding, (_, what) in zip(found, said, strict=True):
         assert finding.what.startswith(what)
+
+
+def test_a_machine_with_an_address_of_this_host_is_told() -> None:
+    nodes = [{"name": f"n{n}", "macs": [f"52:54:00:00:00:0{n}"], "ip": f"10.0.0.{n}"} for n in (1, 2)]
+    pool = {"name": "p", "image": "i", "nodes": nodes}
+    farm = Farm.model_validate({"images": {"i": {"path": "/i"}}, "pools": [pool]})
+    (finding,) = interfaces.look(farm, {}, frozenset({IPv4Address("10.0.0.2")}))
+    assert (finding.level, finding.what) == ("error", "n2 has the address 10.0.0.2, which is this host's own")
+
+
+@pytest.mark.parametrize(
+    ("below", "mtus", "what"),
+    [
+        (["lower_eth0"], {"eth0": "1500"}, "the MTU of br0 is 9000, and that of eth0, which carries it, is 1500, so"),
+        (["brif/tap0", "lower_eth0"], {"eth0": "9000", "tap0": "1500"}, "the MTU of br0 is 9000, and that of tap0"),
+        (["lower_eth0"], {"eth0": "9000"}, None),
+        (["lower_eth0"], {"eth0": "gone"}, None),
+        ([], {}, None),
+    ],
+)
+def test_what_carries_an_interface_has_its_mtu(
+    tmp_path: Path, below: list[str], mtus: dict[str, str], what: str | None
+) -> None:
+    for path in below:
+        (tmp_path / "br0" / path).mkdir(parents=True)
+    for name, mtu in mtus.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mtu").write_text(f"{mtu}\n")
+    there = {"br0": link("br0", "10.0.0.1/24", mtu=9000)}
+    found = interfaces.look(Farm.model_validate(FARM | {"server": {"interfaces": ["br0"]}}), there, (), tmp_path)
+    assert [(one.level, one.about) for one in found] == [("warning", "MTU of br0")] * (what is not None)
+    assert all(what and one.what.startswith(what) for one in found)
 
 
 POD = Surroundings(True, True, frozenset({"eth0"}), frozenset({"lo", "eth0"}))
@@ -134,6 +167,29 @@ def test_what_an_image_lacks_is_told(
     (finding,) = images.look(farm_of(tmp_path / "node"))
     assert finding.level == level
     assert says in finding.what
+
+
+def test_what_makes_an_image_that_is_missing_is_said(tmp_path: Path) -> None:
+    def told(path: Path) -> str:
+        (finding,) = images.look(farm_of(path))
+        assert finding.level == "error"
+        return str(finding)
+
+    store_at = tmp_path / "my store"
+    add_image(store_at)
+    shutil.copy(store_at / "node" / store.SQUASHFS, tmp_path / "root.squashfs")
+    (tmp_path / "loose").mkdir()
+    (store_at / "old").symlink_to("by-sha256/gone")
+    build = f"`pxeboot image build new --store '{store_at}'`, or `image add` in place of `build`"
+    assert f"{store_at}/new is not there: {build}" in told(store_at / "new")
+    assert "/old leads to by-sha256/gone, which is not there: `pxeboot image build old --store" in told(
+        store_at / "old"
+    )
+    assert f"is a store of images, and no image: write the path of one: {store_at}/node" in told(store_at)
+    assert "root.squashfs is a file, and an image is a folder: `pxeboot image add root" in told(
+        tmp_path / "root.squashfs")  # fmt: skip
+    assert "loose is a folder without SHA256SUMS, so no image" in told(tmp_path / "loose")
+    assert "`pxeboot image build NAME --store" in told(tmp_path / "a name")
 
 
 def test_files_that_the_farm_names_and_that_are_not_there_are_told(tmp_path: Path) -> None:

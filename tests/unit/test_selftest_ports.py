@@ -15,10 +15,9 @@ FARM = Farm.model_validate(
 )
 
 
-def line(address: str, port: int, state: int, inode: int) -> str:
-    return (
-        f"   0: {address}:{port:04X} 00000000:0000 {state:02X} 00000000:00000000 00:00000000 00000000 0 0 {inode} 2\n"
-    )
+def line(address: str, port: int, state: int, inode: int, uid: int = 0) -> str:
+    queues = "00000000:00000000 00:00000000 00000000"
+    return f"   0: {address}:{port:04X} 00000000:0000 {state:02X} {queues} {uid} 0 {inode} 2\n"
 
 
 def proc(folder: Path, *lines: tuple[str, str], processes: dict[int, tuple[str, str, str, tuple[int, ...]]]) -> Path:
@@ -61,7 +60,7 @@ def look(folder: Path, *, free: bool | None = False, me: int = 1000, farm: Farm 
                  "`systemctl list-sockets` says for which service it listens on port 69; disable that socket")),
         ("tcp", line("00000000", 10809, 10, 7), {},
          Finding("error", "TCP port 10809",
-                 "TCP port 10809, which NBD needs, is taken by another program, which we may not see",
+                 "TCP port 10809, which NBD needs, is taken by a program of root",
                  "as root, `ss -lnpt sport = :10809` says whose it is")),
         ("udp", line("00000000", 67, 7, 7), {9: OURS},
          Finding("note", "UDP port 67", "UDP port 67 (DHCP) is served by a pxeboot that runs (pid 9)")),
@@ -97,6 +96,36 @@ def test_a_port_on_another_interface_is_a_note(tmp_path: Path) -> None:
     (finding,) = look(folder, free=True)
     assert finding.level == "note"
     assert "at an address or interface that is not ours" in finding.what
+
+
+DAEMON = ports.Daemon(4711, 990)
+
+
+@pytest.mark.parametrize(
+    ("uid", "daemon", "free", "level", "what"),
+    [
+        (990, DAEMON, None, "note", "UDP port 67 (DHCP) is served by a pxeboot that runs (pid 4711)"),
+        (0, DAEMON, None, "note", "UDP port 67 (DHCP) is served by a pxeboot that runs (pid 4711)"),  # by systemd
+        (65534, DAEMON, False, "error", "UDP port 67, which DHCP needs, is taken by a program of nobody"),
+        (65534, None, None, "warning", "UDP port 67, which DHCP needs, has a socket of a program of nobody; if that is"
+                                       " in our way, only root can tell"),
+        (54321, None, False, "error", "UDP port 67, which DHCP needs, is taken by a program of user 54321"),
+        (0, None, True, "note", "UDP port 67 is also used by a program of root, at an address or interface that is not"
+                                " ours"),
+    ],
+)  # fmt: skip
+def test_without_root_the_users_of_sockets_say_whose_they_are(
+    tmp_path: Path, uid: int, daemon: ports.Daemon | None, free: bool | None, level: str, what: str
+) -> None:
+    folder = proc(tmp_path, ("udp", line("00000000", 67, 7, 7, uid)), processes={})
+    (found,) = ports.look(FARM, ["eth1"], folder, lambda _wanted, _interface: free, 1000, daemon)
+    assert (found.level, found.what) == (level, what)
+    assert found.remedy == ("" if level == "note" else "as root, `ss -lnpu sport = :67` says whose it is")
+
+
+def test_a_daemon_that_does_not_answer_is_none(tmp_path: Path) -> None:
+    assert ports.answering(tmp_path / "control.sock") is None
+    assert ports.answering(tmp_path / ("x" * 200)) is None
 
 
 def test_the_page_needs_its_own_address_alone(tmp_path: Path) -> None:
