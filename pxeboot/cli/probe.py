@@ -9,9 +9,14 @@ import click
 from pxeboot.cli import probe_boot, probe_places, probe_tftp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
     from pxeboot.probe.answers import Answer
     from pxeboot.probe.client import Client
     from pxeboot.probe.dhcp import Result
+    from pxeboot.probe.words import Here
 
 
 class _Boots(click.Group):
@@ -49,7 +54,8 @@ def dhcp(
 ) -> None:
     """Ask for an address and something to boot as firmware does, and list every answer.
 
-    Exit status: 0 if exactly one server answers and the machine would boot, 1 if not, with what is wrong.
+    Exit status: 0 if exactly one server answers and the machine would boot, 1 if not, with what is wrong; 2 if that
+    cannot be told from here, since this is the server itself.
     """
     from pxeboot.probe.client import Client, Kind, architecture
 
@@ -72,7 +78,7 @@ def dhcp(
         click.echo(json.dumps(_json(client, interface, result), indent=2))
     else:
         _show(client, interface, result)
-    sys.exit(1 if result.problems else 0)
+    sys.exit(2 if result.here is not None else 1 if result.problems else 0)
 
 
 def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
@@ -91,6 +97,7 @@ def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
         "next": steps_json(result.verdict.steps),
         "taken": answer_json(result.taken) if result.taken else None,
         "problems": [*result.problems],
+        "not_from_here": None if result.here is None else result.here.why,
     }
 
 
@@ -118,6 +125,10 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
             table.add_row(field, Text(value))
         console.print(table)
     console.print()
+    if result.here is not None:
+        for line in (*probe_places.not_from_here(result.here), *_beside(result.here, result.answers)):
+            console.print(line)
+        return
     for step in verdict.steps:
         said = Text(f"It {step.what}", style="" if step.ok else "red") + Text(f" ({step.because})", style="dim")
         console.print(said, soft_wrap=True)
@@ -130,6 +141,13 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
         console.print(Text(f"It was given {result.taken.address} after {delay}, and has released it."))
     for problem in result.problems:
         console.print(Text(f"wrong: {problem}", style="bold red"), soft_wrap=True)
+
+
+def _beside(here: "Here", answers: "Sequence[Answer]") -> "list[Text]":
+    """What it means that others than the server of this host answer."""
+    from rich.text import Text
+
+    return [Text(f"note: {here.others([answer.name for answer in answers])}", style="yellow")] * bool(answers)
 
 
 def _title(answer: "Answer") -> str:

@@ -11,6 +11,7 @@ from pxeboot.cli import probe_places
 
 if TYPE_CHECKING:
     from config.interfaces import Link
+    from pxeboot.probe.boot import Walk
     from pxeboot.probe.client import Client
     from pxeboot.probe.walk import Hop
 
@@ -25,7 +26,7 @@ _ORDER = 13
 @click.option("--class", "kind", type=click.Choice(["pxe", "http", "ipxe"]),
               help="How it boots.  [default: as --arch says, else pxe]")  # fmt: skip
 @click.option("--mac", help="The machine's MAC. Default: a random one, so that no machine is disturbed.")
-@click.option("--yes", is_flag=True, help="With --mac: that machine does not boot now, and may be played.")
+@click.option("--yes", is_flag=True, help="With --mac: that machine is off, and may be played.")
 @click.option("--timeout", type=click.FloatRange(min=0.1, max=300), default=3.0, show_default=True, metavar="S",
               help="Listen for DHCP answers for so many seconds.")  # fmt: skip
 @click.option("--http-port", type=click.IntRange(1, 65535), default=80, show_default=True, metavar="N",
@@ -46,17 +47,18 @@ def command(
 ) -> None:
     """Boot as a machine would, but for the kernel: DHCP, TFTP, GRUB's menu, HTTP, NBD.
 
-    It takes an address, has it beside those of the interface meanwhile, and gives it back. The server shows it as a
-    machine that `pxeboot probe` plays. No join command is fetched. Needs root.
+    It takes an address, has it beside those of the interface meanwhile, and gives it back. The server answers it as
+    it would the machine, and begins no boot by that: no status, no alert, no join. Needs root.
 
-    Exit status: 0 if a machine would boot, 1 if not, with what is wrong and where.
+    Exit status: 0 if a machine would boot, 1 if not, with what is wrong and where; 2 if that cannot be told from
+    here, since this is the server itself.
     """
     from pxeboot.probe.client import Client, Kind, architecture
 
     if mac is not None and not yes:
         raise click.UsageError(
-            "--mac plays a machine that there is: a boot of it that is under way would lose its join command, and its"
-            " timeline shows the probe. Add --yes if it does not boot now, or leave --mac out"
+            "--mac plays a machine that there is, and has its address meanwhile. Add --yes if it is off, or leave"
+            " --mac out"
         )
     chosen = Kind(kind) if kind else Kind.HTTP if arch.endswith("-http") else Kind.PXE
     try:
@@ -81,10 +83,10 @@ def command(
     except KeyboardInterrupt:
         sys.exit(1)
     if as_json:
-        click.echo(json.dumps(_json(client, interface, walk.hops), indent=2))
+        click.echo(json.dumps(_json(client, interface, walk), indent=2))
     else:
-        _end(walk.hops)
-    sys.exit(1 if walk.wrong else 0)
+        _end(walk)
+    sys.exit(1 if walk.wrong else 0 if walk.here is None else 2)
 
 
 def _fail(why: str) -> NoReturn:
@@ -103,7 +105,7 @@ def _link(interface: str) -> "Link":
     return found
 
 
-def _json(client: "Client", interface: str, hops: "list[Hop]") -> dict[str, object]:
+def _json(client: "Client", interface: str, walk: "Walk") -> dict[str, object]:
     from pxeboot.probe.walk import as_json
 
     return {
@@ -111,8 +113,9 @@ def _json(client: "Client", interface: str, hops: "list[Hop]") -> dict[str, obje
         "mac": client.mac.hex(":"),
         "class": client.kind.value,
         "architecture": client.architecture.name,
-        "steps": as_json(hops),
-        "problems": [problem.what for hop in hops for problem in hop.problems],
+        "steps": as_json(walk.hops),
+        "problems": [problem.what for hop in walk.hops for problem in hop.problems],
+        "not_from_here": None if walk.here is None else walk.here.why,
     }
 
 
@@ -159,15 +162,20 @@ def _took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def _end(hops: "list[Hop]") -> None:
+def _end(walk: "Walk") -> None:
     from rich.text import Text
 
     from pxeboot import screen
 
     console = screen.console()
     console.print()
-    where = [hop.step for hop in hops if hop.problems]
-    if where:
+    where = [hop.step for hop in walk.hops if hop.problems]
+    if walk.here is not None:
+        if where:
+            console.print(Text(f"What is wrong is at: {', '.join(where)}.", style="bold red"))
+        for line in probe_places.not_from_here(walk.here):
+            console.print(line)
+    elif where:
         console.print(
             Text(f"A machine would not boot well. What is wrong is at: {', '.join(where)}.", style="bold red")
         )

@@ -3,8 +3,14 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from pxeboot.probe.words import Here
 
 _INTERFACES = Path("/sys/class/net")
 _ETHERNET = "1"
@@ -37,6 +43,15 @@ def only_interface() -> str:
         which = f"one of {', '.join(found)}" if found else "no Ethernet interface is up"
         raise click.UsageError(f"which --interface? {which}")
     return found[0]
+
+
+def not_from_here(here: "Here") -> "list[Text]":
+    """Return why a boot could not be tried, and what to do, for people."""
+    from rich.text import Text
+
+    said = Text(f"This is the server itself, so a boot cannot be tried from here: {here.why}.", style="bold yellow")
+    width = max(len(command) for command, _ in here.instead)
+    return [said, *(Text(f"  {command:{width}}   {what}") for command, what in here.instead)]
 
 
 def why(error: OSError) -> str:

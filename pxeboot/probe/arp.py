@@ -7,9 +7,19 @@ from ipaddress import IPv4Address
 
 from scapy.layers.l2 import ARP, Ether
 
+from config.interfaces import links
+
 LISTEN_S = 0.4
 _ETHERTYPE = 0x0806
 _NOBODY = "0.0.0.0"
+
+
+def runs(interface: str, mac: str, address: IPv4Address) -> bool:
+    """Return whether another machine than this one has `address` with the card `mac`. Raises `OSError`."""
+    link = links([interface]).get(interface)
+    if link is None or not link.mac or link.mac == mac:
+        return False
+    return mac in holders(interface, bytes.fromhex(link.mac.replace(":", "")), address)
 
 
 def holders(interface: str, mac: bytes, address: IPv4Address) -> list[str]:

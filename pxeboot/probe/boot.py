@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from config.interfaces import Link
+from dhcp.boot import BUILT_IN
 from dhcp.options import MessageType, Option
-from pxeboot.probe import arp, dhcp, here, lodging, tftp, words
+from pxeboot.probe import arp, dhcp, lodging, tftp, words
 from pxeboot.probe.answers import Answer, Verdict, boot_words, judge
 from pxeboot.probe.client import Client, Kind
 from pxeboot.probe.files import Files
-from pxeboot.probe.menu import server_in
+from pxeboot.probe.here import here
 from pxeboot.probe.walk import Hop
+from pxeboot.probe.words import Here
 
 TFTP_TIMEOUT_S = 1.0
 """What a firmware waits before it says the last again; EDK2 waits 4 s, which no person likes to."""
@@ -37,6 +39,8 @@ class Walk:
     http_port: int = 80
     nbd_port: int = 10809
     hops: list[Hop] = field(default_factory=list)
+    here: Here | None = None
+    """Why a boot could not be tried: the server runs here. Then what it serves was tried as far as possible."""
 
     @property
     def wrong(self) -> bool:
@@ -50,6 +54,9 @@ class Walk:
         with dhcp.asking(self.client, self.link.name) as conversation:
             with self._hop("DHCP offer") as hop:
                 verdict = self._discover(conversation, hop)
+            if self.here is not None:
+                self._try_server_of_this_host()
+                return self.hops
             if verdict.address_from is None or verdict.boot_from is None:
                 return self.hops
             with self._hop("DHCP lease") as hop:
@@ -80,15 +87,17 @@ class Walk:
         client = self.client
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, self.wait_s))
         verdict = judge(client.kind, answers, self.wait_s, conversation.discover)
+        said = [f"{answer.address or 'no address'} from {answer.name}{_vendor(answer.mac)}" for answer in answers]
+        self.here = here(self.link.name, answers) if self.link.carrier else None
+        if self.here is not None:
+            hop.detail, hop.skipped = "not from here: this is the server", True
+            hop.notes += [self.here.others(said)] * bool(answers)
+            return verdict
         if not answers:
             hop.detail = f"nobody answered within {self.wait_s:g} s"
-            serves = here.serves(self.link.name)
-            for what, remedy in words.no_offer(
-                carrier=self.link.carrier, serves_here=serves, vlan="." in self.link.name
-            ):
+            for what, remedy in words.no_offer(carrier=self.link.carrier, vlan="." in self.link.name):
                 hop.wrong(what, remedy)
             return verdict
-        said = [f"{answer.address or 'no address'} from {answer.name}{_vendor(answer.mac)}" for answer in answers]
         hop.took_s = answers[0].delay_s
         hop.detail = "; ".join(said)
         servers = {answer.server for answer in answers}
@@ -100,6 +109,9 @@ class Walk:
 
     def _request(self, conversation: dhcp.Conversation, offer: Answer, hop: Hop) -> Answer | None:
         assert offer.address is not None
+        if arp.runs(self.link.name, self.client.mac.hex(":"), offer.address):
+            hop.wrong(*words.it_runs(str(offer.address), self.client.mac.hex(":")))
+            return None
         wants: dict[int, bytes] = {
             Option.SERVER_IDENTIFIER: offer.server_id.packed,
             Option.REQUESTED_IP_ADDRESS: offer.address.packed,
@@ -120,6 +132,18 @@ class Walk:
         hop.wrong(f"{offer.name} did not answer the DHCPREQUEST for {offer.address} within {self.wait_s:g} s",
                   "see the server's log")  # fmt: skip
         return None
+
+    def _try_server_of_this_host(self) -> None:
+        """Try what can be asked at the interface's own address: such packets count as if they came by it."""
+        if self.here is None or not self.here.ours or not self.link.addresses:
+            return
+        own = str(self.link.addresses[0].ip)
+        files = Files(own, (own, self.http_port), self._hop)
+        file = BUILT_IN.get(self.client.architecture.platform or self.client.architecture.name)
+        if file is not None:
+            with self._hop("TFTP") as hop:
+                files.follow(self._tftp(hop, own, file, own))
+        files.reached(self.nbd_port)
 
     def _as_its_holder(self, conversation: dhcp.Conversation, verdict: Verdict, taken: Answer) -> None:
         """Go on with the address."""
@@ -163,9 +187,7 @@ class Walk:
             self._add(Hop("GRUB", f"{boot.boot_file!r} is no GRUB of pxeboot, so what it does next is not known",
                           skipped=True))  # fmt: skip
             return
-        if (named := server_in(loader)) is not None:
-            host, _, port = named.partition(":")
-            files.server = host, int(port or 80)
+        files.follow(loader)
         files.machine(self.client.mac, boot.boot_file, self.nbd_port)
 
     def _tftp(self, hop: Hop, server: str, file: str, source: str) -> bytes:

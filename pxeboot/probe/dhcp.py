@@ -20,9 +20,11 @@ from dhcp import options, wire
 from dhcp.options import MessageType, Option
 from dhcp.overheard import Datagram
 from dhcp.sniff import Frame, open_socket, receive
-from pxeboot.probe import here, words
+from pxeboot.probe import arp, words
 from pxeboot.probe.answers import Answer, Verdict, judge
 from pxeboot.probe.client import Client
+from pxeboot.probe.here import here
+from pxeboot.probe.words import Here
 
 ASK_AGAIN_S = 4.0
 """A firmware that was not answered asks again after this time."""
@@ -43,6 +45,8 @@ class Result:
     """What the DHCPREQUEST was answered with; None if there was none, or none was sent."""
     problems: tuple[str, ...] = ()
     """All that is wrong, in words; nothing is, if there are none."""
+    here: Here | None = None
+    """Why nothing can be said: the server runs here."""
 
 
 def probe(client: Client, interface: str, wait_s: float, *, request: bool = False) -> Result:
@@ -54,12 +58,19 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
     with asking(client, interface) as conversation:
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, wait_s))
         verdict = judge(client.kind, answers, wait_s, conversation.discover)
+        if (served := here(interface, answers)) is not None:
+            return Result(answers, verdict, here=served)
         problems, taken = verdict.problems, None
-        if not answers and (serving := here.serves(interface)):
-            what, remedy = words.not_here(serving)
-            problems += (f"{what}: {remedy}",)
         offer = verdict.address_from
-        if request and offer is not None and offer.address is not None:
+        if (
+            request
+            and offer is not None
+            and offer.address is not None
+            and arp.runs(interface, client.mac.hex(":"), offer.address)
+        ):
+            what, remedy = words.it_runs(str(offer.address), client.mac.hex(":"))
+            problems += (f"{what}; {remedy}",)
+        elif request and offer is not None and offer.address is not None:
             wants: dict[int, bytes] = {
                 Option.SERVER_IDENTIFIER: offer.server_id.packed,
                 Option.REQUESTED_IP_ADDRESS: offer.address.packed,

@@ -48,6 +48,20 @@ class Files:
                           "firmware breaks off there; see the server's log")  # fmt: skip
             return got.body
 
+    def follow(self, loader: bytes) -> None:
+        """Take note of the server that a boot loader of ours goes on from."""
+        if (named := menu.server_in(loader)) is not None:
+            host, _, port = named.partition(":")
+            self.server = host, int(port or 80)
+
+    def reached(self, nbd_port: int) -> None:
+        """Only see whether the servers are there."""
+        with self.hop("HTTP") as hop:
+            self._reach(hop)
+        with self.hop("NBD") as hop:
+            self._nbd(hop, (self.server[0], nbd_port), "", b"")
+            hop.detail = hop.detail.partition(";")[0]
+
     def machine(self, mac: bytes, boot_file: str, nbd_port: int) -> None:
         """Go on as GRUB, then the kernel and the initramfs do."""
         with self.hop("HTTP") as hop:

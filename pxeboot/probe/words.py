@@ -1,6 +1,31 @@
 """What is wrong with a connection, in words, and what to do."""
 
+from dataclasses import dataclass
+
 from pxeboot.probe.web import Stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Why the server of this very host cannot be probed from here."""
+
+    why: str
+    ours: bool = True
+    """Whether it is a pxeboot."""
+
+    def others(self, names: list[str]) -> str:
+        """Return what it means that others answer on its network."""
+        beside = f"on its network {' and '.join(names)} answers, too"
+        return f"{beside}: `pxeboot status` says whether that is in its way" if self.ours else beside
+
+    @property
+    def instead(self) -> list[tuple[str, str]]:
+        """What to type, and where or what for."""
+        elsewhere = [("pxeboot probe", "on another machine of this network")]
+        return elsewhere + self.ours * [
+            ("pxeboot explain MAC", "here: what a machine would be told"),
+            ("pxeboot check --here", "here: what is wrong with this host"),
+        ]
 
 
 def stuck(what: Stuck, service: str, host: str, port: int) -> tuple[str, str]:
@@ -24,20 +49,18 @@ def stuck(what: Stuck, service: str, host: str, port: int) -> tuple[str, str]:
             return f"{place} breaks off", "see the server's log"
 
 
-def not_here(serving: str) -> tuple[str, str]:
-    """Return why a server of this very host cannot be probed here, and what to do instead."""
-    what = f"{serving} serves this very interface, and a host does not hear itself what it sends to everybody"
-    return what, "probe from another machine of the network; here, `pxeboot explain MAC` says what a machine would get"
+def it_runs(address: str, mac: str) -> tuple[str, str]:
+    """Return what it means that the machine that is played has its address, and the remedy."""
+    what = f"{address} is used by {mac}, the machine that is played: it runs, so its address is not taken"
+    return what, "play it while it is off, or leave --mac out"
 
 
-def no_offer(*, carrier: bool, serves_here: str, vlan: bool) -> list[tuple[str, str]]:
+def no_offer(*, carrier: bool, vlan: bool) -> list[tuple[str, str]]:
     """Return what nobody's answering may mean, the likeliest first."""
     if not carrier:
         return [
             ("the interface has no carrier: no cable, or the switch port is off", "look at the cable and the port")
         ]
-    if serves_here:
-        return [not_here(serves_here)]
     where = "an access port of the right VLAN" if not vlan else "the VLAN of this interface"
     return [
         ("no DHCP server hears us, or none has something for this machine",

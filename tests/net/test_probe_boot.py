@@ -164,6 +164,20 @@ def test_who_has_the_machines_address_already_is_named(farm: Farm) -> None:
     assert f"{IP} is used by {squatter.mac} already" in wrong["DHCP lease"]
 
 
+@requires("grub-mknetdir")
+def test_a_machine_that_runs_keeps_its_address(farm: Farm) -> None:
+    running = farm.segment.host(address=f"{IP}/24", mac=MAC)
+    steps, wrong = probe(farm.segment.client, "--mac", MAC, "--yes")
+    argv = ("-m", "pxeboot", "probe", "dhcp", "--json", "--timeout", "0.7", "--request", "--mac", MAC)
+    asked = json.loads(farm.segment.client.run(sys.executable, *argv, check=False).stdout)
+    running.run("ip", "link", "set", "dev", running.interface, "down")
+    assert [*steps] == ["link", "DHCP offer", "DHCP lease"], "nothing is taken, and nothing released"
+    what = f"{IP} is used by {MAC}, the machine that is played: it runs, so its address is not taken"
+    assert what in wrong["DHCP lease"]
+    assert asked["taken"] is None
+    assert what in asked["problems"][0]
+
+
 @requires("grub-mknetdir", "dnsmasq", "nft")
 def test_behind_a_relay_all_is_well_and_masquerading_is_found(farm: Farm, tmp_path: Path) -> None:
     with Segment(f"{BEHIND}/24") as far:
@@ -187,11 +201,21 @@ def test_behind_a_relay_all_is_well_and_masquerading_is_found(farm: Farm, tmp_pa
 
 
 @requires("grub-mknetdir")
-def test_on_the_servers_own_interface_it_says_why_nobody_answers(farm: Farm) -> None:
-    _, wrong = probe(farm.segment.server, "--interface", "eth1")
-    assert [*wrong] == ["DHCP offer"]
-    assert f"pxeboot serve (pid {farm.daemon.process.pid}) serves this very interface" in wrong["DHCP offer"]
-    assert "pxeboot explain MAC" in wrong["DHCP offer"]
+def test_on_the_server_itself_it_says_so_and_tries_what_can_be_tried(farm: Farm) -> None:
+    server = farm.segment.server
+    done = ask(server, "--json", "--interface", "eth1")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["problems"]) == (2, [])
+    results = {step["step"]: step["result"] for step in said["steps"]}
+    assert results == {"link": "fine", "DHCP offer": "skipped", "TFTP": "fine", "HTTP": "fine", "NBD": "fine"}
+    assert f"pxeboot serve (pid {farm.daemon.process.pid}) serves eth1, and a host does not" in said["not_from_here"]
+    text = ask(server).stdout
+    assert "This is the server itself" in text
+    assert "would not boot" not in text
+    only = server.run(sys.executable, "-m", "pxeboot", "probe", "dhcp", "--timeout", "0.5", check=False)
+    assert only.returncode == 2
+    assert "  pxeboot probe          on another machine of this network" in only.stdout
+    assert "wrong:" not in only.stdout
 
 
 @requires("grub-mknetdir", "nft")

@@ -12,7 +12,7 @@ def run(*argv: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--mac", "52:54:00:00:00:01"], "Add --yes if it does not boot now"),
+        (["--mac", "52:54:00:00:00:01"], "Add --yes if it is off"),
         (["--mac", "52:54:00", "--yes"], "'52:54:00' is no MAC"),
         (["--arch", "amd64"], "'amd64' is no architecture; the ones there are: bios, "),
         (["--class", "plain"], "'plain' is not one of"),

@@ -74,11 +74,22 @@ def test_every_way_to_be_stuck_has_words_and_a_remedy(what: Stuck) -> None:
 
 
 @pytest.mark.parametrize(
-    ("carrier", "serves", "says"),
-    [(False, "", "no carrier"), (True, "pxeboot serve (pid 9)", "pxeboot serve (pid 9) serves this very interface"),
-     (True, "", "no DHCP server hears us")],
-)  # fmt: skip
-def test_that_nobody_answers_has_a_reason(carrier: bool, serves: str, says: str) -> None:
-    ((what, remedy),) = words.no_offer(carrier=carrier, serves_here=serves, vlan=False)
+    ("carrier", "vlan", "says", "remedied"),
+    [
+        (False, False, "no carrier", "cable"),
+        (True, False, "no DHCP server hears us", "an access port of the right VLAN"),
+        (True, True, "no DHCP server hears us", "the VLAN of this interface"),
+    ],
+)
+def test_that_nobody_answers_has_a_reason(carrier: bool, vlan: bool, says: str, remedied: str) -> None:
+    ((what, remedy),) = words.no_offer(carrier=carrier, vlan=vlan)
     assert says in what
-    assert remedy
+    assert remedied in remedy
+
+
+def test_the_server_itself_says_what_to_type_where() -> None:
+    assert [command for command, _ in words.Here("").instead] == [
+        "pxeboot probe", "pxeboot explain MAC", "pxeboot check --here",
+    ]  # fmt: skip
+    assert [command for command, _ in words.Here("", ours=False).instead] == ["pxeboot probe"]
+    assert "`pxeboot status`" in words.Here("").others(["10.0.0.2 (02:00:00:00:00:01)"])

@@ -47,7 +47,7 @@ def farm(tmp_path: Path) -> Farm:
 def said(kind: MessageType, mac: str = MAC, client: Kind = Kind.PXE, *, marked: bool = True, **more: Any) -> Message:
     """What `pxeboot probe` says, or, if it is not `marked`, a machine."""
     asks = Client(client, architecture("x64", client), bytes.fromhex(mac.replace(":", "")), marked=marked)
-    wants = {Option.REQUESTED_IP_ADDRESS: IP.packed, Option.SERVER_IDENTIFIER: SERVER.packed}
+    wants: dict[int, bytes] = {Option.REQUESTED_IP_ADDRESS: IP.packed, Option.SERVER_IDENTIFIER: SERVER.packed}
     options = dict(asks.options(wants=wants if kind is MessageType.DHCPREQUEST else None))
     return message(kind, mac, options=options, **more)
 
