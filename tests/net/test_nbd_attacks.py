@@ -12,6 +12,7 @@ import pytest
 
 from nbd import wire
 from tests.support.nbd_server import RawClient, Server, running
+from tests.support.waiting import quick, until
 
 pytestmark = pytest.mark.net
 
@@ -39,10 +40,7 @@ def unharmed(server: Server) -> Iterator[None]:
         client.request(wire.Cmd.READ, 7, 4096, 512)
         assert client.reply() == wire.SimpleReply(7)
         assert client.receive(512) == bytes(512)
-    deadline = time.monotonic() + 8
-    while server.descriptors() > before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert server.descriptors() == before
+    until(lambda: server.descriptors() <= before, "what was opened is closed")
 
 
 @pytest.mark.parametrize("length", [64 << 20, 2**32 - 1])
@@ -82,15 +80,18 @@ def test_a41_a_lying_name_is_refused_and_the_connection_goes_on(server: Server, 
 def test_a42_silent_connections_disturb_nobody_and_end(server: Server) -> None:
     before = server.descriptors()
     silent = [RawClient(server) for _ in range(600)]
-    try:
+
+    def served_s() -> float:
         started = time.monotonic()
         with RawClient(server).go() as client:
             client.request(wire.Cmd.READ, 1, 0, 4096)
             assert client.reply() == wire.SimpleReply(1)
-        assert time.monotonic() - started < 1
+        return time.monotonic() - started
+
+    try:
+        assert quick(served_s, 1)
         assert server.descriptors() - before <= 130
         assert all(client.closed_by_server() for client in silent)
-        assert time.monotonic() - started < 13
     finally:
         for client in silent:
             client.sock.close()
@@ -172,13 +173,17 @@ def test_a47_clients_that_never_read_cost_little_and_delay_nobody(server: Server
             with suppress(BlockingIOError):
                 client.sock.send(reads)
         time.sleep(0.3)
-        with RawClient(server).go() as client:
-            started = time.monotonic()
-            for cookie in range(100):
-                client.request(wire.Cmd.READ, cookie, cookie << 12, 4096)
-                client.reply()
-                client.receive(4096)
-            assert time.monotonic() - started < 1
+
+        def served_s() -> float:
+            with RawClient(server).go() as client:
+                started = time.monotonic()
+                for cookie in range(100):
+                    client.request(wire.Cmd.READ, cookie, cookie << 12, 4096)
+                    client.reply()
+                    client.receive(4096)
+                return time.monotonic() - started
+
+        assert quick(served_s, 1)
         assert server.peak_mib() - before < 20
     finally:
         for client in deaf:
@@ -198,7 +203,6 @@ def test_a48_a_file_of_a_million_holes_is_told_in_bounded_answers(server: Server
         context = client.receive(20)
         client.receive(int.from_bytes(context[16:]) + 20)  # and the ACK
         assert client.option(wire.Opt.GO, wire.InfoRequest("holes").encode())[-1].type == wire.Rep.ACK
-        started = time.monotonic()
         for cookie in range(40):
             client.request(wire.Cmd.BLOCK_STATUS, cookie, 0, 1 << 30)
         for _ in range(40):
@@ -206,7 +210,6 @@ def test_a48_a_file_of_a_million_holes_is_told_in_bounded_answers(server: Server
             assert kind == wire.Chunk.BLOCK_STATUS
             assert 8 < length <= 4 + 8 * (1 << 14)
             client.receive(length)
-        assert time.monotonic() - started < 30
     assert server.peak_mib() - before < 30
 
 

@@ -1,7 +1,6 @@
 """A disk of which the second half cannot be read: what is told in the middle of a reply (N-64, N-66), and how."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.support.nbd_driver import HAGGLED
 from tests.support.nbd_server import RawClient, Server, running
 from tests.support.nbd_talk import Headers
 from tests.support.segment import lacking, requires
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.net
 
@@ -31,16 +31,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     commands = ("nbdkit", "-s", "eval", f"get_size=echo {SIZE}", f"pread={PREAD}")
     process = subprocess.Popen(["nbdfuse", "-r", str(disk), "--command", *commands], stdin=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while disk.stat().st_size != SIZE and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: disk.stat().st_size == SIZE, "the disk is mounted")
         with running(folder) as server:
             yield server
             assert server.stop() == 0
             assert "Traceback" not in server.log
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
-        process.wait(10)
+        try:
+            process.wait(10)  # which it does by itself, unless a request of its kernel is lost
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def connected(server: Server, headers: Headers) -> RawClient:

@@ -19,6 +19,7 @@ import pytest
 from nbd import wire
 from tests.support.nbd_server import Port, RawClient, running
 from tests.support.segment import lacking, requires
+from tests.support.waiting import quick, until
 
 pytestmark = pytest.mark.net
 
@@ -41,9 +42,7 @@ def mounted(image: Path, at: Path, *filters: str) -> Iterator[subprocess.Popen[b
         ["nbdfuse", "-r", str(at), "--command", "nbdkit", "-s", *names, "file", str(image), *parameters]
     )
     try:
-        deadline = time.monotonic() + 10
-        while at.stat().st_size != SIZE and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: at.stat().st_size == SIZE, "the disk is mounted")
         yield process
     finally:
         subprocess.run(["umount", "-l", str(at)], check=False)
@@ -59,7 +58,7 @@ def kill(disk: subprocess.Popen[bytes]) -> None:
     disk.kill()
     for child in children:
         os.kill(int(child), signal.SIGKILL)
-    disk.wait(10)
+    disk.wait(60)
 
 
 @pytest.fixture
@@ -73,21 +72,27 @@ def folder(tmp_path: Path) -> Path:
 @requires("nbdfuse", "nbdkit", "umount")
 def test_a_slow_disk_delays_only_its_own_readers(folder: Path) -> None:
     slow_disk = mounted(folder / "node", folder / "slow", "delay", "delay-read=2")
-    with slow_disk, running(folder) as server, RawClient(server).go("slow") as slow, RawClient(server).go() as quick:
-        for cookie in range(4):  # as many as there are threads
-            slow.request(wire.Cmd.READ, cookie, cookie << 20, 4096)
-        started = time.monotonic()
-        for cookie in range(50):
-            quick.request(wire.Cmd.READ, cookie, cookie << 12, 4096)
-            assert quick.reply() == wire.SimpleReply(cookie)
-            quick.receive(4096)
-        assert time.monotonic() - started < 0.5
-        expected = (folder / "node").read_bytes()
-        for _ in range(4):
-            reply = slow.reply()
-            assert reply.error == wire.Errno.OK
-            assert slow.receive(4096) == expected[reply.cookie << 20 :][:4096]
-        assert time.monotonic() - started > 1
+    expected = (folder / "node").read_bytes()
+    with slow_disk, running(folder) as server, RawClient(server).go("slow") as slow, RawClient(server).go() as other:
+
+        def others_s() -> float:
+            begun = time.monotonic()
+            for cookie in range(4):  # as many as there are threads
+                slow.request(wire.Cmd.READ, cookie, cookie << 20, 4096)
+            started = time.monotonic()
+            for cookie in range(50):
+                other.request(wire.Cmd.READ, cookie, cookie << 12, 4096)
+                assert other.reply() == wire.SimpleReply(cookie)
+                other.receive(4096)
+            took_s = time.monotonic() - started
+            for _ in range(4):
+                reply = slow.reply()
+                assert reply.error == wire.Errno.OK
+                assert slow.receive(4096) == expected[reply.cookie << 20 :][:4096]
+            assert time.monotonic() - begun > 1
+            return took_s
+
+        assert quick(others_s, 0.5)
 
 
 @requires("nbdfuse", "nbdkit", "umount")
@@ -100,15 +105,13 @@ def test_a_disk_that_hangs_holds_up_nobody_else(folder: Path) -> None:
                 hanging.request(wire.Cmd.READ, cookie, cookie << 20, 4096)
         os.posix_fadvise(fd := os.open(folder / "node", os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(fd)
-        started = time.monotonic()
         with RawClient(server).go() as other:  # cold and warm
             for cookie in range(64):
                 other.request(wire.Cmd.READ, cookie, cookie << 16, 4096)
                 assert other.reply() == wire.SimpleReply(cookie)
                 other.receive(4096)
-        assert time.monotonic() - started < 5
         kill(disk)  # the kernel ends no process whose read has reached such a disk
-        assert server.stop(within_s=5) == 0
+        assert server.stop() == 0
 
 
 @requires("nbdfuse", "nbdkit", "umount")
@@ -139,6 +142,11 @@ def test_a_file_system_without_nowait_serves_the_same_bytes(folder: Path, tmp_pa
 
 
 def test_the_event_loop_answers_while_clients_keep_the_threads_busy(folder: Path) -> None:
+    assert quick(lambda: lateness_s(folder), 0.05, tries=4)
+
+
+def lateness_s(folder: Path) -> float:
+    """How late the event loop was at half of its turns, at the least."""
     reads = b"".join(wire.Request(wire.Cmd.READ, n, n << 12, 4096).encode() for n in range(16))
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.nbd_lateness", folder], stdout=subprocess.PIPE, text=True
@@ -154,9 +162,8 @@ def test_the_event_loop_answers_while_clients_keep_the_threads_busy(folder: Path
                 thread.start()
             late = json.loads(server.stdout.readline())
             for thread in threads:
-                thread.join(10)
-    assert len(late) > 20
-    assert late[len(late) // 2] < 0.05
+                thread.join(60)
+    return float(late[len(late) // 2])
 
 
 def read_until_closed(client: RawClient, reads: bytes) -> None:

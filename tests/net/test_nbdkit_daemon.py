@@ -18,6 +18,7 @@ from tests.support.cpio_reader import unpack
 from tests.support.segment import Host, Segment, lacking, requires
 from tests.support.served import IP, MAC, SERVER, Daemon, Prepared, get_lease, make_grub
 from tests.support.served import http as fetch
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.net
 needs_nbdkit = requires("nbdkit", "nbdinfo", "nbdcopy", "curl", "busybox")
@@ -72,10 +73,10 @@ def told(prepared: Prepared) -> Any:
 
 def ready(prepared: Prepared, but: int | None = None) -> Any:
     """Wait until an nbdkit serves that is not the process `but`; return what GET /v1/nbdkit says."""
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 60
     while time.monotonic() < ends:
         state = told(prepared)
-        if state["serves"] and state["interfaces"][0]["pid"] != but:
+        if state.get("serves") and state["interfaces"][0]["pid"] != but:
             return state
         time.sleep(0.05)
     raise TimeoutError(state)
@@ -115,7 +116,7 @@ def test_a_machine_is_sent_to_nbdkit_and_gets_every_byte_there_as_it_does_from_u
     refused = segment.client.run("nbdinfo", f"nbd://{SERVER}:{NBDKITS}/node", check=False)
     assert refused.returncode != 0  # its address is nobody's that we know
     assert told(prepared)["counters"]["refused"] >= 1
-    assert daemon.stop() < 8
+    assert daemon.stop() < 30
     assert "Traceback" not in daemon.log
 
 
@@ -147,12 +148,9 @@ def test_nbdkit_ends_with_the_interface_that_it_served(grub: Path, tmp_path: Pat
     (interface,) = ready(prepared)["interfaces"]
     assert interface["name"] == "eth1"
     segment.server.run("ip", "link", "delete", "eth1")
-    ends = time.monotonic() + 10
-    while Path(f"/proc/{interface['pid']}").exists() and time.monotonic() < ends:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{interface['pid']}").exists()
-    state = told(prepared)
-    assert (state["interfaces"], state["serves"]) == ([], False)
+    until(lambda: not Path(f"/proc/{interface['pid']}").exists(), "nbdkit has ended")
+    until(lambda: told(prepared).get("interfaces") == [], "it is told of no more")
+    assert not told(prepared)["serves"]
     daemon.stop()
     assert "Traceback" not in daemon.log
 
@@ -166,7 +164,7 @@ def test_while_nbdkit_does_not_start_machines_are_sent_to_us(grub: Path, tmp_pat
     told_env = environment(node, prepared)
     assert told_env["NBD_PORT"] == str(OURS)
     assert copied(node, tmp_path, OURS, told_env["NBD_EXPORT"])
-    assert "takes the parameter 'nosuch'" in daemon.log
+    until(lambda: "takes the parameter 'nosuch'" in daemon.log, "it is told why")
     assert not told(prepared)["serves"]
     daemon.stop()
 
@@ -182,6 +180,7 @@ def test_where_there_is_no_nbdkit_one_line_says_so_and_we_serve_its_images(
     node = segment.host(mac=MAC)
     assert get_lease(node) == IP
     said = "nbdkit cannot serve node, so pxeboot does, without its filters: it is not installed"
+    until(lambda: said in daemon.log, "it is told")
     assert daemon.log.count(said) == 1
     assert told(prepared)["absent"] == "it is not installed; apt-get install nbdkit nbdkit-plugin-python"
     told_env = environment(node, prepared)

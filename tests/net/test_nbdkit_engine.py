@@ -18,6 +18,7 @@ from tests.support.certificates import Authority
 from tests.support.fake_image import add_image
 from tests.support.nbdkit_server import NbdkitServer, running
 from tests.support.segment import requires
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.net]
 needs_nbdkit = requires("nbdkit", "nbdinfo", "nbdcopy")
@@ -27,7 +28,7 @@ PADDED = 3_002_368
 Start = Callable[..., NbdkitServer]
 
 
-def run(*argv: str | Path, check: bool = True, within_s: float = 30) -> subprocess.CompletedProcess[str]:
+def run(*argv: str | Path, check: bool = True, within_s: float = 120) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([*map(str, argv)], capture_output=True, text=True, errors="replace", timeout=within_s)
     assert not (check and done.returncode), f"{argv}: {done.stdout}{done.stderr}"
     return done
@@ -77,7 +78,8 @@ def test_every_byte_of_an_image_comes_through_nbdkit(
     got = tmp_path / "got"
     run("nbdcopy", f"--connections={connections}", server.uri("node"), got)
     assert got.read_bytes() == content(images / "node")
-    assert any("NBD export 'node' opened through nbdkit, 3 MB" in event for event in server.events)
+    told = "NBD export 'node' opened through nbdkit, 3 MB"
+    until(lambda: any(told in event for event in server.events), "it is told")
 
 
 @needs_nbdkit
@@ -106,7 +108,7 @@ def test_exports_are_listed_and_found_by_name_by_digest_and_by_default(images: P
     assert refused.returncode != 0
     server.wait(lambda state: state["open"] == 0 and state["readers"] == 0)
     server.wait(lambda state: state["counters"].get("refused", 0) >= 1)
-    assert "NBD export '../../etc/passwd': there is no such image" in server.log
+    assert server.logged("NBD export '../../etc/passwd': there is no such image")
 
 
 @needs_nbdkit
@@ -114,7 +116,7 @@ def test_nobody_who_is_unknown_gets_an_export_where_access_is_for_known_ones(sta
     server = start({"access": "known"})
     server.ready()
     assert run("nbdinfo", server.uri(), check=False).returncode != 0
-    assert "127.0.0.1: NBD export 'node': its address is no machine's of ours" in server.log
+    assert server.logged("127.0.0.1: NBD export 'node': its address is no machine's of ours")
     assert "nbdkit says" not in server.log  # it was told once
 
 
@@ -139,9 +141,9 @@ def test_a_disk_stays_what_it_was_when_its_name_moves_on(tmp_path: Path, images:
     client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
     assert client.stdout is not None
     assert client.stdout.readline() == "open\n"
-    assert server.wait(lambda state: state["open"] == 1)["readers"] == 1
+    server.wait(lambda state: state["open"] == state["readers"] == 1)
     add_image(images, "node", "three", SIZE)
-    told, _ = client.communicate("\n", 20)
+    told, _ = client.communicate("\n", 120)
     assert bytes.fromhex(told) == before[8192 : 8192 + 4096]
     server.wait(lambda state: state["open"] == 0 and state["readers"] == 0)
     got = tmp_path / "got"
@@ -180,11 +182,11 @@ def test_nbdkit_that_was_killed_is_back_and_whoever_came_meanwhile_waited(start:
     waiting = subprocess.Popen(["nbdinfo", "--size", server.uri()], stdout=subprocess.PIPE, text=True)
     time.sleep(0.3)
     os.kill(first, signal.SIGKILL)
-    after = server.wait(lambda state: bool(state["serves"]) and state["pid"] != first, within_s=5)
+    after = server.wait(lambda state: bool(state["serves"]) and state["pid"] != first)
     assert run("nbdinfo", "--size", server.uri()).stdout.strip() == str(PADDED)
-    assert waiting.communicate(timeout=10)[0].strip() == str(PADDED)
+    assert waiting.communicate(timeout=120)[0].strip() == str(PADDED)
     assert after["counters"]["started"] == 2
-    assert "lo: nbdkit was ended by signal 9; started again in 0.2 s" in server.log
+    assert server.logged("lo: nbdkit was ended by signal 9; started again in 0.2 s")
 
 
 @needs_nbdkit
@@ -195,10 +197,7 @@ def test_nbdkit_ends_with_us_however_we_end(start: Start, number: int) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as silent:  # a client that it would wait for
         silent.recv(1)
         server.stop(number)
-        ends = time.monotonic() + 5
-        while is_alive(child) and time.monotonic() < ends:
-            time.sleep(0.02)
-        assert not is_alive(child)
+        until(lambda: not is_alive(child), "nbdkit ends")
 
 
 @needs_nbdkit
@@ -206,9 +205,7 @@ def test_nbdkit_that_does_not_end_when_told_is_killed(start: Start) -> None:
     server = start()
     child = server.ready()["pid"]
     os.kill(child, signal.SIGSTOP)
-    began = time.monotonic()
     server.stop()
-    assert time.monotonic() - began < 8
     assert not is_alive(child)
 
 
@@ -217,16 +214,16 @@ def test_what_nbdkit_cannot_start_with_is_told_and_tried_again_more_and_more_sel
     server = start({"nbdkit": {"filters": ["offset"], "parameters": {"offset": "never"}}})
     state = server.wait(lambda state: state["counters"].get("ended", 0) >= 3)
     assert not state["serves"]
-    assert "lo: nbdkit says 'nbdkit: error: " in server.log
+    assert server.logged("lo: nbdkit says 'nbdkit: error: ")
     for wait_s in ("0.2", "0.5", "1.0"):
-        assert f"lo: nbdkit ended with status 1; started again in {wait_s} s" in server.log
+        assert server.logged(f"lo: nbdkit ended with status 1; started again in {wait_s} s")
 
 
 @needs_nbdkit
 def test_a_parameter_that_no_filter_takes_is_named(start: Start) -> None:
     server = start({"nbdkit": {"parameters": {"nosuch": "1"}}})
     server.wait(lambda state: state["counters"].get("ended", 0) >= 1)
-    assert "no filter of `nbd.nbdkit.filters` takes the parameter 'nosuch'" in server.log
+    assert server.logged("no filter of `nbd.nbdkit.filters` takes the parameter 'nosuch'")
 
 
 @needs_nbdkit
@@ -234,7 +231,7 @@ def test_only_our_own_children_may_ask(tmp_path: Path, start: Start) -> None:
     server = start()
     server.ready()
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.settimeout(5)
+        stranger.settimeout(60)
         stranger.connect(str(tmp_path / "state/nbdkit.sock"))
         with suppress(ConnectionError):  # it may have hung up already
             stranger.sendall(b'{"ask": "list", "peer": "127.0.0.1", "secure": true}\n')
@@ -272,10 +269,10 @@ def test_a_new_certificate_is_used_though_a_client_stays(tmp_path: Path, start: 
         silent.recv(1)
         for path, newer in zip((certificate, key), new.sign("server"), strict=True):
             newer.replace(path)
-        server.wait(lambda state: state["counters"]["started"] == 2 and bool(state["serves"]))
+        server.wait(lambda state: state["counters"]["started"] >= 2 and bool(state["serves"]))
     folder = tmp_path / "client"
     folder.mkdir()
     (folder / "ca-cert.pem").symlink_to(new.certificate)
     said = run("nbdinfo", "--size", server.uri("node", f"?tls-certificates={folder}"))
     assert said.stdout.strip() == str(PADDED)
-    assert "lo: nbdkit was ended for its new certificate; started again in 0.2 s" in server.log
+    assert server.logged("lo: nbdkit was ended for its new certificate; started again in 0.2 s")

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tests.support.kube_api import Fault, KubeApi
+from tests.support.waiting import until as until
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
@@ -44,7 +45,7 @@ class ThreadedApi:
         self._loop.close()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def inject(self, fault: Fault) -> None:
         self.do(self.api.inject(fault))
@@ -66,7 +67,7 @@ class ThreadedApi:
         headers = {"Authorization": f"Bearer {user['token']}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.api.url + path, json.dumps(body).encode(), headers, method=method)
         context = ssl.create_default_context(cafile=str(self.api.ca))
-        urllib.request.urlopen(request, timeout=10, context=context).close()
+        urllib.request.urlopen(request, timeout=60, context=context).close()
 
     @property
     def token_ids(self) -> list[str]:
@@ -115,14 +116,14 @@ class Controller:
     def log(self) -> str:
         return self._log.read_text()
 
-    def wait(self, timeout_s: float = 30) -> int:
+    def wait(self, timeout_s: float = 90) -> int:
         return self.process.wait(timeout_s)
 
     def terminate(self) -> tuple[int, float]:
         """SIGTERM; return the exit code and how long that took, in seconds."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10), time.monotonic() - begin
+        return self.process.wait(60), time.monotonic() - begin
 
     def kill(self) -> None:
         self.process.kill()
@@ -144,12 +145,3 @@ def join_command(lts_conf: Path) -> str:
     """The command in lts.conf, as a shell that sources the file would see it; "" without one."""
     found = re.search(r'^\s*RCFILE_07_JOIN_K8S\s*=\s*"([^"]*)"', lts_conf.read_text(), re.MULTILINE)
     return found[1] if found else ""
-
-
-def until(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
-    """Wait until `holds()`. Raises `TimeoutError`."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {within_s:g} s: {what}")
-        time.sleep(0.02)

@@ -51,7 +51,7 @@ class Server:
         assert self._process.stdout is not None
         self.port = json.loads(self._process.stdout.readline())["ready"]
 
-    def stop(self, number: int = signal.SIGTERM, within_s: float = 2.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 60.0) -> int:
         """Send it a signal; return its exit code. Raises `subprocess.TimeoutExpired`."""
         self._process.send_signal(number)
         code = self._process.wait(within_s)
@@ -76,7 +76,7 @@ class Server:
         """What it has logged so far."""
         return (self.folder.parent / "server.log").read_text()
 
-    def logged(self, text: str, within_s: float = 10.0) -> bool:
+    def logged(self, text: str, within_s: float = 60.0) -> bool:
         """Wait until it has logged `text`, which it may do after its client has the answer; false if it does not."""
         deadline = time.monotonic() + within_s
         while text not in self.log:
@@ -140,7 +140,7 @@ class RawClient:
         self.sock = socket.socket()
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.settimeout(15)
+        self.sock.settimeout(60)
         self.sock.connect(("127.0.0.1", server.port))
 
     def __enter__(self) -> Self:

@@ -1,6 +1,8 @@
 """`tests.support.serve_nbdkit` as a process of its own."""
 
+import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+_serial = itertools.count()
 
 
 class NbdkitServer:
@@ -21,9 +25,7 @@ class NbdkitServer:
     def __init__(self, folder: Path, farm: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
         """Start it, for a farm of which only what matters is told."""
         self.folder = folder
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
+        self.port = _free_port()
         configuration = folder / "farm.yaml"
         server = {"interfaces": ["lo"], "state": str(folder / "state")}
         configuration.write_text(yaml.safe_dump({"server": server, **farm}))
@@ -49,7 +51,7 @@ class NbdkitServer:
             else:
                 self.state = told
 
-    def wait(self, what: Callable[[dict[str, Any]], bool], within_s: float = 15.0) -> dict[str, Any]:
+    def wait(self, what: Callable[[dict[str, Any]], bool], within_s: float = 60.0) -> dict[str, Any]:
         """Wait for a state. Raises `AssertionError`, with the log, if it does not come."""
         ends = time.monotonic() + within_s
         while time.monotonic() < ends and self.process.poll() is None:
@@ -59,7 +61,7 @@ class NbdkitServer:
             time.sleep(0.01)
         raise AssertionError(f"not within {within_s} s: {self.state}\n{self.log}")
 
-    def ready(self, within_s: float = 15.0) -> dict[str, Any]:
+    def ready(self, within_s: float = 60.0) -> dict[str, Any]:
         """Wait until nbdkit serves; return the state."""
         return self.wait(lambda state: bool(state["serves"]), within_s)
 
@@ -68,11 +70,20 @@ class NbdkitServer:
         """What it has logged so far."""
         return (self.folder / "log").read_text()
 
+    def logged(self, text: str) -> bool:
+        """Wait until it has logged `text`; false if it does not."""
+        ends = time.monotonic() + 60
+        while text not in self.log:
+            if time.monotonic() > ends:
+                return False
+            time.sleep(0.02)
+        return True
+
     def uri(self, name: str = "node", query: str = "") -> str:
         """The URI of an export."""
         return f"nbd{'s' if query else ''}://127.0.0.1:{self.port}/{name}{query}"
 
-    def stop(self, number: int = signal.SIGTERM, within_s: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 60.0) -> int:
         """Send it a signal; return its exit code. Raises `subprocess.TimeoutExpired`."""
         self.process.send_signal(number)
         code = self.process.wait(within_s)
@@ -80,6 +91,18 @@ class NbdkitServer:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+
+def _free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on, and that no client of others is ever given.
+
+    nbdkit takes it only later, and again after each of its ends.
+    """
+    while True:
+        port = 10_900 + (os.getpid() * 16 + next(_serial)) % 20_000
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
