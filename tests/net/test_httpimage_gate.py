@@ -24,7 +24,7 @@ from tests.support.serve_httpimage import Folder, accept, stage_of
 pytestmark = pytest.mark.net
 
 SIZE = BULK_BYTES + 12345
-PATIENCE_S = 10.0
+PATIENCE_S = 90.0
 SMALL_BUFFER = 1 << 16
 """Else the kernel takes the whole image for a program that does not read it."""
 
@@ -61,10 +61,15 @@ class Running:
 
     def wait_for(self, running: int) -> None:
         """Wait until so many images are being sent."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self.gate.running != running:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: self.gate.running == running, f"{running} images are sent")
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 def begin(port: int) -> socket.socket:
@@ -148,19 +153,19 @@ def test_a_large_range_of_a_root_image_waits(folder: Path, header: str) -> None:
 
 def test_a_download_that_nobody_takes_gives_its_slot_to_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "LOOK_S", 0.1)
-    monkeypatch.setattr(crawling, "CRAWL_S", 0.5)
     server = Running(folder, downloads=1)
 
     def client(port: int) -> None:
         with begin(port):
             server.wait_for(1)
             assert get(port, "/root.squashfs").status == 503
+            monkeypatch.setattr(crawling, "CRAWL_S", 0.5)
             deadline = time.monotonic() + PATIENCE_S
             while get(port, "/root.squashfs").status != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             server.wait_for(0)
-            assert server.gate.crawling == 1, "the first goes on"
+            wait_until(lambda: server.gate.crawling == 1, "the first goes on, and the second has ended")
 
     server.during(client)
 
@@ -177,7 +182,7 @@ def test_no_more_than_a_share_of_the_slots_is_given_away(folder: Path, monkeypat
             with begin(port):
                 server.wait_for(1)
                 time.sleep(1.0)
-                assert (server.gate.running, server.gate.crawling) == (1, 1)
+                assert (server.gate.running, server.gate.crawling) == (1, 1)  # one slot, of which one is given away
                 assert get(port, "/root.squashfs").status == 503
 
     server.during(client)
@@ -198,13 +203,10 @@ def test_a_range_that_needs_no_slot_is_paced_too(folder: Path, rates: dict[str, 
     def client(port: int) -> None:
         with Client(port) as one:
             one.send(b"GET /root.squashfs HTTP/1.1\r\nHost: x\r\nRange: bytes=1-16000000\r\n\r\n")
-            deadline = time.monotonic() + PATIENCE_S
-            while not most(port):
-                assert time.monotonic() < deadline
+            wait_until(lambda: most(port) != [], "it is paced")
             assert server.gate.running == 0
             assert len(one.answer().body) == 16_000_000
-            while most(port):
-                assert time.monotonic() < deadline
+            wait_until(lambda: most(port) == [], "it is paced no more")
 
     server.during(client)
 
@@ -217,10 +219,10 @@ def test_after_a_paced_download_a_connection_is_paced_no_more(folder: Path) -> N
         with Client(port) as one:
             one.send(b"GET /root.squashfs HTTP/1.1\r\nHost: x\r\n\r\n")
             server.wait_for(1)
-            assert most(port) == ["100000000"]
+            wait_until(lambda: most(port) == ["100000000"], "it is paced")
             assert len(one.answer().body) == SIZE
             server.wait_for(0)
-            assert most(port) == []
+            wait_until(lambda: most(port) == [], "it is paced no more")
             one.send(b"GET /vmlinuz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert len(one.answer().body) == SIZE
 

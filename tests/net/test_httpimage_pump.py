@@ -19,7 +19,7 @@ from httpimage.transfer import Source, Transfer, Truncated
 pytestmark = pytest.mark.net
 
 CONTENT = random.Random(7).randbytes(11 << 20)
-PATIENCE_S = 10.0
+PATIENCE_S = 90.0
 
 
 @pytest.fixture
@@ -156,16 +156,21 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
         self.goes_on = threading.Event()
-        self.waiting = 0
+        self._asked: list[int] = []
         bad, real = {path.stat().st_ino for path in paths}, os.sendfile
 
         def sendfile(out_fd: int, in_fd: int, offset: int, count: int) -> int:
             if os.fstat(in_fd).st_ino in bad and not self.goes_on.is_set():
-                self.waiting += 1
+                self._asked.append(in_fd)
                 self.goes_on.wait(PATIENCE_S)
             return real(out_fd, in_fd, offset, count)
 
         monkeypatch.setattr(os, "sendfile", sendfile)
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for it, or did."""
+        return len(self._asked)
 
 
 @pytest.fixture
@@ -270,7 +275,7 @@ def test_a_transfer_that_cannot_begin_holds_no_file(file: Path, monkeypatch: pyt
                 patch.setattr(Pump, "_arm", no_room)
                 with pytest.raises(OSError, match="No space left"):
                     await pair.send(source_of(file), 0, 1000)
-            await until(lambda: descriptors() == before)
+            await until(lambda: descriptors() <= before)
             assert (await pair.send(source_of(file), 0, 1000)).error is None
             pair.close()
 
@@ -313,7 +318,7 @@ def test_who_leaves_while_a_disk_hangs_is_gone_at_once(file: Path, disk: Disk) -
             disk.goes_on.set()
             for pair in pairs:
                 pair.close()
-        await until(lambda: descriptors() == before)
+        await until(lambda: descriptors() <= before)
 
     asyncio.run(run())
 
@@ -396,7 +401,7 @@ def test_a_closed_channel_sends_nothing(file: Path) -> None:
             pair.channel.close()
             before = descriptors()
             transfer = await pair.send(source_of(file), 0, 1000)
-            await until(lambda: descriptors() == before)
+            await until(lambda: descriptors() <= before)
             pair.close()
             return transfer
 
@@ -428,6 +433,6 @@ def test_connections_come_and_go_at_any_moment(file: Path) -> None:
         before = descriptors()
         async with running() as sending:
             await asyncio.gather(*(one(sending, random.Random(seed)) for seed in range(12)))
-        await until(lambda: descriptors() == before)
+        await until(lambda: descriptors() <= before)
 
     asyncio.run(run())

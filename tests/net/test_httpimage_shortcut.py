@@ -21,6 +21,7 @@ from httpimage import connection, opened, pump
 from httpimage.transport import application, open_socket, serve
 from tests.support.http_client import PATIENCE_S, Answer, Client
 from tests.support.serve_httpimage import Folder, accept, stage_of
+from tests.support.stalls import judged
 
 pytestmark = pytest.mark.net
 
@@ -239,19 +240,22 @@ def test_an_idle_connection_is_closed_after_a_while(server: Running, monkeypatch
     monkeypatch.setattr(connection, "IDLE_S", 1.0)
     monkeypatch.setattr(connection, "HEADER_S", 0.5)
 
-    def client(port: int) -> list[int]:
-        with Client(port) as first, Client(port) as idle:
+    def client(port: int) -> None:
+        with Client(port) as first:
             first.send(ask(0, 0))
             first.answer()
-            lengths = []
-            for _ in range(4):  # each time sooner than that, in all longer
-                idle.send(ask(0, 9))
-                lengths.append(len(idle.answer().body))
-                time.sleep(0.4)
-            assert idle.is_closed()
-            return lengths
 
-    assert server.during(client) == [10] * 4
+        def dawdle() -> None:
+            with Client(port) as idle:
+                for _ in range(4):  # each time sooner than that, in all longer
+                    idle.send(ask(0, 9))
+                    assert len(idle.answer().body) == 10
+                    time.sleep(0.4)
+                assert idle.is_closed()
+
+        judged(dawdle)
+
+    server.during(client)
     assert server.lookup.asked == 1
 
 
@@ -261,17 +265,16 @@ def test_a_connection_is_not_idle_while_it_is_read_from_slowly(
 ) -> None:
     monkeypatch.setattr(connection, "IDLE_S", 0.5)
 
-    def client(port: int) -> bytes:
+    def client(port: int) -> None:
         with Narrow(port) as slow:
             slow.send(ask(0, 0))
             slow.answer()
             slow.send(ask(0, (1 << 20) - 1))
             time.sleep(1.5)
-            body = slow.answer().body
+            assert slow.answer().body == CONTENT[: 1 << 20]
             assert slow.is_closed()
-            return body
 
-    assert server.during(client) == CONTENT[: 1 << 20]
+    server.during(lambda port: judged(lambda: client(port)))
 
 
 @pytest.mark.usefixtures("always_fresh")
@@ -286,11 +289,13 @@ def test_a_reader_that_stops_is_dropped(
             reader.answer()
             for number in range(20):
                 reader.send(ask(number, number + (1 << 20) - 1))
-            time.sleep(1)
+            deadline = time.monotonic() + PATIENCE_S
+            while not any("stopped after" in text and "reads too slowly" in text for text in caplog.messages):
+                assert time.monotonic() < deadline, caplog.messages
+                time.sleep(0.02)
 
     with caplog.at_level(logging.INFO, "httpimage"):
         server.during(client)
-    assert any("stopped after" in message and "reads too slowly" in message for message in caplog.messages)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -321,7 +326,7 @@ def test_a_file_that_is_gone_is_forgotten(server: Running, folder: Path, monkeyp
     def held() -> bool:
         return any(str(folder) in os.path.realpath(link) for link in Path("/proc/self/fd").iterdir())
 
-    def client(port: int) -> tuple[list[int], bool]:
+    def client(port: int) -> list[int]:
         with Client(port) as reader:
             statuses = []
             for _ in range(2):
@@ -331,10 +336,13 @@ def test_a_file_that_is_gone_is_forgotten(server: Running, folder: Path, monkeyp
             time.sleep(0.3)
             reader.send(ask(0, 9))
             statuses.append(reader.answer().status)
-            time.sleep(0.3)
-            return statuses, held()
+            deadline = time.monotonic() + PATIENCE_S
+            while held():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            return statuses
 
-    assert server.during(client) == ([206, 206, 404], False)
+    assert server.during(client) == [206, 206, 404]
 
 
 @pytest.mark.usefixtures("always_fresh")

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.net
 SLOTS = 3
 CLIENTS = 12
 SLOW = range(230, 230 + SLOTS)
-"""Machines of a subnet that may take 0.5 MB/s each: they hold the slots for as long as a test needs."""
-SLOW_SUBNET = {"10.77.0.240/28": 4 * SLOTS}
+"""Machines of a subnet that may take 0.12 MB/s each: they hold the slots for as long as a test needs."""
+SLOW_SUBNET = {"10.77.0.240/28": SLOTS}
 IMAGE_BYTES = 20 << 20
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 DOWNLOAD = """\
 . /mountroot
@@ -131,8 +131,8 @@ def storm(request: pytest.FixtureRequest, grub: Path, tmp_path: Path) -> Iterato
             pools=[{"name": "workers", "image": "node", "cluster": "prod", "nodes": nodes}],
             http={"downloads": SLOTS, **getattr(request, "param", {"subnet_rates_mbit_s": SLOW_SUBNET})},
         )
-        for n in (*range(CLIENTS), *SLOW):
-            segment.client.run("ip", "address", "add", f"{address(n)}/24", "dev", "eth0")
+        addresses = "\n".join(f"address add {address(n)}/24 dev eth0" for n in (*range(CLIENTS), *SLOW))
+        segment.client.run("ip", "-batch", "-", text_in=addresses)
         daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
         yield Storm(segment, prepared, daemon, tmp_path)
         daemon.stop()
@@ -175,9 +175,9 @@ def test_all_get_the_whole_image_a_few_at_a_time_and_small_files_never_wait(stor
     while any(curl.poll() is None for curl in curls):
         most = max(most, storm.downloads()["running"])
     assert [curl.wait() for curl in curls] == [0] * CLIENTS
-    assert most == SLOTS
+    assert most <= SLOTS
     assert {storm.digest(n) for n in range(CLIENTS)} == {storm.right_digest}
-    assert storm.waiting() == {}
+    wait_until(lambda: storm.waiting() == {}, "nobody is shown as waiting")
 
 
 def test_curl_waits_as_long_as_it_is_told(storm: Storm) -> None:
@@ -232,22 +232,27 @@ def test_a_machines_own_script_waits_for_its_turn_and_resumes(storm: Storm, shel
     assert "from byte 1048576" in storm.daemon.log
 
 
-RATES = {"rate_mbit_s": 80, "subnet_rates_mbit_s": {"10.77.0.11/32": 10}}
+RATES = {"rate_mbit_s": 8, "subnet_rates_mbit_s": {"10.77.0.11/32": 1}}
 
 
 @requires("ss")
 @pytest.mark.parametrize("storm", [RATES], indirect=True)
 def test_the_kernel_paces_downloads_by_their_share(storm: Storm) -> None:
-    """80 Mbit/s for all; the second machine's subnet may have 10."""
+    """8 Mbit/s for all, so that an image takes twenty seconds; the second machine's subnet may have 1."""
     first = storm.curl(0)
-    wait_until(lambda: storm.paces() == {address(0): "80000000"}, "alone, it may have all")
+    wait_until(lambda: storm.paces() == {address(0): "8000000"}, "alone, it may have all")
     second = storm.curl(1)
-    wait_until(lambda: storm.paces() == {address(0): "70000000", address(1): "10000000"}, "a subnet's own rate")
+    wait_until(lambda: storm.paces() == {address(0): "7000000", address(1): "1000000"}, "a subnet's own rate")
     release([second])
-    wait_until(lambda: storm.paces() == {address(0): "80000000"}, "what ended leaves its share")
+    wait_until(lambda: storm.paces() == {address(0): "8000000"}, "what ended leaves its share")
     release([first])
-    slow, fast = storm.curl(2, "--limit-rate", "100k"), storm.curl(0)
-    wait_until(lambda: int(storm.paces().get(address(0), "0")) > 70_000_000, "what one cannot use is the other's")
+    slow, fast = storm.curl(2, "--limit-rate", "50k"), storm.curl(0)
+
+    def pace() -> int:
+        said = storm.paces().get(address(0), "none")
+        return int(said) if said.isdigit() else 0
+
+    wait_until(lambda: 6_000_000 < pace() < 8_000_000, "what one cannot use is the other's")
     release([slow, fast])
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from config.delivery import Tls
 from httpimage import handshakes, tls
+from httpimage.complaints import BURST
 from httpimage.handshakes import Door
 from httpimage.tls import Credentials
 from httpimage.transport import application, open_socket, serve
@@ -31,8 +32,10 @@ from tests.support.serve_httpimage import Folder, accept, stage_of
 pytestmark = pytest.mark.net
 
 CONTENT = os.urandom(3 << 20)
-STOPPED_WITHIN_S = 10.0
+STOPPED_WITHIN_S = 60.0
 """Far more than it takes: only what hangs exceeds it."""
+DRIPPING_S = 30.0
+"""Far longer than any deadline, for who sends a byte at a time."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +116,7 @@ def inside(pair: tuple[Path, Path], tmp_path: Path) -> Running:
 def curl(server: ServerProcess, authority: Authority, path: str, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = ["curl", "-sS", "--cacert", str(authority.certificate), *options]
     return subprocess.run(
-        [*command, f"https://127.0.0.1:{server.tls_port}{path}"], capture_output=True, timeout=60, check=False
+        [*command, f"https://127.0.0.1:{server.tls_port}{path}"], capture_output=True, timeout=180, check=False
     )
 
 
@@ -155,7 +158,7 @@ def test_openssl_speaks_tls_of_today(server: ServerProcess, authority: Authority
     ]
     command += ["-CAfile", str(authority.certificate), "-alpn", "h2,http/1.1", "-ign_eof"]
     request = b"GET /boot.efi HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    said = subprocess.run(command, input=request, capture_output=True, timeout=10, check=True).stdout
+    said = subprocess.run(command, input=request, capture_output=True, timeout=120, check=True).stdout
     assert f"New, {spoken}, Cipher is ".encode() in said
     assert b"Verify return code: 0 (ok)" in said
     assert b"ALPN protocol: http/1.1" in said
@@ -204,11 +207,13 @@ def test_a_client_without_one_or_with_a_foreign_one_gets_nothing(
 
 
 def test_failed_handshakes_are_a_few_lines(mutual: ServerProcess) -> None:
+    began = time.monotonic()
     for _ in range(200):
         with Client(mutual.tls_port) as client:
             client.send(b"\x16\x03\x01\0\x05hello")
             assert client.is_closed()
-    assert mutual.log().count("no handshake") < 100
+    took_s = time.monotonic() - began
+    assert mutual.log().count("no handshake") <= BURST * (2 + took_s)
     assert "Traceback" not in mutual.log()
 
 
@@ -245,18 +250,25 @@ def test_a_new_certificate_is_shown_while_downloads_go_on(
             slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             slow.send(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
             assert name_of(slow) == "one"
-            pair[1].write_text("half of a key")
-            until = time.monotonic() + 2 * tls.LOOK_S + 2
+            broken = pair[1].with_name("broken")
+            broken.write_text("half of a key")
+            broken.chmod(0o600)
+            broken.rename(pair[1])
+            deadline = time.monotonic() + STOPPED_WITHIN_S
+            while "goes on with the certificate that it has" not in server.log() and time.monotonic() < deadline:
+                slow.sip()
+                time.sleep(0.1)
+            until = time.monotonic() + tls.LOOK_S
             while time.monotonic() < until:
                 slow.sip()
                 time.sleep(0.1)
             assert set(shown) == {"one"}
             install("two", authority, pair[0].parent)
-            deadline = time.monotonic() + 3 * tls.LOOK_S + 30
+            deadline = time.monotonic() + STOPPED_WITHIN_S
             while "two" not in shown and time.monotonic() < deadline:
                 slow.sip()
                 time.sleep(0.1)
-            assert shown[-1] == "two"
+            assert "two" in shown
             assert slow.answer().body == CONTENT * 4
             slow.send(b"GET /boot.efi HTTP/1.1\r\nHost: a\r\n\r\n")
             assert slow.answer().body == b"MZ"
@@ -297,12 +309,12 @@ def test_a_dripping_handshake_has_one_deadline(inside: Running, monkeypatch: pyt
         began = time.monotonic()
         with Client(port) as dripping, suppress(ConnectionError):
             dripping.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc")
-            while time.monotonic() - began < 15:
+            while time.monotonic() - began < DRIPPING_S:
                 dripping.send(b"\3")
                 time.sleep(0.05)
         return time.monotonic() - began
 
-    assert inside.during(client) < 15
+    assert inside.during(client) < DRIPPING_S
 
 
 def test_one_address_has_few_handshakes_at_once_and_leaves_room(
@@ -354,12 +366,18 @@ def test_clients_that_break_off_are_no_error(inside: Running, caplog: pytest.Log
                 gone.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
                 gone.socket.recv(100)
                 gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
-        time.sleep(0.3)
+        deadline = time.monotonic() + STOPPED_WITHIN_S
+        while not told <= set(caplog.messages) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)  # for what is not to be told
 
+    told = {
+        "https 127.0.0.1: no handshake: it does not accept us: tlsv1 alert unknown ca",
+        "https 127.0.0.1: no handshake: it went away",
+    }
     with caplog.at_level(logging.INFO):
         inside.during(client)
-    assert "https 127.0.0.1: no handshake: it does not accept us: tlsv1 alert unknown ca" in caplog.messages
-    assert "https 127.0.0.1: no handshake: it went away" in caplog.messages
+    assert told <= set(caplog.messages)
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.WARNING]
 
 
@@ -373,7 +391,7 @@ def test_a_file_truncated_in_mid_send_ends_short(
     def client(port: int) -> None:
         with Client(port, tls=authority.client()) as reader:
             reader.send(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
-            time.sleep(0.3)
+            reader.sip()  # it has begun
             os.truncate(big, 0)
             with pytest.raises((IncompleteRead, ConnectionResetError, ssl.SSLError)):
                 reader.answer()
@@ -398,18 +416,18 @@ def test_it_stops_within_a_second_in_the_middle_of_everything(inside: Running, a
 
 
 def test_no_descriptor_is_left_open(inside: Running, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
-    monkeypatch.setattr(handshakes, "HANDSHAKE_S", 1.5)  # a busy machine needs some of it
-
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     def client(port: int) -> tuple[int, int]:
         get(port, "/boot.efi", tls=authority.client())
         before = descriptors()
-        with ExitStack() as stack:
+        with ExitStack() as stack, monkeypatch.context() as impatient:
+            impatient.setattr(handshakes, "HANDSHAKE_S", 0.5)
             for sent in (b"", b"\x16", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"):
-                stack.enter_context(Client(port)).send(sent)
-            time.sleep(2)
+                silent = stack.enter_context(Client(port))
+                silent.send(sent)
+                assert silent.is_closed()
         get(port, "/images/root.squashfs", tls=authority.client())
         deadline = time.monotonic() + STOPPED_WITHIN_S
         while descriptors() > before and time.monotonic() < deadline:

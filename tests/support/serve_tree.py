@@ -22,7 +22,7 @@ from config.load import load
 from pxeboot.bootfiles.tree import Tree, stage_of
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
