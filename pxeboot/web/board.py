@@ -120,9 +120,14 @@ class Board:
         return True
 
     @property
-    def behind(self) -> bool:
-        """Whether machines changed that were not looked at yet."""
-        return bool(self._behind)
+    def behind(self) -> int:
+        """How many machines changed that were not looked at yet."""
+        return len(self._behind)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether each machine of the farm's file was looked at: not in the first moments of a large farm."""
+        return len(self._rows) >= len(self._places) and self._farm is not None
 
     def bump(self) -> int:
         """Count what is new beside the machines as a version, too; return it."""

@@ -5,7 +5,7 @@ import gzip
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -27,6 +27,13 @@ LOOK_S = 0.4
 """The board is looked at no more often, however many look at the page."""
 PAUSE_S = 0.005
 """Between two goes, when many machines changed: others have the event loop meanwhile."""
+LONG_PAUSE_S = 0.02
+"""The same, once all machines were looked at: in a farm that boots at once, each changes every second."""
+BEHIND_WAIT_S = 1.0
+"""How long a page waits for what changed just now."""
+MOST_SHOWN = 2000
+"""Machines on one page, those first that need somebody. In a larger farm, a page asks anew for those that it shows;
+it is not told of each change of each machine, which in a storm would be megabytes each second for each who looks."""
 FACTS_S = 2.5
 """What stands beside the machines may be so old."""
 FACTS_WAIT_S = 3.0
@@ -44,6 +51,7 @@ GROUPS = {
     State.QUIET: "Not seen booting",
 }
 """In the order of the page."""
+_PLACES = {state: place for place, state in enumerate(GROUPS)}
 LABELS = {
     State.STUCK: "stuck",
     State.WAITING: "waiting",
@@ -114,16 +122,17 @@ class FarmPage:
             if len(self._html) > len(self.board) + MOST_STALE:
                 self._html = {name: kept for name, kept in self._html.items() if self.board.get(name) is not None}
         is_gathering = self._gathering is not None and not self._gathering.done()
-        if now - self._facts_s >= FACTS_S and not is_gathering and not self.board.behind:
+        if now - self._facts_s >= FACTS_S and not is_gathering and self.board.has_all:
             self._gathering = asyncio.create_task(self._gather(), name="facts of the page")
         return self.board.version
 
     def _go_on(self) -> None:
         """Look at the board, and go on after a pause as long as it is behind."""
         self.board.look(self._clock())
-        self._going_on = self.board.behind
+        self._going_on = self.board.behind > 0
         if self._going_on:
-            asyncio.get_running_loop().call_later(PAUSE_S, self._go_on)
+            pause_s = PAUSE_S if not self.board.has_all else LONG_PAUSE_S
+            asyncio.get_running_loop().call_later(pause_s, self._go_on)
 
     async def _gather(self) -> None:
         try:
@@ -139,7 +148,9 @@ class FarmPage:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET /, as ?q=, pool= and state= say."""
         self.look()
-        while self.board.behind:  # noqa: ASYNC110 # it is behind for some milliseconds, and seldom
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + BEHIND_WAIT_S
+        while not self.board.has_all or (self.board.behind and loop.time() < until_s):  # noqa: ASYNC110 # seldom
             await asyncio.sleep(PAUSE_S)
         self.look()
         if self._gathering is not None and not self._gathering.done():
@@ -158,19 +169,23 @@ class FarmPage:
 
     def _page(self, rows: Sequence[Row], facts: Facts, wanted: Wanted, label: str, packed: bool) -> tuple[bytes, bool]:
         """Return the page, compressed if that is wanted. In a thread: a thousand machines take 20 ms."""
-        shown = sorted((row for row in rows if wanted.has(row)), key=lambda row: (row.key, row.name))
+        found = [row for row in rows if wanted.has(row)]
+        found.sort(key=lambda row: (_PLACES[row.state], row.key, row.name))
+        shown, of = found[:MOST_SHOWN], _counts(found)
         now_s = self._clock()
         text = self._templates.render(
             "farm.html",
             root="",
             groups=[
-                (state.value, said, [self._row(row, now_s) for row in shown if row.state is state])
+                (state.value, said, of[state.value], [self._row(row, now_s) for row in shown if row.state is state])
                 for state, said in GROUPS.items()
             ],
             counts=_counts(rows),
             labels={state.value: said for state, said in LABELS.items()},
             total=len(rows),
             shown=len(shown),
+            found=len(found),
+            is_cut=_is_cut(rows),
             wanted=wanted,
             pools=sorted({row.pool for row in rows if row.pool}),
             facts=facts,
@@ -184,7 +199,9 @@ class FarmPage:
     def _made(self, version: int) -> Made:
         """Return what makes the event that leads on from `version`."""
         changes = self.board.since(version)
-        facts = self._facts if changes.whole or self._facts_version > version else None
+        if _is_cut(self.board):
+            changes = Changes(changes.version, [], [], whole=False)
+        facts = self._facts if version == 0 or changes.whole or self._facts_version > version else None
         everybody = list(self.board)
         return lambda: self._changes(changes, everybody, facts)
 
@@ -195,6 +212,7 @@ class FarmPage:
             "whole": changes.whole,
             "gone": changes.gone,
             "counts": _counts(everybody),
+            "cut": _is_cut(everybody),
             "rows": [[row.name, row.state.value, self._row(row, now_s)] for row in changes.rows],
         }
         if facts is not None:
@@ -211,6 +229,11 @@ class FarmPage:
             kept = self._html[row.name] = row, before, after
         _, before, after = kept
         return f"{before}{words.ago(now_s - row.since_s) if row.since_s else ''}{after}"
+
+
+def _is_cut(rows: Sized) -> bool:
+    """Return whether a farm has too many machines for one page."""
+    return len(rows) > MOST_SHOWN
 
 
 def _counts(rows: Sequence[Row]) -> dict[str, int]:

@@ -25,6 +25,7 @@ from pxeboot.stuck import STORY, State
 from pxeboot.timeline import Boot
 from pxeboot.web import about, drawing
 from pxeboot.web.ground import Lines, Subject, stamp, subject
+from pxeboot.web.places import Places, is_gone
 from pxeboot.web.templates import Templates
 from pxeboot.web.users import Users, is_private
 
@@ -48,7 +49,7 @@ class Machines:
         self._templates = templates
         self._users = users
         self._lines = Lines()
-        self._following = 0
+        self._places = Places(MOST_FOLLOWING)
         self._forget: asyncio.TimerHandle | None = None
 
     @property
@@ -98,19 +99,18 @@ class Machines:
 
     async def changed(self, request: web.Request) -> web.StreamResponse:
         """Answer GET /machines/NAME/changed."""
-        if self._following >= MOST_FOLLOWING:
+        if not self._places.take(request):
             raise web.HTTPServiceUnavailable(text="Too many pages are open.\n", headers={"Retry-After": "10"})
         since, until_s = request.query.get("since", ""), time.monotonic() + FOLLOWS_S
-        self._following += 1
         try:
             while time.monotonic() < until_s:
                 if (now := stamp(self._hub, request.match_info["name"])) != since:
                     return web.Response(text=now)
-                if request.transport is None or request.transport.is_closing():
+                if is_gone(request):
                     break  # who asked looks at another page by now; the place is for somebody else
                 await asyncio.sleep(LOOK_S)
         finally:
-            self._following -= 1
+            self._places.leave(request)
         return web.Response(status=204)
 
     async def login(self, request: web.Request) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from httpimage.tls import Credentials, TlsError
 from pxeboot.api.control import Route
 from pxeboot.seldom import Seldom
 from pxeboot.web.guard import HEADERS, guard
+from pxeboot.web.places import most_of
 
 log = logging.getLogger("pxeboot")
 
@@ -205,13 +206,8 @@ def _make_room(server: web.Server) -> bool:
 
     So one stranger cannot take the page from all, nor `/healthz` from who would start us anew without it.
     """
-    of: dict[object, list[asyncio.Transport]] = {}
-    for connection in server.connections:
-        transport = connection.transport
-        if transport is not None and not transport.is_closing():
-            peer = transport.get_extra_info("peername") or ("",)
-            of.setdefault(peer[0], []).append(transport)
-    most = max(of.values(), key=len, default=[])
+    open_ones = [one.transport for one in server.connections if one.transport is not None]
+    most = most_of(((one.get_extra_info("peername") or ("",))[0], one) for one in open_ones if not one.is_closing())
     if len(most) <= FEW:
         return False
     most[0].abort()

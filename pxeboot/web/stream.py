@@ -14,6 +14,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from pxeboot.seldom import Seldom
+from pxeboot.web.places import Places, is_gone
 
 log = logging.getLogger("pxeboot")
 
@@ -39,11 +40,6 @@ Made = Callable[[], Mapping[str, object]]
 """Returns what changed, as JSON values; called in a thread."""
 
 
-def is_gone(reader: web.Request) -> bool:
-    """Tell whether the connection of a reader has ended."""
-    return reader.transport is None or reader.transport.is_closing()
-
-
 class Stream:
     """Sends what changed to everybody who reads."""
 
@@ -55,7 +51,7 @@ class Stream:
         self._name = secrets.token_hex(4)
         """Tells our versions from those of a server before us."""
         self._events: dict[tuple[int, int], asyncio.Task[bytes]] = {}
-        self._readers: list[web.Request] = []
+        self._places = Places(MOST)
         self._seldom = Seldom()
 
     def label(self, version: int) -> str:
@@ -69,19 +65,19 @@ class Stream:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET /events?since=LABEL, for as long as the reader reads."""
-        if self._following() >= MOST:
-            if self._seldom("full"):
-                log.warning("web: %d pages follow the farm live, so others do not", MOST)
-            raise web.HTTPServiceUnavailable(text="Too many pages are open.\n", headers={"Retry-After": "10"})
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
-        await response.prepare(request)
         if request.method == "HEAD":
+            await response.prepare(request)
             return response
+        if not self._places.take(request):
+            if self._seldom("full"):
+                log.warning("web: %d pages follow the farm live, so others do not", MOST)
+            raise web.HTTPServiceUnavailable(text="Too many pages are open.\n", headers={"Retry-After": "10"})
         has = self.version(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
-        self._readers.append(request)
         try:
+            await response.prepare(request)
             async with asyncio.timeout(PATIENCE_S) as patience:
                 await response.write(f"retry: {AGAIN_MS}\n\n".encode())
                 await self._send(request, response, has, patience)
@@ -90,14 +86,10 @@ class Stream:
         except Exception:  # the answer has begun: all that can be said is that it ends
             log.exception("web: what changed cannot be told")
         finally:
-            self._readers.remove(request)
-            if not self._readers:
+            self._places.leave(request)
+            if not len(self._places):
                 self._events.clear()
         return response
-
-    def _following(self) -> int:
-        """Return how many read. Those whose connection has ended are about to be let go, and count no more."""
-        return sum(not is_gone(reader) for reader in self._readers)
 
     async def _send(
         self, request: web.Request, response: web.StreamResponse, has: int, patience: asyncio.Timeout

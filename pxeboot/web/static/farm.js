@@ -6,6 +6,8 @@ const LOST_AFTER_MS = 5000;
 const FOLLOW_AGAIN_MS = 10000;
 const SLICE_MS = 6;
 const AT_ONCE = 20;
+const ANEW_MS = 5000;
+const TYPED_MS = 250;
 
 const body = document.body;
 const live = document.getElementById("live");
@@ -16,6 +18,8 @@ const maker = document.createElement("template");
 const heading = document.querySelector("h1");
 const title = document.title.replace(/^\(.*?\) /, "");
 let ahead = Number(body.dataset.now) - Date.now() / 1000; // the server's clock against ours
+
+let isCut = body.hasAttribute("data-cut"); // more machines than one page shows: the server chooses, and we ask it anew
 
 body.classList.add("scripted");
 
@@ -34,6 +38,7 @@ for (const [state, group] of Object.entries(groups)) {
 const wanted = () => ({ text: filter.q.value.trim().toLowerCase(), pool: filter.pool.value, state: filter.state.value });
 
 function suits(one, want) {
+  if (isCut) return true; // the server chose
   return (!want.state || one.state === want.state) && (!want.pool || one.pool === want.pool) && (!want.text || (one.text ??= one.row.textContent.toLowerCase()).includes(want.text));
 }
 
@@ -43,8 +48,8 @@ function headings() {
     let here = 0;
     for (let row = group.firstElementChild.nextElementSibling; row; row = row.nextElementSibling) here += !row.hidden;
     const head = group.querySelector(".group span");
-    if (head.textContent !== String(here)) head.textContent = here;
-    if (group.hidden !== !here) group.hidden = !here;
+    if (!isCut && head.textContent !== String(here)) head.textContent = here;
+    group.hidden = head.textContent === "0";
     shown += here;
   }
   document.getElementById("empty").hidden = shown > 0;
@@ -52,7 +57,8 @@ function headings() {
 
 function refilter() {
   const want = wanted();
-  for (const one of rows.values()) {
+  if (isCut) anew(TYPED_MS);
+  else for (const one of rows.values()) {
     const hidden = !suits(one, want);
     if (one.row.hidden !== hidden) one.row.hidden = hidden;
   }
@@ -106,6 +112,59 @@ function put(name, state, row, want) {
   rows.set(name, one);
 }
 
+// In a farm that is cut, the page is asked for anew when something changed, and what it shows replaces what we show.
+let due;
+let asked = 0;
+function anew(wait) {
+  if (due && wait > TYPED_MS) return;
+  clearTimeout(due);
+  due = setTimeout(async () => {
+    due = undefined;
+    if (document.hidden) return anew(ANEW_MS);
+    const mine = ++asked;
+    try {
+      const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (!response.ok) throw new Error(String(response.status));
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (mine === asked) adopt(page);
+    } catch { anew(2 * ANEW_MS); }
+  }, wait);
+}
+
+function adopt(page) {
+  const there = new Set();
+  for (const state of ORDER) {
+    const group = page.getElementById(`rows-${state}`);
+    groups[state].querySelector(".group span").textContent = group.querySelector(".group span").textContent;
+    for (const row of group.querySelectorAll("tr[data-name]")) {
+      there.add(row.dataset.name);
+      const before = rows.get(row.dataset.name);
+      if (before?.state === state && isSame(before.row, row)) continue;
+      pending.set(row.dataset.name, [row.dataset.name, state, row.outerHTML]);
+    }
+  }
+  const more = document.getElementById("more");
+  const said = page.getElementById("more");
+  more.textContent = said.textContent;
+  more.hidden = said.hidden;
+  forget([...rows.keys(), ...pending.keys()].filter((name) => !there.has(name)));
+  requestAnimationFrame(putSome);
+}
+
+function isSame(before, row) {
+  const [time, other] = [before.querySelector("time"), row.querySelector("time")];
+  if (time && other) other.textContent = time.textContent; // we count on ourselves
+  return before.innerHTML === row.innerHTML;
+}
+
+function forget(names) {
+  for (const name of names) {
+    rows.get(name)?.row.remove();
+    rows.delete(name);
+    pending.delete(name);
+  }
+}
+
 // Changes are put in a few at a time, between two frames, so that a farm that boots at once does not halt the page.
 // Of a machine that changed twice meanwhile, the newest is put in. A page that nobody looks at has time.
 const pending = new Map(); // name → [name, state, html]
@@ -137,11 +196,10 @@ function told(event) {
     const there = new Set(news.rows.map(([name]) => name));
     news.gone = [...rows.keys(), ...pending.keys()].filter((name) => !there.has(name));
   }
-  for (const name of news.gone) {
-    rows.get(name)?.row.remove();
-    rows.delete(name);
-    pending.delete(name);
-  }
+  if (isCut && !news.cut) location.reload();
+  isCut = news.cut;
+  if (isCut) anew(ANEW_MS);
+  forget(news.gone);
   if (!pending.size) requestAnimationFrame(putSome);
   for (const change of news.rows) pending.set(change[0], change);
   let total = 0;
