@@ -21,7 +21,7 @@ from rich.table import Table
 from pxeboot.cli.status import timeline
 from pxeboot.cli.token import tokens
 from tests.support.lab import ROOT, Lab, farm
-from tests.support.machine import Firmware, Machine
+from tests.support.machine import BOOT_S, SOON_S, Firmware, Machine
 from tests.support.segment import Segment
 
 MAC = "52:54:00:12:34:56"
@@ -114,7 +114,7 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
     begin = time.monotonic()
     console.print(f"[bold]2. A bare {firmware.name} machine is powered on[/] (QEMU without KVM: be patient)")
     shown: set[tuple[str, str]] = set()
-    deadline = begin + 240
+    deadline = begin + BOOT_S
     while True:
         steps = lab.steps(NAME)
         for step in steps:
@@ -167,7 +167,7 @@ def run(console: Console, segment: Segment, folder: Path, firmware: Firmware, po
 
 def tokens_left(lab: Lab) -> str:
     """Return what `pxeboot token list` says, once the controller has had a moment to delete what it need not keep."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + SOON_S
     while True:
         found = tokens(lab.controller)
         if not found:

@@ -2,7 +2,7 @@
 4011, through a relay, by iPXE.
 
 Each ends where the kernel is on its way, or prints its first line: what follows is the same for all of them, and is in
-`test_boot`. A UEFI machine takes 15 to 30 s, a BIOS machine 30 s, since iPXE waits 16 s for an IPv6 router.
+`test_boot`. A machine takes 15 to 30 s.
 """
 
 import subprocess
@@ -25,14 +25,13 @@ from dhcp.wire import NO_ADDRESS, Message
 from pxeboot.image.store import open_image
 from tests.support.dnsmasq import Dnsmasq
 from tests.support.lab import IMAGES, SERVER, Lab, farm
-from tests.support.machine import HTTP_ONLY, Firmware, Machine
+from tests.support.machine import HTTP_ONLY, SOON_S, Firmware, Machine
 from tests.support.segment import Segment, requires
 
 pytestmark = pytest.mark.boot
 
 MAC = "52:54:00:12:34:56"
 NAME = "m1c29"
-WITHIN_S = 75
 OURS = IPv4Address(SERVER)
 OTHER = IPv4Address("10.77.0.2")
 GATEWAY = "10.77.0.254"
@@ -63,7 +62,6 @@ def started(
 class Said:
     """One DHCP message at the machine's card."""
 
-    at_s: float
     source: IPv4Address
     source_port: int
     port: int
@@ -91,20 +89,26 @@ class Recorded:
         self.machine.power_on("-object", dump, *extra)
 
     def dhcp(self) -> list[Said]:
-        """Return all DHCP messages that came past, in their order."""
-        said = []
-        for frame, about in RawPcapReader(str(self._file)):
+        """Return all DHCP messages of its firmware that came past, in their order.
+
+        If we are slow to pull the plug, its kernel asks for an address too; that is another transaction.
+        """
+        said: list[Said] = []
+        of_firmware: set[int] = set()
+        for frame, _ in RawPcapReader(str(self._file)):
             # QEMU records what its card hands over: what virtio says of the frame comes first, in 0, 10 or 12 bytes.
             packet = next((frame[at + 2 :] for at in (12, 22, 24) if frame[at : at + 3] == b"\x08\x00\x45"), b"")
             try:
                 found = datagram(packet, summed=False)
                 if {found.source_port, found.destination_port} & {67, 68, 4011}:
-                    at_s = about.sec + about.usec / 1e6
                     where = (found.source, found.source_port, found.destination_port, len(found.data) + 28)
-                    said.append(Said(at_s, *where, wire.decode(found.data)))
+                    one = Said(*where, wire.decode(found.data))
+                    if one.vendor_class.startswith((b"PXEClient", b"HTTPClient")):
+                        of_firmware.add(one.message.xid)
+                    said.append(one)
             except (Damaged, wire.MalformedPacket):
                 continue
-        return said
+        return [one for one in said if one.message.xid in of_firmware]
 
 
 @contextmanager
@@ -122,9 +126,13 @@ def check_our_offers_beside_the_other_server(said: list[Said], vendor_class: byt
     ours = [one for one in said if one.kind == MessageType.DHCPOFFER and one.source == OURS]
     assert ours
     assert len(ours) == len(asked), "full server and proxy never both answer"
+    chosen = [one for one in said if one.kind == MessageType.DHCPREQUEST and one.port == 67]
+    assert chosen
+    for request in chosen:
+        before = [one.message.xid for one in said[: said.index(request)] if one in ours]
+        assert request.message.xid in before, "it had made up its mind before our offer came"
     for question, offer in zip(asked, ours, strict=True):
         assert question.message.xid == offer.message.xid
-        assert offer.at_s - question.at_s < 0.1
         assert offer.message.yiaddr == NO_ADDRESS
         assert offer.message.siaddr == OURS
         assert offer.vendor_class.startswith(vendor_class)
@@ -151,7 +159,7 @@ def test_a_machine_boots_from_us_beside_somebody_elses_dhcp_server(
     lab = started(segment, folder, subnets=[{"subnet": "10.77.0.0/24", "proxy": True}])
     with somebody_elses_dhcp(segment, folder):
         recorded = Recorded(segment, folder, firmware, *extra)
-        lab.wait_stage(NAME, "kernel", WITHIN_S)
+        lab.wait_stage(NAME, "kernel")
         recorded.machine.power_off()
     assert lab.stages(NAME)[:5] == LOADED
     assert f"of {OTHER}" in lab.story(NAME)
@@ -162,7 +170,7 @@ def test_a_uefi_machine_boots_over_http_alone(segment: Segment, folder: Path) ->
     """No packet of TFTP: GRUB goes on by HTTP too."""
     lab = started(segment, folder)
     recorded = Recorded(segment, folder, Firmware.UEFI, *HTTP_ONLY)
-    lab.wait_stage(NAME, "kernel", WITHIN_S)
+    lab.wait_stage(NAME, "kernel")
     recorded.machine.power_off()
     assert lab.stages(NAME)[:5] == LOADED
     assert "TFTP" not in lab.story(NAME)
@@ -203,10 +211,10 @@ def test_grub_asks_again_until_the_server_knows_what_to_boot(segment: Segment, f
     with web_server(segment, empty, folder / "empty.log"):
         machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
         machine.power_on()
-        machine.wait_for(f"{SERVER} does not answer. This machine asks again in 5 seconds.", WITHIN_S)
+        machine.wait_for(f"{SERVER} does not answer. This machine asks again in 5 seconds.")
     assert "menu" not in lab.stages(NAME)
     segment.server.run("nft", "delete", "table", "ip", "astray")
-    lab.wait_stage(NAME, "kernel", WITHIN_S)
+    lab.wait_stage(NAME, "kernel")
     machine.power_off()
 
 
@@ -220,7 +228,7 @@ def test_a_machine_boots_by_its_second_card_when_all_of_dhcp_is_somebody_elses(s
     with somebody_elses_dhcp(segment, folder, *told):
         machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC, second], boot_card=1)
         machine.power_on()
-        console = machine.wait_for("Kernel command line:", WITHIN_S)
+        console = machine.wait_for("Kernel command line:")
         machine.power_off()
     assert "BOOTIF=01-52-54-00-12-34-57" in console
     assert lab.stages(NAME)[:3] == ["loader", "menu", "kernel"]
@@ -254,7 +262,7 @@ def test_a_bios_machine_boots_through_a_relay(segment: Segment, folder: Path) ->
     lab = started(segment, folder, "10.78.0.29", subnets=[here, {"subnet": FAR, "routers": [FAR_GATEWAY]}])
     with behind_a_relay(segment, folder) as far:
         recorded = Recorded(far, folder, Firmware.BIOS)
-        lab.wait_stage(NAME, "kernel", WITHIN_S)
+        lab.wait_stage(NAME, "kernel")
         recorded.machine.power_off()
     assert lab.stages(NAME)[:5] == LOADED
     said = (folder / "relay.log").read_text()
@@ -271,7 +279,7 @@ def test_a_uefi_machine_behind_a_relay_asks_port_4011_across_the_router(segment:
     lab = started(segment, folder, "10.78.0.29", subnets=subnets, quirks=[BINL])
     with behind_a_relay(segment, folder) as far:
         recorded = Recorded(far, folder, Firmware.UEFI)
-        lab.wait_stage(NAME, "kernel", WITHIN_S)
+        lab.wait_stage(NAME, "kernel")
         recorded.machine.power_off()
     check_asked_4011(lab, recorded)
 
@@ -279,14 +287,15 @@ def test_a_uefi_machine_behind_a_relay_asks_port_4011_across_the_router(segment:
 def test_a_uefi_machine_is_sent_to_port_4011_and_boots(segment: Segment, folder: Path) -> None:
     lab = started(segment, folder, quirks=[BINL])
     recorded = Recorded(segment, folder, Firmware.UEFI)
-    lab.wait_stage(NAME, "kernel", WITHIN_S)
+    lab.wait_stage(NAME, "kernel")
     recorded.machine.power_off()
     check_asked_4011(lab, recorded)
 
 
 def check_asked_4011(lab: Lab, recorded: Recorded) -> None:
     """EDK2 was given an address without a file on port 68, and the file on port 4011."""
-    assert lab.stages(NAME)[-4:] == ["address", "loader", "menu", "kernel"]
+    stages = lab.stages(NAME)
+    assert stages[: stages.index("kernel") + 1][-4:] == ["address", "loader", "menu", "kernel"]
     assert "asks port 4011 what to boot" in lab.story(NAME)
     said = recorded.dhcp()
     leases = [one.message for one in said if one.port == 68]
@@ -318,7 +327,7 @@ def test_ipxe_is_given_its_script_once_and_does_not_loop(segment: Segment, folde
     with web_server(segment, served, folder / "menus.log"):
         lab = started(segment, folder, architectures={"ipxe": {"boot_file": url}})
         recorded = Recorded(segment, folder, Firmware.BIOS)
-        console = recorded.machine.wait_for("Kernel command line:", WITHIN_S)
+        console = recorded.machine.wait_for("Kernel command line:")
         recorded.machine.power_off()
     assert f"farm.script={url}" in console
     assert (folder / "menus.log").read_text().count("GET /menu.ipxe") == 1
@@ -333,8 +342,9 @@ def web_server(segment: Segment, served: Path, log: Path) -> Iterator[None]:
     argv = ("-m", "http.server", "--bind", SERVER, "--directory", str(served), "8000")
     with log.open("w") as file:
         process = segment.server.popen(sys.executable, *argv, stdout=file, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SOON_S
     while not listening(segment):
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
     try:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pxeboot.cli.status import ask
+from pxeboot.cli.asking import ask
 from tests.support.lab import Lab, answers, farm
-from tests.support.machine import Firmware, Machine
+from tests.support.machine import BOOT_S, Firmware, Machine
 from tests.support.pod import STAMP, USER, Pod
 from tests.support.segment import Segment, lacking, requires
 
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.boot
 
 MAC = "52:54:00:12:34:56"
 NAME = "node-" + MAC.replace(":", "")
-BOOT_S = 240
-START_S = 90
+GRACE_S = 30
+"""What Kubernetes gives a pod to end in, unless told otherwise."""
+START_S = BOOT_S
 """podman copies the image for each container here, for want of a better file system."""
 
 TICK = "(while sleep 1; do echo 3 >/proc/sys/vm/drop_caches; find /usr/bin -type f | xargs cat >/dev/null && "
@@ -111,12 +112,12 @@ def test_a_machine_boots_from_the_pod_which_may_be_replaced(
     pod = start(lab)
     machine = Machine(segment, folder, firmware=Firmware.UEFI, macs=[MAC], memory_mib=512)
     machine.power_on()
-    lab.wait_stage(NAME, "system", BOOT_S)
+    lab.wait_stage(NAME, "system")
     report = lab.report(NAME)
     assert "acpi_call" in report["modules"].split(), "the driver that was built with the image"
     assert report["links"].count("dummy") == 3, "the driver's settings that came as a file"
     assert report["failed"] == ""
-    console = machine.wait_for("alive: made for Linux", 60)
+    console = machine.wait_for("alive: made for Linux")
     known = lab.machine(NAME)
     assert known is not None
     lease = (lab.state / "leases").read_text()
@@ -124,14 +125,14 @@ def test_a_machine_boots_from_the_pod_which_may_be_replaced(
     assert MAC in lease
     assert pins
 
-    assert pod.stop() < 5
+    assert pod.stop() < GRACE_S
     assert not lab.control.exists(), "it was not killed, but ended"
     pod = start(lab)
     assert MAC in (lab.state / "leases").read_text()
     assert {path.name: path.read_text() for path in lab.state.glob("*pin*")} == pins
     since = len(console)
     for _ in range(2):  # the first may have been read from the pod before
-        since = machine.wait_for("alive:", 120, since=since).rindex("alive:") + 1
+        since = machine.wait_for("alive:", since=since).rindex("alive:") + 1
     again = segment.client.run("busybox", "udhcpc", "-nq", "-i", "eth0", "-s", "/bin/true")
     assert f"lease of {known['ip']} obtained" not in again.stdout + again.stderr, "it is the machine's"
     machine.power_off()
@@ -156,10 +157,10 @@ def test_any_user_may_run_it_with_one_writable_folder(
     assert int(core) == (folder / "core").stat().st_size > 100_000
     given["pools"].append({"name": "more", "image": "node"})
     lab.write(given)  # as a ConfigMap that was changed
-    lab.wait(lambda: "more" in str(ask(lab.control, "/v1/farm")), "the changed farm is served", 20)
+    lab.wait(lambda: "more" in str(ask(lab.control, "/v1/farm", patience_s=BOOT_S)), "the changed farm is served")
     pod.run("sh", "-c", "(sleep 0.2 & exec sleep 0.1) & exit")
-    lab.wait(lambda: "(sleep)" not in pod.run("sh", "-c", "cat /proc/[0-9]*/stat"), "nobody is left unburied", 20)
-    assert pod.stop() < 5
+    lab.wait(lambda: "(sleep)" not in pod.run("sh", "-c", "cat /proc/[0-9]*/stat"), "nobody is left unburied")
+    assert pod.stop() < GRACE_S
 
 
 def test_the_controller_is_in_the_same_image_and_needs_no_capability(
@@ -170,7 +171,7 @@ def test_the_controller_is_in_the_same_image_and_needs_no_capability(
     lab.start_api()
     shutil.copyfile(folder / "kube/controller.kubeconfig", lab.etc / "controller.kubeconfig")
     pod = start(lab, "controller", "--config", "/etc/pxeboot/farm.yaml", capabilities=())
-    assert pod.stop() < 5
+    assert pod.stop() < GRACE_S
     assert "Traceback" not in pod.said
 
 

@@ -200,7 +200,7 @@ class ControlPlane:
                 stdout=file,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
                 env=environment | {"HOME": str(self.folder)},
             )

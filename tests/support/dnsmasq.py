@@ -31,7 +31,7 @@ class Dnsmasq:
         argv = ("dnsmasq", "-k", *quiet, *where, *self._argv)
         with self._path.open("w") as log:
             self._process = self._host.popen(*argv, stdout=log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while "DHCP" not in self.log:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"dnsmasq does not serve:\n{self.log}")
@@ -42,4 +42,4 @@ class Dnsmasq:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(timeout=5)
+        self._process.wait(timeout=60)

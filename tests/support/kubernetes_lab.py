@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,13 +16,13 @@ import yaml
 
 from tests.support.control_plane import ControlPlane
 from tests.support.lab import IMAGES, Lab, farm
-from tests.support.machine import Machine
+from tests.support.machine import BOOT_S, Machine
 from tests.support.segment import Host, Segment, lacking
 
 IMAGE = "kubernetes"
 """The node image with kubelet, kubeadm and containerd; make builds it."""
 MEMORY_MIB = 3072
-PATIENCE_S = 420.0
+PATIENCE_S = 2 * BOOT_S
 """How long a machine may take from power-on to Ready, on a host that is busy."""
 CONTROLLERS = (
     # A machine that was reset is back before its Node is found to be dead, as real machines are.
@@ -36,6 +36,8 @@ LTS = {
     "FSTAB_01_CONTAINERD": "tmpfs /var/lib/containerd tmpfs mode=0711 0 0",
     "FSTAB_02_KUBELET": "tmpfs /var/lib/kubelet tmpfs mode=0750 0 0",
 }
+TOKENS = ("secrets", "-n", "kube-system", "--field-selector", "type=bootstrap.kubernetes.io/token", "-o", "json")
+"""What kubectl calls the bootstrap tokens."""
 SECOND_PLANE = "10.77.0.2/24"
 
 
@@ -74,8 +76,6 @@ class KubernetesLab:
         self.pools = pools
         self.tags = dict(tags or {})
         self.planes: dict[str, ControlPlane] = {}
-        self.tokens: dict[str, str] = {}
-        """Every bootstrap token that was seen in a cluster, id → secret."""
         for name in clusters:
             host: Host = segment.server if not self.planes else segment.host(address=SECOND_PLANE)
             (folder / name).mkdir()
@@ -93,6 +93,8 @@ class KubernetesLab:
                 start.result()
             self._kubeconfigs = {name: plane.controller_kubeconfig() for name, plane in self.planes.items()}
             self._before = {token for plane in self.planes.values() for token in _tokens(plane)}
+            for plane in self.planes.values():
+                self._follow_tokens(plane)
             self.lab = Lab(self.segment, self.folder, self.farm())
             self.lab.start_controller()
             self.lab.start_daemon()
@@ -133,23 +135,39 @@ class KubernetesLab:
         return found
 
     def live_tokens(self, cluster: str = "prod") -> dict[str, str]:
-        """Return the tokens that are in a cluster and were not when it was made, id → secret; remember them."""
-        found = {id_: secret for id_, secret in _tokens(self.planes[cluster]).items() if id_ not in self._before}
-        self.tokens |= found
-        return found
+        """Return the tokens that are in a cluster and were not when it was made, id → secret."""
+        return {id_: secret for id_, secret in _tokens(self.planes[cluster]).items() if id_ not in self._before}
 
-    def until_ready(self, machine: Machine, name: str, cluster: str = "prod", *, within_s: float = PATIENCE_S) -> None:
+    @property
+    def tokens(self) -> dict[str, str]:
+        """Every bootstrap token that has ever been in a cluster, however shortly, id → secret."""
+        found: dict[str, str] = {}
+        for plane in self.planes.values():
+            found |= _secrets(_documents((plane.folder / "tokens.seen").read_text()))
+        return {id_: secret for id_, secret in found.items() if id_ not in self._before}
+
+    def _follow_tokens(self, plane: ControlPlane) -> None:
+        """Have kubectl write down each token that comes, until the API server goes."""
+        own = ("--kubeconfig", str(plane.kubeconfig), "--cache-dir", str(plane.folder / "cache"))
+        with (plane.folder / "tokens.seen").open("w") as seen:
+            process = self.segment.server.popen(
+                str(plane.bin / "kubectl"), *own, "get", *TOKENS, "--watch", stdout=seen
+            )
+        self._undo.callback(process.wait)
+        self._undo.callback(process.kill)
+
+    def until_ready(self, machine: Machine, name: str, *, within_s: float = PATIENCE_S) -> None:
         """Wait until a machine that was just powered on is Ready, by its timeline.
 
         Raises `TimeoutError` with its story, as soon as it fails or is off.
         """
         deadline = time.monotonic() + within_s
-        while "ready" not in self.lab.stages(name):
+        while True:
             stages = self.lab.stages(name)
+            if "ready" in stages:
+                break
             if "failed" in stages or not machine.running or time.monotonic() > deadline:
                 raise TimeoutError(f"{name} is not Ready:\n{self.lab.story(name)}\n{self.said(machine)}")
-            if "system" in stages:
-                self.live_tokens(cluster)
             time.sleep(0.5)
 
     def said(self, machine: Machine) -> str:
@@ -165,10 +183,24 @@ def is_ready(node: Mapping[str, Any]) -> bool:
 
 
 def _tokens(plane: ControlPlane) -> dict[str, str]:
-    kind = "type=bootstrap.kubernetes.io/token"
-    listed = plane.kubectl("get", "secrets", "-n", "kube-system", "--field-selector", kind, "-o", "json")
-    data = [item.get("data", {}) for item in json.loads(listed)["items"]]
+    return _secrets(json.loads(plane.kubectl("get", *TOKENS))["items"])
+
+
+def _secrets(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    data = [item.get("data", {}) for item in items]
     return {_text(each["token-id"]): _text(each["token-secret"]) for each in data}
+
+
+def _documents(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON documents of a text, one after the other, up to one that is not whole yet."""
+    decoder = json.JSONDecoder()
+    at = 0
+    while (begin := text.find("{", at)) >= 0:
+        try:
+            document, at = decoder.raw_decode(text, begin)
+        except ValueError:
+            return
+        yield document
 
 
 def _text(value: str) -> str:

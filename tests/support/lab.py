@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pxeboot.cli.status import UnixConnection
+from tests.support.machine import BOOT_S, SOON_S
 from tests.support.segment import Segment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,7 +94,9 @@ def farm(folder: Path, pools: Sequence[Mapping[str, Any]], **more: Any) -> dict[
         },
         "node": {
             "timezone": "Europe/Prague",
-            "ssh_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPxeBootDemoKey demo"],
+            "ssh_authorized_keys": [
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPxeBootDemoKeyPxeBootDemoKeyPxeBootDemoKeyA demo"
+            ],
             "sysctls": {"vm.max_map_count": "262144"},
             "files": {
                 "network.sh": {"content": "#!/bin/sh\necho network\n", "mode": "0755"},
@@ -124,22 +127,28 @@ class Lab:
 
     def start_api(self) -> None:
         """Start the stand-in for the Kubernetes API, and wait for it."""
-        self.start("kube", "-m", "tests.support.kube_api", "--address", SERVER, "--port", "6443",
-                    "--folder", str(self.folder / "kube"))  # fmt: skip
-        self.wait(lambda: "ready" in self.log("kube"), "the API stand-in is ready", 20)
+        process = self.start("kube", "-m", "tests.support.kube_api", "--address", SERVER, "--port", "6443",
+                             "--folder", str(self.folder / "kube"))  # fmt: skip
+        self._until_up(process, lambda: "ready" in self.log("kube"), "the API stand-in is ready")
 
     def start_controller(self) -> None:
         """Start the controller, and wait until it answers, and a join command that is shared is in lts.conf."""
-        self.start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
-        self.wait(lambda: answers(self.controller), "pxeboot controller is ready", 30)
+        process = self.start("controller", "-m", "pxeboot", "controller", "-c", str(self.configuration))
+        self._until_up(process, lambda: answers(self.controller), "pxeboot controller is ready")
         if self._shares:
             lts_conf = self.folder / "lts.conf"
-            self.wait(lambda: "kubeadm join" in lts_conf.read_text(), "the join command is pushed", 30)
+            self.wait(lambda: "kubeadm join" in lts_conf.read_text(), "the join command is pushed")
 
     def start_daemon(self) -> None:
         """Start `pxeboot serve`, and wait until it is ready."""
         self.daemon = self.start("serve", "-m", "pxeboot", "serve", "-c", str(self.configuration))
-        self.wait(lambda: answers(self.control), "pxeboot serve is ready", 30)
+        self._until_up(self.daemon, lambda: answers(self.control), "pxeboot serve is ready")
+
+    def _until_up(self, process: subprocess.Popen[str], is_up: Callable[[], bool], what: str) -> None:
+        self.wait(lambda: is_up() or process.poll() is not None, what)
+        assert process.poll() is None, f"{what}? It ended:\n" + "\n".join(
+            map(self.log, ("serve", "controller", "kube"))
+        )
 
     def start(self, name: str, *argv: str) -> subprocess.Popen[str]:
         """Start Python with `argv` in the server's namespace; what it prints is kept as `log(name)`."""
@@ -155,13 +164,11 @@ class Lab:
         self.daemon.kill()
         self.daemon.wait()
 
-    def stop_daemon(self) -> float:
-        """SIGTERM the daemon; return how long it took to end, in seconds."""
+    def stop_daemon(self) -> None:
+        """SIGTERM the daemon; it ends by itself, whoever is connected."""
         assert self.daemon is not None
-        begin = time.monotonic()
         self.daemon.terminate()
-        self.daemon.wait(timeout=10)
-        return time.monotonic() - begin
+        assert self.daemon.wait(timeout=SOON_S) == 0, self.log("serve")[-3000:]
 
     def daemon_memory(self, field: str) -> float:
         """Return a field of the daemon's /proc/PID/status (VmRSS, VmHWM), in MB."""
@@ -176,7 +183,7 @@ class Lab:
 
     def machine(self, name: str) -> dict[str, Any] | None:
         """Return what the daemon knows of one machine; None if it has not heard of it, or does not answer."""
-        connection = UnixConnection(self.control)
+        connection = UnixConnection(self.control, SOON_S)
         try:
             connection.request("GET", f"/v1/machines/{name}")
             response = connection.getresponse()
@@ -196,7 +203,13 @@ class Lab:
         """Return the stages of a machine's newest boot, in the order in which they came."""
         return [step["stage"] for step in self.steps(name)]
 
-    def wait_stage(self, name: str, stage: str, within_s: float) -> None:
+    def fetched_percent(self, name: str) -> int:
+        """Return how much of its root a machine says that it has; 0 before it says anything."""
+        details = [step["detail"] for step in self.steps(name) if step["stage"] == "fetch"]
+        said = [int(detail.split()[0]) for detail in details if " % of " in detail]
+        return max(said, default=0)
+
+    def wait_stage(self, name: str, stage: str, within_s: float = BOOT_S) -> None:
         """Wait until a machine reaches `stage`. Raises `TimeoutError` with its story, or when it fails."""
 
         def reached() -> bool:
@@ -223,12 +236,12 @@ class Lab:
         return "\n".join(f"{s['first_s'] - start:6.1f} s  {s['stage']:<9} {s['detail']}" for s in steps)
 
     def wait(
-        self, condition: Callable[[], bool], what: str, within_s: float, why: Callable[[], str] = lambda: ""
+        self, condition: Callable[[], bool], what: str, within_s: float = SOON_S, why: Callable[[], str] = lambda: ""
     ) -> None:
         """Wait for `condition`. Raises `TimeoutError` with the daemon's last lines."""
         deadline = time.monotonic() + within_s
         while not condition():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and not condition():  # we may have stalled since we looked
                 logs = "\n".join(f"--- {n}\n{self.log(n)[-3000:]}" for n in ("serve", "controller", "kube"))
                 raise TimeoutError(f"not within {within_s} s: {what}\n{why()}\n{logs}")
             time.sleep(0.1)

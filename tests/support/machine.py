@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tests.support.segment import Segment
 
+ROOT = Path(__file__).parents[2]
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
@@ -25,6 +27,16 @@ CPU = "max,-erms,-fsrm"
 """Everything the emulator can do, but for fast string operations: the kernel would clear pages byte by byte with
 them, and each byte written to a page that held code has the emulator look through all it translated from there."""
 
+
+BOOT_S = 420.0
+"""How long a machine may take to what it does while it boots: 20 to 90 s on a quiet host. Nobody waits for longer than
+it takes, so that this costs a test nothing that passes."""
+SOON_S = 150.0
+"""The same for what takes a moment on a quiet host: an answer, a line of a log, one round of a loop on a machine."""
+
+OFF_S = 85.0
+"""Within which a machine has to be off that was asked to; some seconds on a quiet host. After 90 s systemd kills what
+does not end, so that this is how a root shows that cannot be let go of."""
 
 HTTP_ONLY = tuple(
     word
@@ -68,6 +80,8 @@ class Machine:
         self._boot_card = boot_card
         self._memory_mib = memory_mib
         self._process: subprocess.Popen[str] | None = None
+        self._router: subprocess.Popen[str] | None = None
+        """Who answers iPXE's question for IPv6 (`tests.support.ipv6_router`)."""
         self.console_file = folder / f"{name}.console"
         self._monitor = folder / f"{name}.qmp"
         self._taps = [segment.tap(f"tap-{name[:8]}{n}") for n in range(len(macs))]
@@ -101,6 +115,9 @@ class Machine:
         self.console_file.unlink(missing_ok=True)
         log = (self._folder / f"{self._name}.qemu").open("w")
         with log:
+            if self._firmware is Firmware.BIOS and self._router is None:
+                argv = (sys.executable, "-m", "tests.support.ipv6_router", "br0")
+                self._router = self._segment.bridge.popen(*argv, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
             self._process = self._segment.bridge.popen(*self.argv(extra), stdout=log, stderr=subprocess.STDOUT)
 
     @property
@@ -126,15 +143,14 @@ class Machine:
                     while "return" not in json.loads(lines.readline()):
                         pass  # an event
 
-    def off_after_s(self, within_s: float) -> float:
-        """Wait until the machine has powered itself off; return how long that took. Raises `TimeoutError`."""
+    def wait_until_off(self, within_s: float = OFF_S) -> None:
+        """Wait until the machine has powered itself off. Raises `TimeoutError`."""
         begin = time.monotonic()
         while self.running:
-            if time.monotonic() - begin > within_s:
+            if time.monotonic() - begin > within_s and self.running:
                 raise TimeoutError(f"it did not power off within {within_s} s; the console ends:\n"
                                    f"{self.console()[-2000:]}")  # fmt: skip
             time.sleep(0.1)
-        return time.monotonic() - begin
 
     def console(self) -> str:
         """Return what the serial console has shown so far."""
@@ -143,14 +159,15 @@ class Machine:
         except FileNotFoundError:
             return ""
 
-    def wait_for(self, text: str, within_s: float, *, since: int = 0) -> str:
+    def wait_for(self, text: str, within_s: float = BOOT_S, *, since: int = 0) -> str:
         """Return the console once it shows `text` after position `since`. Raises `TimeoutError` with its end."""
         deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
+        over = False
+        while not over:
+            # Asked before the last look at the console: we may stall, and it may say it and be off in the meantime.
+            over = not self.running or time.monotonic() > deadline
             console = self.console()
             if text in console[since:]:
                 return console
-            if not self.running:
-                break
-            time.sleep(0.2)
+            time.sleep(0.0 if over else 0.2)
         raise TimeoutError(f"{text!r} did not show within {within_s} s; the console ends:\n{self.console()[-2000:]}")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.support.lab import ROOT
+from tests.support.machine import SOON_S
 from tests.support.segment import Segment
 
 POD = ROOT / ".build/pod"
@@ -96,12 +97,15 @@ class Pod:
     def stop(self) -> float:
         """SIGTERM, as who runs the pod sends it; return how many seconds the processes in it took to end."""
         first = self.pids()[0]
+        deadline = time.monotonic() + SOON_S
         begin = time.monotonic()
         subprocess.run(podman("kill", "--signal", "TERM", self._name), capture_output=True, check=True)
         while Path(f"/proc/{first}/cmdline").exists() and Path(f"/proc/{first}/cmdline").read_bytes():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it does not end:\n{self.said[-2000:]}")
             time.sleep(0.02)
         took = time.monotonic() - begin
-        self.wait(60)  # podman puts the container away
+        self.wait(SOON_S)  # podman puts the container away
         return took
 
     def remove(self) -> None:

@@ -65,7 +65,7 @@ class SystemdRoot:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
             if children:
@@ -82,9 +82,9 @@ class SystemdRoot:
     ) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._first, signal.SIGKILL)  # and so everything in there
-        self._outer.wait(timeout=20)
+        self._outer.wait(timeout=120)
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 60) -> str:
+    def run(self, *argv: str, check: bool = True, timeout: float = 180) -> str:
         """Run a command in there; return what it says. Raises `CommandFailed`."""
         inside = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/")
         path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
