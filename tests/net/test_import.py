@@ -55,14 +55,17 @@ done >{to}
 
 
 def asked(host: Host, mac: str, arch: str, kind: str) -> dict[str, Any]:
-    """What firmware is offered."""
-    said = host.run(
-        *(sys.executable, "-m", "pxeboot", "probe", "dhcp", "--json", "--timeout", "0.7"),
-        *("--mac", mac, "--arch", arch, "--class", kind),
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-    answers = json.loads(said.stdout)["answers"]
+    """What firmware is offered. It asks again, as firmware does, when a busy machine had no answer in time."""
+    for _ in range(10):
+        said = host.run(
+            *(sys.executable, "-m", "pxeboot", "probe", "dhcp", "--json", "--timeout", "0.7"),
+            *("--mac", mac, "--arch", arch, "--class", kind),
+            check=False,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+        answers = json.loads(said.stdout)["answers"]
+        if answers:
+            break
     assert len(answers) == 1, (mac, arch, said.stdout, said.stderr)
     return {key: answers[0][key] for key in SAME}
 
@@ -74,7 +77,9 @@ def told(host: Host, mac: str, folder: Path) -> dict[str, str]:
     script.chmod(0o755)
     host.run("ip", "link", "set", host.interface, "address", mac)
     wanted = [word for code in ("6", "15", "26", "42", "121", "224") for word in ("-O", code)]
-    host.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", host.interface, "-s", str(script), *wanted)
+    host.run(
+        "busybox", "udhcpc", "-f", "-q", "-n", "-t", "10", "-i", host.interface, "-s", str(script), *wanted, timeout=60
+    )
     return dict(line.split("=", 1) for line in out.read_text().splitlines())
 
 

@@ -96,7 +96,7 @@ async def talking(
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(45):
+    async with asyncio.timeout(120):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

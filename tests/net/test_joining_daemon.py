@@ -90,7 +90,7 @@ class Farm:
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 45
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
@@ -165,7 +165,7 @@ def test_a_machine_that_boots_is_given_a_command_of_its_own_once(running: Runnin
     assert code == 200
     command, hosts, good_for = text.decode().splitlines()
     assert (command, hosts) == (COMMAND, "hosts: 10.77.0.1 api.example")
-    assert 590 <= int(good_for.removeprefix("good_for: ")) <= 600
+    assert 500 <= int(good_for.removeprefix("good_for: ")) <= 600
     assert "Cache-Control: no-store" in (farm.folder / "head").read_text()
     assert [(asked.boot, len(asked.seed)) for _, asked in controller.asked] == [(boot.boot, 64)]
     at_s = time.time()
@@ -233,17 +233,22 @@ def test_by_the_old_name_there_is_nothing(running: Running) -> None:
     old = f"images/{farm.prepared.image.image_id}/01-{CARD}/node.cpio"
     assert http(farm.machine, old)[0] == 404
     assert tftp(farm.machine, old) is None
+    until(lambda: running.controller.begun, "the boot is told, to this test and not to the next")
 
 
 def test_a_new_menu_ends_the_boot_before(running: Running) -> None:
     farm = running.farm
+    begun = running.controller.begun
     old_cpio = farm.menu()
     old = farm.join_name(old_cpio)
+    until(lambda: begun, "the first boot is told")
     new = farm.join_name()
+    until(lambda: begun[-1][2].boot != begun[0][2].boot, "the second boot is told")
+    told = len(begun)
     for name in (old, old_cpio):
         assert head(farm.machine, name)[0] == "HTTP/1.1 410 Gone, its boot is over: it has booted again"
     assert http(farm.machine, new)[0] == 200
-    until(lambda: len(running.controller.begun) == 3, "each boot is told, and the last once more before it asks")
+    assert len(begun) > told, "the last is told once more before it asks"
     running.controller.tell("m1", running.controller.begun[0][2].boot, Stage.READY, "old", time.time())
     running.controller.tell("m1", running.controller.begun[-1][2].boot, Stage.REGISTERED, "new", time.time())
     until(lambda: farm.steps()[-1] == ("registered", "new"), "what is told of the newest boot is shown")
@@ -277,11 +282,12 @@ def test_a_machine_waits_for_an_api_that_is_away(running: Running) -> None:
 def test_a_slow_controller_is_asked_once(running: Running) -> None:
     farm = running.farm
     name = farm.join_name()
-    running.controller.slow_s = 8.5
+    running.controller.slow_s = 50.0
     assert (
         head(farm.machine, name)[0]
         == "HTTP/1.1 503 Service Unavailable, Retry-After: 1, the controller takes its time"
     )
+    running.controller.slow_s = 0.0
     assert http(farm.machine, name)[0] == 200
     assert len(running.controller.asked) == 1
 
@@ -336,7 +342,7 @@ def test_the_machines_own_script_tells_the_answers_apart(running: Running, tmp_p
 
     def get(name: str) -> tuple[int, str]:
         argv = farm.machine.argv(*inside(root, "/bin/get", name, "/got"))
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
         assert (root / "got").exists() == (done.returncode == 0)
         return done.returncode, done.stdout.strip() + done.stderr
 

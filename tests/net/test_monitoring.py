@@ -29,7 +29,7 @@ def test_the_alert_rules_are_rules_and_fire_when_they_should(argv: tuple[str, ..
     if promtool is None:
         lacking("needs promtool, of Debian's package prometheus")
     said = subprocess.run(
-        [promtool, *argv], cwd=ROOT / "deploy/monitoring", capture_output=True, text=True, timeout=60, check=False
+        [promtool, *argv], cwd=ROOT / "deploy/monitoring", capture_output=True, text=True, timeout=180, check=False
     )
     assert said.returncode == 0, said.stdout + said.stderr
 
@@ -70,10 +70,10 @@ def test_the_controller_tells_how_each_cluster_is_supplied(tmp_path: Path) -> No
         process = subprocess.Popen([*command, "--metrics", f"127.0.0.1:{port}"], stderr=log, stdin=subprocess.DEVNULL)
     try:
         values = values_once_in_trouble(port)
-        log_lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=90)
+    log_lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert values["pxeboot_controller_tokens", "prod"] == 0
     assert values["pxeboot_controller_trouble", "prod"] == 1
     assert any(line["logger"] == "controller" and line["level"] == "WARNING" for line in log_lines)
@@ -81,12 +81,12 @@ def test_the_controller_tells_how_each_cluster_is_supplied(tmp_path: Path) -> No
 
 def values_once_in_trouble(port: int) -> dict[tuple[str, ...], float]:
     known = {metric.name.removesuffix("_total"): metric for metric in catalogue.OF_CONTROLLER}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     values: dict[tuple[str, ...], float] = {}
     while values.get(("pxeboot_controller_trouble", "prod")) != 1:
         assert time.monotonic() < deadline, values
         time.sleep(0.3)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request("GET", "/healthz")
             assert connection.getresponse().read() == b"ok\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.segment import CommandFailed, Segment, requires
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.net
 
@@ -21,12 +22,9 @@ def test_the_hosts_see_each_other_and_speak_no_ipv6(segment: Segment) -> None:
     listing = segment.client.run("ip", "-6", "address").stdout
     assert "inet6" not in listing
     answer = segment.server.popen("busybox", "nc", "-l", "-p", "7777", stdout=subprocess.PIPE)
-    for _ in range(50):
-        if not segment.client.run(
-            *("busybox", "nc", "-w", "2", "10.77.0.1", "7777"), text_in="hello", check=False
-        ).returncode:
-            break
-    assert answer.communicate(timeout=5)[0] == "hello"
+    ask = ("busybox", "nc", "-w", "30", "10.77.0.1", "7777")
+    until(lambda: segment.client.run(*ask, text_in="hello", check=False).returncode == 0, "it listens")
+    assert answer.communicate(timeout=60)[0] == "hello"
     assert len(segment.client.mac) == 17
     assert segment.client.mac != segment.server.mac
 
@@ -36,7 +34,10 @@ def test_everything_is_gone_afterwards_even_what_a_command_left_behind(tmp_path:
     with pytest.raises(KeyboardInterrupt), Segment() as segment:  # noqa: PT012
         names = [segment.server.namespace, segment.client.namespace, segment.bridge.namespace]
         assert all(str(os.getpid()) in name for name in names)
-        stubborn = segment.server.popen("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+        script = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+        stubborn = segment.server.popen("sh", "-c", script, stdout=subprocess.PIPE)
+        assert stubborn.stdout is not None
+        assert stubborn.stdout.readline() == "deaf\n"
         segment.client.run("sh", "-c", f"setsid sleep 1000 >/dev/null 2>&1 & echo $! > {note}")
         segment.tap("tap7")
         raise KeyboardInterrupt

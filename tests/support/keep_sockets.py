@@ -1,8 +1,8 @@
 """What systemd does with a service and its socket units, as far as the service sees it.
 
-    python -m tests.support.keep_sockets GAP_S NAME:PORT:INTERFACE ... -- PROGRAM ARG ...
+    python -m tests.support.keep_sockets START NAME:PORT:INTERFACE ... -- PROGRAM ARG ...
 
-Opens the sockets, runs the program with them, and again GAP_S seconds after it ended, until SIGTERM.
+Opens the sockets, and runs the program with them whenever there is a file START, which it removes, until SIGTERM.
 """
 
 import os
@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 FIRST_FD = 3
 
@@ -25,7 +26,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def main() -> None:
     """Keep them."""
     split = sys.argv.index("--")
-    gap_s, program = float(sys.argv[1]), sys.argv[split + 1 :]
+    start, program = Path(sys.argv[1]), sys.argv[split + 1 :]
     kept, names = [], []
     for number, text in enumerate(sys.argv[2:split]):
         name, port, interface = text.split(":")
@@ -44,10 +45,12 @@ def main() -> None:
     numbers = range(FIRST_FD, FIRST_FD + len(kept))
     environ = {**os.environ, "LISTEN_FDS": str(len(kept)), "LISTEN_FDNAMES": ":".join(names)}
     while True:
+        while not start.exists():
+            time.sleep(0.02)
+        start.unlink()
         child = subprocess.Popen([sys.executable, "-c", EXEC, *program], pass_fds=numbers, env=environ)
         signal.signal(signal.SIGTERM, lambda *_, child=child: (child.terminate(), sys.exit(0)))
         child.wait()
-        time.sleep(gap_s)
 
 
 if __name__ == "__main__":

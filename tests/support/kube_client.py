@@ -105,7 +105,7 @@ class Client:
     def watch(self, path: str, **query: str | int) -> Iterator[Iterator[Object]]:
         """The events of a watch as they come; it ends when the server ends it.
 
-        Raises `TimeoutError` when there is nothing for 20 s.
+        Raises `TimeoutError` when there is nothing for 60 s.
         """
         query = {"watch": "true", **query}
         with self._sent("GET", f"{path}?{urlencode(query)}", None, "") as response:
@@ -119,7 +119,7 @@ class Client:
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = kind
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=20, context=self._tls)
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=60, context=self._tls)
         with closing(connection):
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             yield connection.getresponse()

@@ -83,7 +83,7 @@ def decide(who: Client, request: Object, verdict: str) -> Answer:
     return who.put(f"{path}/approval", now)
 
 
-def certificate(admin: Client, request: Object, within_s: float = 15) -> bytes:
+def certificate(admin: Client, request: Object, within_s: float = 90) -> bytes:
     """The certificate that the cluster issues for an approved request."""
     path = f"{REQUESTS}/{request['metadata']['name']}"
     found: list[str] = []

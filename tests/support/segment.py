@@ -68,7 +68,7 @@ class Host:
     def run(
         self,
         *argv: str,
-        timeout: float = 30,
+        timeout: float = 90,
         check: bool = True,
         text_in: str | None = None,
         env: dict[str, str] | None = None,

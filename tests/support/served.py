@@ -23,7 +23,7 @@ MAC = "52:54:00:00:00:0a"
 IP = "10.77.0.10"
 TOKEN = "abcdef.0123456789abcdef"
 JOIN = f"kubeadm join {SERVER}:6443 --token {TOKEN} --discovery-token-ca-cert-hash sha256:{'0' * 64}"
-UDHCPC = ("busybox", "udhcpc", "-f", "-n", "-q", "-t", "5", "-T", "2", "-i", "eth0", "-s", "/bin/true")
+UDHCPC = ("busybox", "udhcpc", "-f", "-n", "-q", "-t", "12", "-T", "2", "-i", "eth0", "-s", "/bin/true")
 
 
 class Prepared:
@@ -79,7 +79,7 @@ class Daemon:
 
         `program` is what is run in place of the command `pxeboot`.
 
-        Raises `CommandFailed` if it ends, `TimeoutError` if it is not ready within 20 seconds.
+        Raises `CommandFailed` if it ends, `TimeoutError` if it is not ready within 90 seconds.
         """
         self.host = host
         self.path = folder / f"serve-{time.monotonic_ns()}.log"
@@ -93,7 +93,7 @@ class Daemon:
             self.process = host.popen(
                 *command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "NOTIFY_SOCKET": str(notify)}
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not (said := self.said()):
             if self.process.poll() is not None:
                 raise CommandFailed(self.process.returncode, command, self.log, "")
@@ -121,20 +121,20 @@ class Daemon:
         """SIGTERM; return how long it took to end, in seconds."""
         began = time.monotonic()
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=90)
         return time.monotonic() - began
 
 
 def serve(host: Host, *argv: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run `pxeboot serve ARGV`, which is expected to end by itself, to its end."""
-    return host.run(*before, sys.executable, "-m", "pxeboot", "serve", *argv, check=False, timeout=20)
+    return host.run(*before, sys.executable, "-m", "pxeboot", "serve", *argv, check=False, timeout=90)
 
 
 def status(control: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """Run `pxeboot status`."""
     command = [sys.executable, "-m", "pxeboot", "status", "--control", str(control), *argv]
     env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90, env=env)
 
 
 def status_json(control: Path, *argv: str) -> Any:
@@ -148,7 +148,7 @@ def status_json(control: Path, *argv: str) -> Any:
 def node(control: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """Run `pxeboot node`."""
     command = [sys.executable, "-m", "pxeboot", "node", "--control", str(control), *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
 
 def get_lease(host: Host) -> str:
@@ -164,7 +164,7 @@ def get_lease(host: Host) -> str:
 def http(host: Host, name: str, *options: str) -> tuple[int, bytes]:
     """Return the status and the body of GET /`name`, by curl."""
     argv = host.argv("curl", "-s", "--path-as-is", "-w", "\\n%{http_code}", *options, f"http://{SERVER}/{name}")
-    said = subprocess.run(argv, capture_output=True, check=False, timeout=20).stdout
+    said = subprocess.run(argv, capture_output=True, check=False, timeout=90).stdout
     body, _, code = said.rpartition(b"\n")
     return int(code), body
 
@@ -172,5 +172,5 @@ def http(host: Host, name: str, *options: str) -> tuple[int, bytes]:
 def tftp(host: Host, name: str, *options: str) -> bytes | None:
     """Return the file `name` by curl's TFTP client; None if it is refused."""
     argv = host.argv("curl", "-s", "-f", *(options or ("--tftp-blksize", "1428")), f"tftp://{SERVER}/{name}")
-    done = subprocess.run(argv, capture_output=True, check=False, timeout=20)
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=90)
     return None if done.returncode else done.stdout
