@@ -12,6 +12,7 @@ from config.durable import replace_file
 from config.interfaces import NoInterface, interface_address
 from config.model import Farm
 from pxeboot.image import build, store
+from pxeboot.plainly import plainly
 
 STATE = Path("/var/lib/pxeboot")
 ROUTES = Path("/proc/net/route")
@@ -156,5 +157,5 @@ def added(source: Path, state: Path) -> Path:
         if seen is not None:
             replace_file(note, json.dumps({**seen, "image": image.image_id}).encode(), 0o644)
     except OSError as error:
-        raise store.ImageError(f"{source} cannot be added to {images}: {error}") from error
+        raise store.ImageError(f"{source} cannot be added to {images}: {plainly(error)}") from error
     return images / "node"

@@ -3,8 +3,11 @@
 Exit codes: 0 all is well, 1 a problem was found (said on standard error), 2 the command was used wrongly.
 """
 
+import os
+import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
@@ -74,6 +77,23 @@ class LazyGroup(click.Group):
             raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command that is typed; what the system refuses is said in a line. A server's is logged whole."""
+        if sys.stdout is None:  # it was closed: `>&-`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        words = (args[0] if args else extra.get("args")) or sys.argv[1:]
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if words[:1] in (["serve"], ["controller"]):
+                raise
+            from pxeboot.plainly import plainly
+
+            name = f"pxeboot {words[0]}" if words and words[0] in COMMANDS else "pxeboot"
+            click.echo(f"{name}: {plainly(error)}", err=True)
+            _forget(sys.stdout)
+            sys.exit(1)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         width = max(map(len, COMMANDS))
@@ -88,6 +108,13 @@ class LazyGroup(click.Group):
         found = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         options = [option for option in ("--help", "--version") if incomplete and option.startswith(incomplete)]
         return [CompletionItem(name, help=COMMANDS[name].help) for name in found] + [*map(CompletionItem, options)]
+
+
+def _forget(stream: TextIO) -> None:
+    """Have nothing more said of what a stream could not write: at our end Python would try again."""
+    if stream is sys.__stdout__:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.command("help", hidden=True)

@@ -17,8 +17,19 @@ FARM = Path("/etc/pxeboot/farm.yaml")
 CONTROL = Path("/run/pxeboot/control.sock")
 PATIENCE_S = 5.0
 LISTED = "; `pxeboot node` lists those that there are"
-ANY_PATH = click.Path(path_type=Path, readable=False)
-"""A path that click does not try to read: whoever may not is told so in our words, with exit status 1."""
+
+
+class _Path(click.Path):
+    """A path that click does not try to read: whoever may not is told so in our words, with exit status 1."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. An empty word, as of a variable that is not set, would be the folder we are in."""
+        if value == "":
+            self.fail("an empty word is no path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+ANY_PATH = _Path(path_type=Path, readable=False)
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -11,7 +11,9 @@ import click
 from config.load import ConfigErrors, load
 from config.observing import parse_listen
 from pxeboot import logs
+from pxeboot.cli import asking
 from pxeboot.controller.token import hide_tokens
+from pxeboot.plainly import plainly
 from pxeboot.reloading.watching import Source
 
 
@@ -27,7 +29,7 @@ def _listens(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     "-c",
     "--config",
     "path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=asking.ANY_PATH,
     required=True,
     help="The farm's configuration.",
 )
@@ -77,4 +79,4 @@ def command(path: Path, once: bool, listen: tuple[str, int] | None) -> None:
     try:
         asyncio.run(controller.run(listen, source))
     except OSError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(plainly(error)) from None

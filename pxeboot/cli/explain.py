@@ -75,7 +75,7 @@ class _Address(click.ParamType[IPv4Address]):
 @click.option("--client-id", type=_Identifier(), help="Its client identifier (option 61).")
 @click.option("--interface", help="It asks on this interface of ours.")
 @click.option("--server-address", type=_Address(), help="It asks at this address of ours.")
-@click.option("--pcap", "capture", type=click.Path(path_type=Path, dir_okay=False, readable=False),
+@click.option("--pcap", "capture", type=asking.ANY_PATH,
               help="Explain every request in this capture (pcap, pcapng), or those of one machine.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, complete.")
 def command(

@@ -1,12 +1,12 @@
 """`pxeboot image`: build, add, list and remove images."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pxeboot.cli.image_remove import STORE, prune, remove, store_at
+from pxeboot.cli import asking
+from pxeboot.cli.image_remove import STORE, fail, prune, remove, store_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ def say(text: str) -> None:
 
 
 store_option = click.option(
-    "--store", "folder", type=click.Path(path_type=Path), default=STORE, show_default=True, help="The image store."
+    "--store", "folder", type=asking.ANY_PATH, default=STORE, show_default=True, help="The image store."
 )
 ext4_option = click.option(
     "--ext4",
@@ -49,8 +49,7 @@ def finish(make: "Callable[[], StoredImage]") -> None:
     try:
         image = make()
     except (ImageError, OSError) as error:
-        click.echo(f"pxeboot image: {error}", err=True)
-        sys.exit(1)
+        fail(error)
     say(f"image {image.image_id}, squashfs of {image.size_bytes / 1e6:.1f} MB")
     click.echo(image.folder)
 
@@ -92,7 +91,13 @@ def build(
 
     wanted = list(packages)
     if packages_from is not None:
-        lines = (line.partition("#")[0].strip() for line in packages_from.read_text().splitlines())
+        try:
+            text = packages_from.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise click.UsageError(f"{packages_from} is no list of packages: it is no text") from None
+        except OSError as error:
+            fail(error)
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
         wanted += [line for line in lines if line]
     finish(
         lambda: builder.build(
@@ -154,15 +159,21 @@ def list_images(folder: Path, as_json: bool) -> None:
     from pxeboot.image import store
 
     names: dict[str, list[str]] = {}
-    for link in sorted(store_at(folder).iterdir()):
-        if link.is_symlink() and not link.name.startswith("."):
-            names.setdefault(link.resolve().name, []).append(link.name)
+    try:
+        for link in sorted(store_at(folder).iterdir()):
+            if link.is_symlink() and not link.name.startswith("."):
+                names.setdefault(link.resolve().name, []).append(link.name)
+        paths = sorted((folder / store.BY_DIGEST).glob("[0-9a-f]*"))
+    except OSError as error:
+        fail(error)
     found: list[StoredImage] = []
-    for path in sorted((folder / store.BY_DIGEST).glob("[0-9a-f]*")):
+    for path in paths:
         try:
             found.append(store.open_image(path))
         except store.ImageError as error:
             click.echo(f"pxeboot image: {error}", err=True)
+    if not found and not as_json:
+        say(f"no image is in {folder}; `pxeboot image build NAME` makes one")
     if as_json:
         listed = [
             {"id": image.image_id, "names": names.get(image.image_id, []), "size_bytes": image.size_bytes}

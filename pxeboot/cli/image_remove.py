@@ -3,6 +3,7 @@
 import http.client
 import sys
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Never
 
 import click
@@ -23,7 +24,10 @@ STORE = Path("/srv/pxeboot/images")
 
 def fail(error: Exception) -> Never:
     """Say in words what went wrong, and exit with status 1."""
-    click.echo(f"pxeboot image: {error}", err=True)
+    from pxeboot.plainly import plainly
+
+    words = plainly(error, "give --store a folder of yours") if isinstance(error, OSError) else str(error)
+    click.echo(f"pxeboot image: {words}", err=True)
     sys.exit(1)
 
 
@@ -52,7 +56,7 @@ def users_at(control: Path, *, force: bool) -> "Users":
 
 def _options(function: "Callable[P, T]") -> "Callable[P, T]":
     for option in (
-        click.option("--store", "folder", type=click.Path(path_type=Path), default=STORE, show_default=True,
+        click.option("--store", "folder", type=asking.ANY_PATH, default=STORE, show_default=True,
                      help="The image store."),
         click.option("--force", is_flag=True, help="Also when machines use it, or no daemon can say so."),
         click.option("-c", "--config", "configuration", type=asking.ANY_PATH,
@@ -66,8 +70,16 @@ def _options(function: "Callable[P, T]") -> "Callable[P, T]":
 
 def store_at(folder: Path) -> Path:
     """Return the folder of an image store; say that there is none and exit with status 1."""
-    if not folder.is_dir():
-        fail(FileNotFoundError(f"there is no image store at {folder}; `pxeboot image build NAME` makes one"))
+    from pxeboot.image.store import ImageError
+
+    try:
+        there = S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except OSError as error:
+        fail(error)
+    if not there:
+        fail(ImageError(f"there is no image store at {folder}; `pxeboot image build NAME` makes one"))
     return folder
 
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pxeboot.cli import asking
+
 if TYPE_CHECKING:
     from pxeboot.imports.found import Imported, Source
 
-_PATH = click.Path(path_type=Path, readable=False)
-_FILE = click.argument("file", type=_PATH)
-_OUTPUT = click.option("-o", "--output", type=_PATH, help="Write the farm there, and not to standard output.")
+_FILE = click.argument("file", type=asking.ANY_PATH)
+_OUTPUT = click.option(
+    "-o", "--output", type=asking.ANY_PATH, help="Write the farm there, and not to standard output."
+)
 _FORCE = click.option("--force", is_flag=True, help="Replace a file that is there.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="An object with `farm`, `left` and `todo`.")
 _PRIVATE = 0o600
@@ -55,7 +58,7 @@ def kubefarm(file: Path, output: Path | None, force: bool, as_json: bool) -> Non
 
 
 @command.command(epilog=EPILOG)
-@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=asking.ANY_PATH, metavar="FILE...")
 @_OUTPUT
 @_FORCE
 @_JSON

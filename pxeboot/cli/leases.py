@@ -215,7 +215,7 @@ def command(
 @click.option("--by-client-id", is_flag=True,
               help="Know clients by their identifier (the farm's `match_client_id`).")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only say what would be taken.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=asking.ANY_PATH)
 @click.pass_obj
 def import_command(
     where: "tuple[Farm | None, Path]", origin: str, by_client_id: bool, dry_run: bool, files: tuple[Path, ...]
@@ -256,13 +256,14 @@ def import_command(
 def opened(path: Path) -> "Journal":
     """Return our lease file, ours alone; say why it cannot be had and exit with status 1."""
     from dhcp.journal import InUse, Journal
+    from pxeboot.plainly import plainly
 
     try:
         return Journal(path)
     except InUse as error:
         raise Failed(f"{error}; stop `pxeboot serve` first") from None
     except OSError as error:
-        raise Failed(str(error)) from None
+        raise Failed(plainly(error)) from None
 
 
 def records(path: Path) -> "Sequence[Lease]":

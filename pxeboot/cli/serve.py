@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from pxeboot import logs
+from pxeboot.cli import asking
 
 
 @click.command()
-@click.option("-c", "--config", "configuration", type=click.Path(path_type=Path), help="The farm's file.")
+@click.option("-c", "--config", "configuration", type=asking.ANY_PATH, help="The farm's file.")
 @click.option("--interface", "interfaces", multiple=True, help="Without a file: an interface to serve (repeatable).")
 @click.option("--image", type=click.Path(exists=True, path_type=Path), help="Without a file: the squashfs to boot.")
 @click.option("--root", type=click.Choice(["http", "nbd"]), default="http", show_default=True,
               help="Without a file: copy the image into RAM, or read it on demand.")  # fmt: skip
-@click.option("--state", type=click.Path(path_type=Path), help="Without a file: the folder for leases and images.")
+@click.option("--state", type=asking.ANY_PATH, help="Without a file: the folder for leases and images.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every packet.")
 def command(
     configuration: Path | None,
@@ -40,6 +41,7 @@ def command(
     from config.load import ConfigErrors, load
     from pxeboot.daemon import StartError, run
     from pxeboot.image.store import ImageError
+    from pxeboot.plainly import plainly
     from pxeboot.reloading.watching import Source
 
     source = None
@@ -57,6 +59,9 @@ def command(
     except ConfigErrors as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    except (StartError, ImageError, NoInterface) as error:
+    except NoInterface as error:
+        logs.last_words("serve", f"{plainly(error)}; `ip -brief address` lists those that there are")
+        sys.exit(1)
+    except (StartError, ImageError) as error:
         logs.last_words("serve", str(error))
         sys.exit(1)

@@ -209,5 +209,8 @@ def add(
                 root, folder, name, squashfs=source, kernel=kernel, initrd=initrd, disk_bytes=disk_bytes, say=say
             )
         root.mkdir()
-        run(["tar", "--numeric-owner", "--xattrs", "-xpf", source, "-C", root], say)
+        try:
+            run(["tar", "--numeric-owner", "--xattrs", "-xpf", source, "-C", root], say)
+        except ImageError as error:
+            raise ImageError(f"{source} is no squashfs, and cannot be unpacked as a tar: {error}") from None
         return add_root(root, folder, name, kernel=kernel, initrd=initrd, level=level, disk_bytes=disk_bytes, say=say)

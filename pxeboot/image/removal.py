@@ -30,6 +30,8 @@ class InUse(ImageError):
 @contextmanager
 def alone(store: Path) -> Iterator[None]:
     """Be the only one who removes images from `store`; put in order what a killed one left. Raises `ImageError`."""
+    if not (store / BY_DIGEST).is_dir():
+        raise ImageError(f"no image is in {store}; `pxeboot image build NAME` makes one")
     try:
         with aside.alone(store / BY_DIGEST):
             aside.recover(store / BY_DIGEST)

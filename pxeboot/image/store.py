@@ -7,6 +7,7 @@ An image's id is the sha256 of its SHA256SUMS, so it stands for every byte of it
 name is a link that is swapped by a rename: whoever resolved it before keeps the image it saw.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -169,11 +170,16 @@ def publish(store: Path, name: str, staged: Path) -> StoredImage:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, for everybody to read, whatever the umask."""
+    """Make a folder and those above it that are missing, for everybody to read, whatever the umask.
+
+    Raises `OSError`.
+    """
     for path in (*reversed(folder.parents), folder):
         with suppress(FileExistsError):
             path.mkdir()
             path.chmod(0o755)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def staging(store: Path) -> Path:

@@ -152,5 +152,5 @@ def test_a_file_is_added_again_only_when_it_changed(tmp_path: Path, capsys: pyte
 def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     make_root(tmp_path / "root")
     (tmp_path / "state").write_text("a file")
-    with pytest.raises(ImageError, match=r"root cannot be added to .*state/images: .*Not a directory"):
+    with pytest.raises(ImageError, match=r"root cannot be added to .*state/images: .*not a directory"):
         obvious.added(tmp_path / "root", tmp_path / "state")
