@@ -58,10 +58,11 @@ PATHS: tuple[Place, ...] = (
 )
 """Settings that are paths; a relative one begins at the configuration's folder. A test keeps this complete."""
 
+_UNNAMED = "unnamed"
 _FILLERS: dict[Place, Node] = {
-    ("pools", "*", "name"): Scalar((0, 0), "unnamed"),
-    ("pools", "*", "image"): Scalar((0, 0), "unnamed"),
-    ("pools", "*", "nodes", "*", "name"): Scalar((0, 0), "unnamed"),
+    ("pools", "*", "name"): Scalar((0, 0), _UNNAMED),
+    ("pools", "*", "image"): Scalar((0, 0), _UNNAMED),
+    ("pools", "*", "nodes", "*", "name"): Scalar((0, 0), _UNNAMED),
     ("pools", "*", "nodes", "*", "ip"): Scalar((0, 0), "0.0.0.0"),
     ("pools", "*", "nodes", "*", "macs"): Sequence((0, 0), [Scalar((0, 0), "00:00:00:00:00:00")]),
 }
@@ -105,8 +106,9 @@ class _Reading:
             return None
         if not isinstance(root, Mapping):
             empty = root is None or (isinstance(root, Scalar) and root.value is None)
-            said = "the file is empty" if empty else "the file is not a mapping"
-            self.complain(root.mark if root else (1, 1), f"{said}; write settings such as `dhcp:` and `pools:`")
+            said = "the file is empty" if empty else "this is no farm's file"
+            other = "" if empty else "; of dnsmasq, ISC dhcpd and Kea, `pxeboot import` reads the files"
+            self.complain(root.mark if root else (1, 1), f"{said}; write settings such as `dhcp:` and `pools:`{other}")
             return None
         return self._validated(root)
 
@@ -165,7 +167,7 @@ class _Reading:
         for finding in (*check(farm, names), *configuration(farm, self.path), *_paths(root), *_files(farm)):
             if _is_filler(root, finding.place) or (finding.other and _is_filler(root, finding.other)):
                 continue
-            message = finding.message
+            message = finding.message.removeprefix(f"{_UNNAMED}: ")  # its name is wrong, and told
             if finding.other is not None:
                 message += f" (line {mark_of(root, finding.other)[0]})"
             self.complain(mark_of(root, finding.place, key=finding.key), message)

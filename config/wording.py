@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from config import dhcpoptions, mistakes
+from config import dhcpoptions, hints, mistakes
 from config.check import place_text
 from config.check_options import OPTION_KEYS
 from config.dhcp import AddressPool, Subnet
 from config.mistakes import suggestion
-from config.model import AddressRange, Farm, Taint
+from config.model import AddressRange, Farm, Image, NodeFile, Taint
 from config.yamltree import Place
 
 __all__ = ["PATTERNS", "PLAIN", "SECRETS", "place_text", "sentence", "shown", "united"]
@@ -23,11 +23,15 @@ __all__ = ["PATTERNS", "PLAIN", "SECRETS", "place_text", "sentence", "shown", "u
 SECRETS = frozenset(("root_password_hash", "ssh_authorized_keys"))
 """Settings whose value no message repeats: people write the password there, and the private key."""
 
+HOST_NAME = "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
+MOST_LISTED = 15
+"""So many keys are listed where one is near to what was written: a list of more helps only who is nowhere near."""
+
 PATTERNS = {
     "^([0-9a-f]{2}:){5}[0-9a-f]{2}$": "is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2",
     "^RCFILE_[A-Z0-9_]+$": "is not such a key; write RCFILE_ and capitals, digits or underscores",
     "^[A-Z][A-Z0-9_]*$": "is not an lts.conf key; write capitals, digits and underscores, a letter first",
-    "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$": "is not a host name; write at most 63 small letters, digits, "
+    HOST_NAME: "is not a host name; write at most 63 small letters, digits, "
     "hyphens and dots, with a letter or digit at both ends",
     "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "is not such a name; write small letters, digits and hyphens, with a letter or "
     "digit at both ends",
@@ -82,7 +86,9 @@ def sentence(error: ErrorDetails) -> str:
     match kind:
         case "extra_forbidden":
             known = fields(settings_at(place[:-1]))
-            near = _as_option(str(place[-1]), known) or suggestion(str(place[-1]), known)
+            near = _as_option(str(place[-1]), known) or hints.key_meant(str(place[-1]), known, Farm)
+            if near and len(known) > MOST_LISTED:
+                return f"{text} is not known{near}"
             return f"{text} is not known; here are allowed: {', '.join(known)}{near}"
         case "missing":
             return f"{text} is missing"
@@ -91,9 +97,15 @@ def sentence(error: ErrorDetails) -> str:
         case "model_type" if annotation_at(place) is AddressRange:
             return f"{text}: {what} is not a range; write it as 10.0.0.10-10.0.0.99"
         case "string_pattern_mismatch":
-            return f"{text}: {what} {PATTERNS[ctx['pattern']]}"
+            near = hints.host_name_meant(value) if ctx["pattern"] == HOST_NAME else ""
+            return f"{text}: {what} {PATTERNS[ctx['pattern']]}{near}"
         case "int_parsing" | "int_type" if others := words_at(place):
-            return f"{text}: {what} is neither a whole number nor {_either(others)}{suggestion(str(value), others)}"
+            near = hints.seconds_meant(place[-1], value) or suggestion(str(value), others)
+            return f"{text}: {what} is neither a whole number nor {_either(others)}{near}"
+        case "int_parsing" if seconds := hints.seconds_meant(place[-1], value):
+            return f"{text}: {what} {PLAIN[kind]}{seconds}"
+        case "ip_v4_address":
+            return f"{text}: {what} {PLAIN[kind]}{hints.address_meant(value)}"
         case "greater_than_equal":
             return f"{text}: {value} is too little; the least allowed is {ctx['ge']}"
         case "less_than_equal":
@@ -107,7 +119,7 @@ def sentence(error: ErrorDetails) -> str:
             return f"{text} is empty; at least {ctx['min_length']} is needed"
         case "tuple_type":
             hint = (
-                f"; write [{_unsecret(value, place)}]"
+                f"; write {_listed(value, place)}"
                 if isinstance(value, str)
                 else "; remove the line"
                 if value is None
@@ -121,6 +133,8 @@ def sentence(error: ErrorDetails) -> str:
             return f"{text}: {what} {PLAIN[kind]}; write {{key: {taint['key']}{of_value}, effect: {taint['effect']}}}"
         case "model_type" if key := _key_of_text(annotation_at(place), value):
             return f"{text}: {what} {PLAIN[kind]}; write {{{key}: {value}}}"
+        case "model_type" if annotation_at(place) is NodeFile and isinstance(value, str):
+            return f"{text}: {what} {PLAIN[kind]}; write {{from: FILE}} or {{content: TEXT}}"
         case "ip_v4_network":
             return f"{text}: {what} is not a network, such as 10.28.0.0/16{_network_hint(value)}"
         case _:
@@ -132,14 +146,16 @@ _TAINT = re.compile("(?P<key>[^=:]+)(?:=(?P<value>[^=:]*))?:(?P<effect>NoSchedul
 """As kubectl writes a taint."""
 
 
-def _unsecret(value: str, place: Place) -> str:
-    return "ssh-ed25519 AAAA... you@host" if SECRETS.intersection(place) else value
+def _listed(value: str, place: Place) -> str:
+    return "[ssh-ed25519 AAAA... you@host]" if SECRETS.intersection(place) else hints.as_list(place[-1], value)
 
 
 def _key_of_text(model: Any, value: object) -> str | None:
     """The key that a text is surely meant for where it stands in place of settings: a network's or a range's."""
     if not isinstance(value, str):
         return None
+    if model is Image:
+        return "path"
     try:
         if model is Subnet:
             IPv4Network(value, strict=False)

@@ -26,6 +26,15 @@ MOST_VALUES = 1_000_000
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PLAINLY = {
+    "mapping values are not allowed": "a second key in one line, or a line farther to the right than the one above; "
+    "quote a text that holds a colon and a space",
+    "did not find expected key": "this line, or the one before, begins at another column than its neighbours",
+    "did not find expected '-' indicator": "this line begins at another column than the entries of its list",
+    "could not find expected ':'": "a key without its colon",
+    "found character that cannot start any token": "no word begins with this character; quote a text that does",
+}
+"""What the parser says in its own terms."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -95,6 +104,8 @@ def read(text: str, complain: Complain) -> Node | None:
         said = ", ".join(part for part in (error.problem, error.context) if part)
         if where is not None and _tab_indents(text, where.line):
             said = "a tab stands before the first word; indent with spaces"
+        else:
+            said = next((plainly for words, plainly in _PLAINLY.items() if words in said), said)
         raise NotReadable(_mark(where), f"this is not YAML: {said}") from None
     return builder.root
 

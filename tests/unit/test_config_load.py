@@ -407,7 +407,12 @@ WRONG = [
     ("tags:\n  gpu", "node: {root_password_hash: [geheim]}\ntags:\n  gpu", "[geheim", "this value is not a text"),
     ("tags:\n  gpu", "node: {sysctls: {vm.x: 1}}\ntags:\n  gpu", "", ""),
     ("tags:\n  gpu", "tags: {}\ntags:\n  gpu", "gpu]", "no tag 'gpu'; defined: all"),
-    ("tags:\n  gpu", "nodes: {}\ntags:\n  gpu", "nodes: {}", "nodes is not known; here are allowed: server, .*'node'"),
+    (
+        "tags:\n  gpu",
+        "nodes: {}\ntags:\n  gpu",
+        "nodes: {}",
+        "nodes is not known; .*; it stands in pools...nodes, or did you mean 'node'",
+    ),
 ]
 
 
@@ -453,11 +458,13 @@ def test_a_mistake_draws_no_others_after_it(tmp_path: Path) -> None:
         "clusters.prod.token_ttl_s: 'y' is not a whole number",
         "pools[0].name: a list is not a text",
         "pools[0].nodes[0].name: 'A' is not a host name; "
-        + PATTERNS["^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"].split("; ")[1],
+        + PATTERNS["^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"].split("; ")[1]
+        + "; did you mean 'a'?",
         "pools[0].nodes[0].macs[0]: '5' is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2",
         "pools[0].nodes[0].ip: '10.28.0.300' is not an IPv4 address, such as 10.28.0.1",
         "pools[0].nodes[1].name: 'B' is not a host name; "
-        + PATTERNS["^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"].split("; ")[1],
+        + PATTERNS["^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"].split("; ")[1]
+        + "; did you mean 'b'?",
         "pools[0].nodes[1].macs[0]: '6' is not a MAC address; write six hex pairs, such as 94:57:a5:d3:ec:f2",
         "pools[0].nodes[1].ip: '10.28.0.301' is not an IPv4 address, such as 10.28.0.1",
         "pools[1].image is missing",
@@ -471,7 +478,7 @@ def test_a_mistake_draws_no_others_after_it(tmp_path: Path) -> None:
 UNREADABLE = [
     pytest.param(b"", "1:1: the file is empty", id="empty"),
     pytest.param(b"# x\n---\n", "3:1: the file is empty", id="only-comments"),
-    pytest.param(b"- a\n", "1:1: the file is not a mapping", id="a-list"),
+    pytest.param(b"- a\n", "1:1: this is no farm's file", id="a-list"),
     pytest.param(b"a: 1\nb: caf\xe9\n", "2:7: the byte 0xe9 is not UTF-8", id="latin-1"),
     pytest.param("a: é\nbé: \x01".encode(), "2:5: the character", id="control-character"),
     pytest.param(b"a: " + b"[" * 20000, "1:53: values are nested", id="20000-brackets"),

@@ -89,7 +89,7 @@ ENDS = [
                  (49, 6), "nested deeper", id="nested-by-aliases"),
     pytest.param("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 20)),
                  (7, 5), "more than 1000000 values", id="a-billion-laughs"),
-    pytest.param("a: b: c", (1, 5), "not YAML: mapping values", id="syntax"),
+    pytest.param("a: b: c", (1, 5), "not YAML: a second key in one line", id="syntax"),
     pytest.param("a:\n\tb: 1\n", (2, 1), "not YAML: a tab stands before the first word; indent with spaces", id="tab"),
     pytest.param("a:\n  - b: 1\n\t  c: 1\n", (3, 1), "a tab stands before the first word", id="tab in a list"),
     pytest.param("a: [1\n", (2, 1), "not YAML", id="end"),
