@@ -8,6 +8,7 @@ from dhcp.models import Step
 from pxeboot.explain.compare import Compared
 from pxeboot.explain.explanation import Answer, Explanation
 from pxeboot.explain.ground import Overrode, Source
+from pxeboot.explain.in_short import in_short
 from pxeboot.explain.rows import Row
 
 
@@ -17,6 +18,7 @@ def explanation_json(one: Explanation) -> dict[str, Any]:
         "machine": one.name,
         "mac": one.asked.chaddr.hex(":"),
         "boots": one.boots,
+        "summary": in_short(one),
         "asked": {
             "xid": one.asked.xid,
             "flags": one.asked.flags,

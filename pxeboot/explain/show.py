@@ -1,4 +1,4 @@
-"""An explanation for a person who was woken up by it: what becomes of the machine first, then field by field."""
+"""An explanation for a person who was woken up by it: what becomes of the machine, what it does next, each field."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,6 +14,7 @@ from dhcp.request import BOOT_SERVER_PORT
 from pxeboot.explain.compare import Compared
 from pxeboot.explain.explanation import Answer, Explanation
 from pxeboot.explain.ground import Source
+from pxeboot.explain.in_short import in_short
 from pxeboot.explain.rows import Row
 from pxeboot.screen import NARROW, stacked
 
@@ -26,8 +27,11 @@ def show(console: Console, one: Explanation, *, title: str, notes: Iterable[str]
     console.print(Text(title, style="bold"), soft_wrap=True)
     for note in notes:
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+    console.print(Text(in_short(one), style="bold green" if one.boots else "bold red"))
+    console.print()
     console.print(_summary(one))
     if one.answer is not None:
+        console.print()
         console.print(_table(one.answer, console.width))
         for heading, rows in (
             ("no room for", one.answer.left_out),
@@ -90,6 +94,11 @@ def _lines(one: Explanation) -> Iterator[tuple[str, Text]]:
     if one.problem is not None:
         yield "wrong", Text(one.problem.words, style="bold red")
         yield "change", Text(one.problem.advice) + _at(one.problem.where)
+    yield from _steps("next", one.steps, one.model.value)
+    if one.intent is not None:
+        style = "" if one.intent.intent.boot == "netboot" else "bold yellow"
+        said = Text(f"{one.intent.intent.boot}", style=style) + Text(f" ({one.intent.intent.origin})")
+        yield "intent", said + _at(one.intent.where) + Text(f": {one.intent.follows}")
     if one.network is not None:
         yield "network", _sourced(one.network)
     if one.answer is not None:
@@ -108,11 +117,6 @@ def _lines(one: Explanation) -> Iterator[tuple[str, Text]]:
     if one.beside is not None:
         offers = f"another server is taken to offer {one.beside.yiaddr}, and nothing to boot"
         yield "beside us", Text(offers)
-    yield from _steps("next", one.steps, one.model.value)
-    if one.intent is not None:
-        style = "" if one.intent.intent.boot == "netboot" else "bold yellow"
-        said = Text(f"{one.intent.intent.boot}", style=style) + Text(f" ({one.intent.intent.origin})")
-        yield "intent", said + _at(one.intent.where) + Text(f": {one.intent.follows}")
 
 
 def _steps(name: str, steps: Sequence[Step], who: str) -> Iterator[tuple[str, Text]]:

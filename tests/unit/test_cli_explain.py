@@ -368,3 +368,33 @@ def test_on_80_columns_each_field_has_its_source_below_it(farm: Path) -> None:
     assert lines[at].split() == ["3", "routers", "10.77.0.254", "4"]
     assert lines[at + 1].startswith("  subnet 10.77.0.0/24 ")
     assert max(map(len, lines[len(lines) // 2 :])) <= 80
+
+
+@pytest.mark.parametrize(
+    ("argv", "summary"),
+    [
+        (["n1"], "n1 gets 10.77.0.10 and is told to fetch grub/x86_64-efi/core.efi by TFTP from 10.77.0.1; then our"
+                 " GRUB loads image 'node' of pool 'workers'."),
+        (["n1", "--class", "http"], "n1 gets 10.77.0.10 and is told to fetch http://10.77.0.1/grub/x86_64-efi/core.efi;"
+                                    " then our GRUB loads image 'node' of pool 'workers'."),
+        (["n1", "--class", "plain"], "n1 gets 10.77.0.10 and uses the address for 86400 s."),
+        (["n1", "--arch", "rpi"], "n1 gets 10.77.0.10 and fetches start4.elf or start.elf by TFTP from 10.77.0.1,"
+                                  " below SERIAL/ and then without it."),
+        (["n1", "--arch", "0x0b"], "n1 gets 10.77.0.10 and is told of nothing to boot. It does not boot: there is no"
+                                   " boot file for UEFI ARM 64 (PXEClient)."),
+        (["n2"], "n2 gets 10.77.0.20 and is told to fetch grub/x86_64-efi/core.efi by TFTP from 10.77.0.1. It does not"
+                 " boot: our GRUB says that it is refused, and starts again after 60 s."),
+        (["n1", "--giaddr", "10.99.0.1"], "n1 gets no answer from us: it came from a network that is not configured:"
+                                          " no subnet has 10.99.0.1."),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_the_machine_is_said_in_a_sentence_before_all_else(
+    farm: Path, argv: list[str], summary: str
+) -> None:
+    assert told(farm, *argv)["summary"] == summary
+    lines = run(farm, *argv)[1].splitlines()
+    head = next(number for number, text in enumerate(lines) if not text.strip())
+    assert " ".join(" ".join(lines[:head]).split()).endswith(summary)
+    rest = [text.split()[0] for text in lines[head + 1 :] if text[:1].strip()]
+    assert rest[0] == "answer"
+    assert rest.index("next") < rest.index("quirks" if "quirks" in rest else "goes"), "what it does next comes first"

@@ -142,7 +142,7 @@ def test_a_name_that_leads_out_of_the_store_takes_nothing_with_it(tmp_path: Path
 
 
 def test_no_store_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no image is in .*nowhere"):
+    with pytest.raises(ImageError, match=r"no image is in .*nowhere"):
         removal.remove(tmp_path / "nowhere", "node", nobody)
 
 
