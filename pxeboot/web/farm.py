@@ -78,7 +78,8 @@ class Wanted:
         """Return whether `row` is among them."""
         if (self.state and row.state != self.state) or (self.pool and row.pool != self.pool):
             return False
-        return not self.text or self.text in f"{row.name} {row.address} {row.pool} {row.stage} {row.detail}".lower()
+        said = row.name, row.address, row.pool, row.intent, row.stage, row.words, row.detail, row.note, row.refused
+        return not self.text or self.text in " ".join(said).lower()
 
 
 class FarmPage:

@@ -70,7 +70,7 @@ class World:
         """Return the status and the body, asked for on the server itself or on `host`."""
         host = host or self.segment.server
         argv = host.argv("curl", "-s", "-k", "-w", "\n%{http_code}", *options, f"{page}/{path}")
-        said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
+        said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=90).stdout
         body, _, code = said.rpartition("\n")
         return int(code), body
 
@@ -141,7 +141,7 @@ def browser(world: World) -> Iterator[Browser]:
 
 def wait(what: Callable[[], Any]) -> Any:
     """Return what `what` returns once that is true."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (found := what()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

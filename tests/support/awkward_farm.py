@@ -45,6 +45,9 @@ FINDINGS = (
 REFUSED = [f"/etc/pxeboot/farm.yaml:{line}:5: pools[{line}].nodes[0].ip: {LONG} is no address" for line in range(12)]
 
 
+POOL = "pool-" + LONG[:57]
+
+
 def name(number: int) -> str:
     """Return the name of a machine: 63 characters, in one or in many words."""
     return (LONG[:-1] + f"{number:02}") if number % 3 == 0 else (HYPHENS + f"{number:02}")
@@ -54,7 +57,7 @@ def text(state: Path) -> str:
     """Return the file of that farm, and write its users into `state`."""
     (state / "users").write_text(f"anna:{passwords.keep(PASSWORD)}\n")
     (state / "users").chmod(0o640)
-    farm = TEXT.format(state=state, pool="pool-" + LONG[:57])
+    farm = TEXT.format(state=state, pool=POOL)
     for number in range(MACHINES):
         boot = ", boot: once" if number % 5 == 1 else ""
         mac = f"94:57:a5:d3:ec:{number:02x}"

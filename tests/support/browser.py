@@ -34,8 +34,38 @@ ARGUMENTS = (
 DESK = (1280, 800)
 PHONE = (390, 844)
 """Widths and heights in CSS pixels."""
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 """How long to wait for what should be there at once: the machine of the tests has other things to do."""
+AUDIT = """\
+() => {
+    const parse = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+    const light = c => {
+        const [r, g, b] = c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = one => {
+        for (; one; one = one.parentElement) {
+            const colour = parse(getComputedStyle(one).backgroundColor);
+            if (colour[3] === 1) return colour;
+        }
+        return [255, 255, 255, 1];
+    };
+    const wrong = [];
+    for (const one of document.querySelectorAll("body *")) {
+        if (one.closest("svg, option, .hush, .skip, thead") || !one.checkVisibility()) continue;
+        const said = `${one.tagName} ${one.className} ${one.textContent.trim().slice(0, 40)}`;
+        const style = getComputedStyle(one);
+        if ([...one.childNodes].some(node => node.nodeType === 3 && node.data.trim())) {
+            const [low, high] = [light(parse(style.color)), light(ground(one))].sort((a, b) => a - b);
+            const contrast = (high + 0.05) / (low + 0.05);
+            if (contrast < 4.5) wrong.push(`${said}: contrast ${contrast.toFixed(1)}`);
+        }
+        const runs = style.display !== "inline" && !["auto", "scroll"].includes(style.overflowX);
+        if (runs && one.scrollWidth > one.clientWidth + 1) wrong.push(`${said}: ${one.scrollWidth} px wide`);
+    }
+    return wrong;
+}
+"""
 SHOTS = Path(__file__).parent.parent.parent / ".build/screenshots"
 
 
@@ -62,7 +92,9 @@ class Browser:
         program.write_text(f'#!/bin/sh\nexec {here}{CHROMIUM} "$@"\n')
         program.chmod(0o755)
         playwright = self._undo.enter_context(sync_playwright())
-        self._browser = playwright.chromium.launch(executable_path=str(program), args=list(ARGUMENTS))
+        self._browser = playwright.chromium.launch(
+            executable_path=str(program), args=list(ARGUMENTS), timeout=PATIENCE_MS
+        )
         self._undo.callback(self._browser.close)
         return self
 
@@ -135,3 +167,9 @@ def until(page: Page, script: str) -> None:
 def scrolls_sideways(page: Page) -> bool:
     """Return whether the page is wider than its window."""
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+def audit(page: Page) -> list[str]:
+    """Return what is wrong with how a page looks now: text that few can read, or that runs out of its cell."""
+    found: list[str] = page.evaluate(AUDIT)
+    return found

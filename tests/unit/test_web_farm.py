@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from config.events import Stage
 from pxeboot.web import board, farm
 from pxeboot.web.facts import Sources
 from pxeboot.web.farm import FarmPage
@@ -39,6 +40,19 @@ async def get(page: FarmPage, path: str = "/") -> str:
     assert isinstance(answer, web.Response)
     assert isinstance(answer.body, bytes)
     return answer.body.decode()
+
+
+def test_a_machine_is_found_by_why_it_is_stuck() -> None:
+    """What a machine failed with is both its detail and why it is stuck, and only shown as the second."""
+
+    async def ask() -> str:
+        listed, timeline = made_up_farm.busy(COUNT, time.time())
+        timeline.record("m1c7", Stage.FAILED, "the disk is on Fire", time.time())
+        return await get(
+            FarmPage(timeline, Sources(lambda: listed), Templates(Static()), asyncio.Event()), "/?q=on+FIRE"
+        )
+
+    assert re.findall(r'data-name="(\w+)"', asyncio.run(ask())) == ["m1c7"]
 
 
 def states(html: str) -> list[str]:
