@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
@@ -81,6 +82,10 @@ class LazyGroup(click.Group):
         """Run the command that is typed; what the system refuses is said in a line. A server's is logged whole."""
         if sys.stdout is None:  # it was closed: `>&-`
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:
+            # A name of a file goes out as it came in; a letter that a terminal does not have is no reason to end.
+            unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+            sys.stdout.reconfigure(errors="surrogateescape" if unicode else "replace")
         words = (args[0] if args else extra.get("args")) or sys.argv[1:]
         try:
             return super().main(*args, **extra)

@@ -183,7 +183,11 @@ def beside(first: Path) -> "Callable[[str, bool], Sequence[Source] | str]":
 def write(path: Path, text: str, *, secret: bool) -> None:
     """Write the farm's file. With a password's hash in it, it is for its owner alone."""
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE if secret else _PUBLIC), "w") as file:
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE if secret else _PUBLIC),
+            "w",
+            encoding="utf-8",
+        ) as file:
             if secret:
                 os.fchmod(file.fileno(), _PRIVATE)
             file.write(text)

@@ -132,3 +132,16 @@ def test_a_reader_that_goes_away_or_a_full_disk_is_no_traceback(words: str, out:
     if out == ">/dev/full":
         assert done.returncode == 1
         assert "no space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_terminal_without_a_letter_gets_the_rest(locale: str, tmp_path: Path) -> None:
+    """Rich stops at an arrow where the encoding has none, and Python at a name that is no UTF-8."""
+    farm = os.fsencode(tmp_path) + b"/f\xe4rm.yaml"
+    with open(farm, "w") as file:
+        file.write("server: {interfaces: [nosuch0]}\n")
+    env = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = shell("$P check --here $F | cat -v", F=os.fsdecode(farm), **env)
+    assert "Traceback" not in done.stderr
+    assert "there is no interface nosuch0" in done.stdout
+    assert "right" in done.stdout
