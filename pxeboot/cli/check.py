@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,10 +46,12 @@ def command(
     file = asking.farm_file(file)
     if file is None:
         raise click.UsageError(f"which FILE? There is no {asking.FARM}")
+    from config.advice import advice
     from config.load import ConfigErrors, load
     from pxeboot.bootfiles.root import not_there
     from pxeboot.exports.writable import writable_without_disk
     from pxeboot.reloading.beside import lts_mistakes, tls_mistakes
+    from pxeboot.selftest.files import certificates
     from pxeboot.web.exposure import notes
 
     summary, missing, mistakes = "", None, []
@@ -76,11 +79,24 @@ def command(
         click.echo(summary)
         if missing is not None:
             click.echo(f"note: server.files: {missing}", err=True)  # no mistake: it may come yet
-        for line in writable_without_disk(farm):
-            click.echo(f"note: {line}", err=True)
-        for line in notes(farm.web):
+        ended = map(str, certificates(farm, time.time()))
+        for line in (*advice(farm), *zone_notes(farm), *ended, *writable_without_disk(farm), *notes(farm.web)):
             click.echo(f"note: {line}", err=True)
     sys.exit(1 if mistakes else 0)
+
+
+def zone_notes(farm: "Farm", zones: Path = Path("/usr/share/zoneinfo")) -> list[str]:
+    """Return whether this host, which has a list of them, knows the farm's time zone. Machines may know another."""
+    zone = farm.node.timezone
+    if not (zones / "Etc/UTC").exists() or (zones / zone).is_file():
+        return []
+    from config.mistakes import suggestion
+
+    names = {path.relative_to(zones).as_posix().lower(): path for path in zones.glob("[A-Z]*/**/*")}
+    near = suggestion(zone, names)
+    for lower, path in names.items():
+        near = near.replace(f"'{lower}'", f"'{path.relative_to(zones)}'")
+    return [f"node.timezone: this host knows no zone {zone!r}{near.rstrip('?')}; a machine that knows none has UTC"]
 
 
 def counted(farm: "Farm") -> str:

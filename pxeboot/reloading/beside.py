@@ -33,7 +33,7 @@ def lts_mistakes(farm: Farm) -> list[Mistake]:
 def tls_mistakes(file: Path, farm: Farm) -> list[Mistake]:
     """Return what is wrong with the certificates and keys that `farm` names, at their lines of `file`."""
     mistakes = []
-    for settings, section in ((farm.http.tls, "http.tls"), (farm.nbd.tls, "nbd.tls")):
+    for settings, section in ((farm.http.tls, "http.tls"), (farm.nbd.tls, "nbd.tls"), (farm.web.tls, "web.tls")):
         if settings is not None and isinstance(mistake := context_or_mistake(file, settings, section), Mistake):
             mistakes.append(mistake)
     return mistakes

@@ -16,7 +16,7 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 def look(farm: Farm, now_s: float) -> list[Finding]:
     """Return which files are not there, not to be read, or out of date."""
-    found = [*_certificates(farm, now_s)]
+    found = [*certificates(farm, now_s)]
     for name, cluster in farm.clusters.items():
         about, path = f"cluster {name}", cluster.lts_conf
         if path is not None and (why := unreadable(path)) is not None:
@@ -55,7 +55,8 @@ def unreadable(path: Path) -> str | None:
     return None
 
 
-def _certificates(farm: Farm, now_s: float) -> Iterator[Finding]:
+def certificates(farm: Farm, now_s: float) -> Iterator[Finding]:
+    """Yield what is wrong with the certificates of our servers, and which ended, or will soon."""
     for section, settings in (("http.tls", farm.http.tls), ("nbd.tls", farm.nbd.tls), ("web.tls", farm.web.tls)):
         if settings is None:
             continue

@@ -8,13 +8,17 @@ import pytest
 from click.testing import CliRunner
 
 import pxeboot
+from config.model import Farm
 from pxeboot.cli import COMMANDS, main
+from pxeboot.cli.check import zone_notes
 from tests.support.fake_image import add_image
 
 RIGHT = """\
 images: {node: {path: /srv/pxeboot/images/node}}
 clusters: {prod: {lts_conf: lts.conf}}
 pools: [{name: a, image: node, nodes: [{name: m1, macs: [52:54:00:12:34:56], ip: 10.0.0.1}]}]
+dhcp: {subnets: [{subnet: 10.0.0.0/24}]}
+server: {interfaces: [eth1]}
 """
 
 
@@ -59,7 +63,7 @@ def test_the_version_is_said() -> None:
 def test_a_right_file_is_summed_up(tmp_path: Path) -> None:
     path = tmp_path / "farm.yaml"
     path.write_text(RIGHT)
-    counted = "1 machine, 1 pool, 1 image, 0 subnets, 1 cluster, 0 tags"
+    counted = "1 machine, 1 pool, 1 image, 1 subnet, 1 cluster, 0 tags"
     assert run("check", str(path)) == (0, f"{path} is right: {counted}\n", "")
     assert run("check", "--json", str(path)) == (0, "[]\n", "")
 
@@ -90,7 +94,7 @@ def test_the_lts_conf_of_a_cluster_is_checked_when_it_is_there(tmp_path: Path) -
 
 def test_static_files_that_are_not_there_are_said_and_no_mistake(tmp_path: Path) -> None:
     path, folder = tmp_path / "farm.yaml", tmp_path / "tftp"
-    path.write_text(f"{RIGHT}server: {{files: tftp}}\n")
+    path.write_text(RIGHT.replace("server: {", "server: {files: tftp, "))
     code, out, err = run("check", str(path))
     assert (code, out.split(":")[0]) == (0, f"{path} is right")
     assert err == f"note: server.files: {folder} is not there; machines find nothing in it\n"
@@ -99,6 +103,31 @@ def test_static_files_that_are_not_there_are_said_and_no_mistake(tmp_path: Path)
     folder.unlink()
     folder.mkdir()
     assert run("check", str(path))[::2] == (0, "")
+
+
+@pytest.mark.parametrize("section", ["http", "nbd", "web"])
+def test_certificates_of_every_server_are_looked_at(tmp_path: Path, section: str) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text(f"{RIGHT}{section}:\n  tls: {{certificate: {tmp_path}/c.pem, key: {tmp_path}/k.pem}}\n")
+    code, _, err = run("check", str(path))
+    assert code == 1
+    assert err.startswith(f"{path}:7:1: {section}.tls.certificate: '{tmp_path}/c.pem' cannot be read: No such file")
+
+
+def test_a_zone_that_this_host_does_not_know_is_noted(tmp_path: Path) -> None:
+    for name in ("Etc/UTC", "Europe/Prague", "America/Argentina/Ushuaia"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def noted(zone: str) -> str:
+        return "".join(zone_notes(Farm.model_validate({"node": {"timezone": zone}}), tmp_path))
+
+    assert noted("Europe/Prague") == noted("America/Argentina/Ushuaia") == ""
+    assert noted("Europe/Pragu").startswith(
+        "node.timezone: this host knows no zone 'Europe/Pragu'; did you mean 'Europe/Prague'; a machine"
+    )
+    assert "this host knows no zone 'Zulu'; a machine" in noted("Zulu")
+    assert zone_notes(Farm.model_validate({"node": {"timezone": "X"}}), tmp_path / "none") == []
 
 
 def test_a_writable_root_whose_image_has_no_disk_is_said_and_no_mistake(tmp_path: Path) -> None:
@@ -117,7 +146,7 @@ def test_the_certificate_of_nbd_is_checked_at_its_line(tmp_path: Path) -> None:
     path = tmp_path / "farm.yaml"
     path.write_text(f"{RIGHT}nbd:\n  tls:\n    certificate: {tmp_path}/c.pem\n    key: {tmp_path}/k.pem\n")
     text = f"nbd.tls.certificate: '{tmp_path}/c.pem' cannot be read: No such file or directory"
-    assert run("check", str(path)) == (1, "", f"{path}:6:1: {text}\n")
+    assert run("check", str(path)) == (1, "", f"{path}:8:1: {text}\n")
 
 
 def test_the_schema_is_printed() -> None:
