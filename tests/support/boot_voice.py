@@ -69,11 +69,15 @@ class Voice:
                 self._listening.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
 
-    def listening(self, within_s: float = 40) -> None:
+    def listening(self, within_s: float = 120) -> None:
         """Wait until the events are heard (again)."""
         assert self._connected.wait(within_s), f"nobody answers at {self._path}"
 
-    def say(self, method: str, path: str, body: str = "", timeout_s: float = 12) -> tuple[int, str]:
+    def cut_off(self) -> None:
+        """Wait until it is heard that the controller is gone."""
+        until(lambda: not self._connected.is_set())
+
+    def say(self, method: str, path: str, body: str = "", timeout_s: float = 60) -> tuple[int, str]:
         """Return the status and the text of the answer."""
         connection = _Connection(self._path, timeout_s)
         try:
@@ -109,7 +113,7 @@ class Voice:
         assert status in (200, 409, 503), text
         return talk.join_given(text) if status == 200 else talk.refused(text)
 
-    def join(self, node: str, boot: str, seed: str | None = None, within_s: float = 60) -> JoinGiven:
+    def join(self, node: str, boot: str, seed: str | None = None, within_s: float = 120) -> JoinGiven:
         """Ask until there is a token, as a machine does."""
         seed, deadline = seed or secrets.token_hex(32), time.monotonic() + within_s
         while True:
@@ -127,7 +131,7 @@ class Voice:
         found: list[dict[str, Any]] = json.loads(text)["tokens"]
         return found
 
-    def told(self, boot: str, stage: Stage, within_s: float = 40) -> Told:
+    def told(self, boot: str, stage: Stage, within_s: float = 120) -> Told:
         """Wait for an event of a boot."""
         return until(lambda: next((t for t in self.heard if (t.boot, t.stage) == (boot, stage)), None), within_s)
 
@@ -184,7 +188,7 @@ class Machine:
             context.load_cert_chain(self._certificate, self._folder / "kubelet.key")
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(self.url + path, data, headers, method=method), timeout=10, context=context
+            urllib.request.Request(self.url + path, data, headers, method=method), timeout=60, context=context
         ) as answer:
             return json.loads(answer.read())
 
@@ -217,7 +221,7 @@ class Machine:
         self.request("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", body)
         return name
 
-    def certificate(self, name: str, within_s: float = 40) -> Path:
+    def certificate(self, name: str, within_s: float = 120) -> Path:
         """Wait until a request is approved and signed, with what the token may read."""
         path = f"/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}"
         issued = until(lambda: self.request("GET", path).get("status", {}).get("certificate"), within_s)
@@ -274,7 +278,7 @@ def make_request(folder: Path, subject: str, *, key: str = "kubelet", rsa: bool 
     return done.stdout
 
 
-def until(found: Callable[[], T | None], within_s: float = 40) -> T:
+def until(found: Callable[[], T | None], within_s: float = 120) -> T:
     """Return what `found` returns once that is something."""
     deadline = time.monotonic() + within_s
     while True:
