@@ -96,7 +96,7 @@ def zone_notes(farm: "Farm", zones: Path = Path("/usr/share/zoneinfo")) -> list[
     near = suggestion(zone, names)
     for lower, path in names.items():
         near = near.replace(f"'{lower}'", f"'{path.relative_to(zones)}'")
-    return [f"node.timezone: this host knows no zone {zone!r}{near.rstrip('?')}; a machine that knows none has UTC"]
+    return [f"node.timezone: this host knows no zone {zone!r}, and a machine that knows none either has UTC{near}"]
 
 
 def counted(farm: "Farm") -> str:

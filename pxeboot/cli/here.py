@@ -19,6 +19,7 @@ def look(farm: "Farm") -> "list[Finding]":
 
     What a person may not do says nothing about the daemon, except in a container, where both are the same user.
     """
+    from config.advice import advice
     from pxeboot.selftest import run
     from pxeboot.selftest.files import look_controller
     from pxeboot.selftest.findings import Finding, in_order
@@ -32,6 +33,7 @@ def look(farm: "Farm") -> "list[Finding]":
         what = f"whether a pxeboot serve runs already cannot be asked: {farm.server.control} is for root and its group"
         found.append(Finding("note", "control socket", what))
     found += [*run.look(farm, daemon), *look_controller(farm)]
+    found += [Finding("note", "farm", line) for line in advice(farm) if farm.server.interfaces]
     powerless = any(finding.about == "capabilities" for finding in found)
     if powerless and (daemon is not None or not surroundings().container):
         what = "this was looked at without root, who alone sees whose a port is, and the rules of the firewall"

@@ -22,7 +22,10 @@ def look(farm: Farm, links: Mapping[str, Link], own: Collection[IPv4Address] = (
     return [*found, *_unreached(farm, links), *_ours(farm, own)]
 
 
-def _missing(patterns: Iterable[str], links: Mapping[str, Link]) -> Iterable[Finding]:
+def _missing(patterns: Collection[str], links: Mapping[str, Link]) -> Iterable[Finding]:
+    if not patterns:
+        yield Finding("error", "interfaces", "server.interfaces names none, and pxeboot serve takes one at least",
+                      "write it into the farm's file: server: {interfaces: [eth1]}")  # fmt: skip
     for name in patterns:
         if is_pattern(name):
             if not any(matches(link, name) for link in links):

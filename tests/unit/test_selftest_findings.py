@@ -41,6 +41,7 @@ FARM = {"server": {"interfaces": ["eth1"]}, "dhcp": {"subnets": [{"subnet": "10.
     ("farm", "there", "said"),
     [
         (FARM, [link("eth1", "10.0.0.1/24")], []),
+        ({}, [], [("error", "server.interfaces names none")]),
         (FARM, [], [("error", "there is no interface eth1")]),
         ({"server": {"interfaces": ["ens*"]}}, [], [("error", "no interface with an IPv4 address is named ens*")]),
         ({"server": {"interfaces": ["ens*"]}}, [link("ens3", "10.0.0.1/24")], []),
@@ -67,8 +68,9 @@ def test_what_an_interface_lacks_is_told(
 def test_a_machine_with_an_address_of_this_host_is_told() -> None:
     nodes = [{"name": f"n{n}", "macs": [f"52:54:00:00:00:0{n}"], "ip": f"10.0.0.{n}"} for n in (1, 2)]
     pool = {"name": "p", "image": "i", "nodes": nodes}
-    farm = Farm.model_validate({"images": {"i": {"path": "/i"}}, "pools": [pool]})
-    (finding,) = interfaces.look(farm, {}, frozenset({IPv4Address("10.0.0.2")}))
+    farm = Farm.model_validate({"images": {"i": {"path": "/i"}}, "pools": [pool], **FARM})
+    there = {"eth1": link("eth1", "10.0.0.9/24")}
+    (finding,) = interfaces.look(farm, there, frozenset({IPv4Address("10.0.0.2")}))
     assert (finding.level, finding.what) == ("error", "n2 has the address 10.0.0.2, which is this host's own")
 
 
