@@ -11,6 +11,8 @@ from rich.text import Text
 
 NARROW = 100
 """Columns. Below, the last column of a wide table is put on lines of its own; a pipe counts as so wide."""
+_SHARE = 10
+"""Columns of the terminal for each of a table. With fewer, cells stand one after the other and not below each other."""
 _GAP = 2
 _LEAST = 8
 
@@ -28,6 +30,8 @@ def stacked(columns: Sequence[str], rows: Iterable[tuple[Sequence[Text], Text]],
     widths = [
         max([len(column), *(cells[i].cell_len for cells, _ in listed)]) for i, column in enumerate(columns)
     ]  # fmt: skip
+    if width < _SHARE * len(columns) and sum(widths) + _GAP * (len(widths) - 1) > width:
+        return _paragraphs(listed)
     while sum(widths) + _GAP * (len(widths) - 1) > width and max(widths) > _LEAST:
         widths[widths.index(max(widths))] -= 1
     head = [Text(column, style="bold") for column in columns]
@@ -36,6 +40,18 @@ def stacked(columns: Sequence[str], rows: Iterable[tuple[Sequence[Text], Text]],
         out.append(_line(cells, widths))
         if below.plain:
             out.append(Padding(below, (0, 0, 0, _GAP)))
+    return Group(*out)
+
+
+def _paragraphs(rows: Iterable[tuple[Sequence[Text], Text]]) -> RenderableType:
+    """Return each row as a line that is wrapped between its cells, and the text below it."""
+    out: list[RenderableType] = []
+    for cells, below in rows:
+        said = [cell for cell in cells if cell.plain]
+        head = Text.assemble((said[0].plain, "bold")) if said else Text()
+        out.append(head)
+        rest = (Text("  ").join(said[1:]), below)
+        out += [Padding(text, (0, 0, 0, _GAP)) for text in rest if text.plain]
     return Group(*out)
 
 

@@ -26,14 +26,14 @@ def printed(what: Any, width: int) -> list[str]:
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 @pytest.mark.parametrize("pool", ["", "workers-of-the-second-hall"])
 def test_what_a_machine_does_is_readable_at_any_width(width: int, pool: str) -> None:
     lines = printed(table([machine(pool=pool), machine("m1", pool, "local")], 61.0, width), width)
     assert max(map(len, lines)) <= width
     words = [line[2:] if line.startswith("  ") else line for line in lines]
     assert all(any(part in line for line in words) for part in ("DHCPOFFER 10.77.0.100", "relay"))
-    assert len(lines) <= 12, "it is not squeezed into a column of a few letters"
+    assert len(lines) <= (14 if width < 60 else 12), "it is not squeezed into a column of a few letters"
 
 
 def test_a_column_that_would_be_empty_is_left_out() -> None:
