@@ -93,16 +93,17 @@ def test_ten_thousand_requests_of_nobody_keep_no_machine_from_its_file(
         took: list[float] = []
         while flood.poll() is None or len(took) < 3:
             begun = time.monotonic()
-            done = segment.client.run("curl", "-sS", "-m", "60", url + "grub.cfg", timeout=90)
+            done = segment.client.run("curl", "-sS", "-m", "240", url + "grub.cfg", timeout=300)
             assert done.stdout == "one\n"
             took.append(time.monotonic() - begun)
-        assert flood.wait(60) == 0
-        assert started.wait(120) == 0
+        assert flood.wait(300) == 0
+        assert started.wait(300) == 0
         assert (tmp_path / "large").read_bytes() == LARGE
         grown = resident_kib(server.process.pid) - before
         print(f"{len(took)} files meanwhile, in {max(took):.3f} s at most; {grown} KiB more;", end=" ")
         print((tmp_path / "answers").read_text().strip(), "answers to 10000 forged requests")
         assert grown < (64 + 64) * 1024  # what was made, and all else
+        server.finished(len(took) + 1)
         counters = server.stop()
         assert counters["displaced"] > 1000
         assert counters["descriptors"] <= 2 * 4096 + 16  # the carriers have some, too
@@ -122,11 +123,10 @@ def test_a_full_table_is_told_and_what_runs_ends_well(folder: Path, tmp_path: Pa
             assert late.ask("grub.cfg") == wire.Error(wire.ErrorCode.NOT_DEFINED, "busy, try again")
         for number, peer in enumerate(peers, 1):
             peer.tell(wire.Ack(1))
-            deadline = time.monotonic() + 5
-            while sum(" got " in line for line in server.lines()) < number and time.monotonic() < deadline:
-                time.sleep(0.02)
+            server.finished(number)
         with Peer(server) as late:
             assert late.fetch("grub.cfg") == b"one\n"
+        server.finished(5)
         counters = server.stop()
         assert (counters["complete"], counters["busy"], counters["descriptors"]) == (5, 1, 0)
 
@@ -136,7 +136,7 @@ def test_a_request_above_its_address_share_takes_the_place_of_one_that_was_never
     answers = [peer.ask("core.efi", blksize=1024) for peer in peers]
     assert answers == [wire.OptionAck({"blksize": "1024"})] * 30
     assert peers[29].acknowledge(0) == wire.Data(1, FILE[:1024])
-    assert peers[0].acknowledge(0) is None
+    assert peers[0].acknowledge(0, 0.5) is None
     for peer in peers:
         peer.sock.close()
     assert server.stop()["displaced"] == 10

@@ -77,7 +77,7 @@ CLIENTS = ["tftp-hpa", "atftp", "atftp-windows", "curl", "curl-1428", "busybox",
 PROGRAMS = ("tftp", "atftp", "curl", "busybox", "ip", "nft")
 
 
-def fetch(segment: Segment, client: str, name: str, to: Path, timeout: float = 30) -> float:
+def fetch(segment: Segment, client: str, name: str, to: Path, timeout: float = 180) -> float:
     """Fetch a file and return how many seconds that took."""
     to.unlink(missing_ok=True)
     begun = time.monotonic()
@@ -94,8 +94,10 @@ def test_every_client_gets_every_file_whole(segment: Segment, server: Server, tm
             fetch(segment, client, name, got)
             assert got.read_bytes() == content, (client, name)
         assert server.said(f"got 'grub/core.efi': {len(FILE)} bytes in ")
+    server.finished(3 * len(CLIENTS))
     counters = server.stop()
     resent = counters.pop("resent")
+    counters.pop("duplicates", 0)  # of requests, when somebody was away
     assert counters.pop("bytes") >= len(CLIENTS) * (2 * len(FILE) + len(EXACT)), f"{resent} blocks were sent again"
     assert counters == {"complete": 3 * len(CLIENTS), "requests": 3 * len(CLIENTS), "descriptors": 0}
 
@@ -115,7 +117,7 @@ def test_a_lossy_line_costs_seconds_and_no_byte(
     segment.lose(percent)
     got, seconds = tmp_path / "got", {}
     for client in ("curl-1428", "busybox"):  # atftp, and exactly which packet: test_tftp_loss
-        seconds[client] = fetch(segment, client, "grub/core.efi", got, timeout=60)
+        seconds[client] = fetch(segment, client, "grub/core.efi", got, timeout=300)
         assert got.read_bytes() == FILE, client
     print(percent, "per cent:", json.dumps({client: round(value, 1) for client, value in seconds.items()}))
     assert segment.lost() > 0
@@ -136,7 +138,7 @@ def test_block_numbers_wrap_for_a_client_without_options(
 PROBE = """
 import socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.settimeout(5)
+sock.settimeout(60)
 sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 69))
 data, sender = sock.recvfrom(2000)
 print(data.hex(), sender[0])
@@ -183,6 +185,7 @@ def test_a_host_on_several_wires_answers_each_from_the_address_that_was_asked(
                 got.unlink(missing_ok=True)
                 host.run(*(word.replace(SERVER, address) for word in command(client, "exact", got)))
                 assert got.read_bytes() == EXACT, (client, address)
+        server.finished(4 * len(CLIENTS))
         assert server.stop()["complete"] == 4 * len(CLIENTS)
 
 
@@ -191,6 +194,6 @@ def test_several_clients_at_once_all_get_their_file(segment: Segment, server: Se
     processes = [
         segment.client.popen(*command("curl-1428", "grub/core.efi", tmp_path / f"got{number}")) for number in range(12)
     ]
-    assert [process.wait(60) for process in processes] == [0] * 12
+    assert [process.wait(300) for process in processes] == [0] * 12
     assert all((tmp_path / f"got{number}").read_bytes() == FILE for number in range(12))
     assert server.stop()["descriptors"] == 0

@@ -39,7 +39,7 @@ for name in sys.argv[2:]:
     times = []
     for _ in range(21):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(10)
+            sock.settimeout(60)
             begun = time.perf_counter()
             sock.sendto(b"\\0\\1" + name.encode() + b"\\0octet\\0", (sys.argv[1], 69))
             data, sender = sock.recvfrom(2000)
@@ -118,7 +118,7 @@ def test_static_files_on_a_disk_that_hangs_keep_nobody_from_booting(
             get_lease(host)
             disk.send_signal(signal.SIGSTOP)
             asking = [
-                segment.client.popen("curl", "-sS", "-m", "20", "-o", "/dev/null", f"tftp://{SERVER}/hanging.iso")
+                segment.client.popen("curl", "-sS", "-m", "80", "-o", "/dev/null", f"tftp://{SERVER}/hanging.iso")
                 for _ in range(6)
             ]
             names = ("grub/grub.cfg", "lts.conf", "images/nothing/vmlinuz")
@@ -126,7 +126,7 @@ def test_static_files_on_a_disk_that_hangs_keep_nobody_from_booting(
             print({name: f"{1000 * median_s:.2f} ms" for name, (median_s, _) in took.items()})
             assert get_lease(host)
             # Nobody knows whether that is on the disk, but iPXE would wait for ever.
-            answer, _ = host.run(sys.executable, "-c", PROBE.replace("(5)", "(20)"), SERVER, AUTOEXEC).stdout.split()
+            answer, _ = host.run(sys.executable, "-c", PROBE, SERVER, AUTOEXEC).stdout.split()
             assert bytes.fromhex(answer) == b"\0\5\0\0busy, try again\0"
             for process in asking:
                 process.terminate()
@@ -155,7 +155,7 @@ def test_the_interfaces_have_between_them_what_the_process_may_open(
         assert whole["dhcp"]["serves"] == ["eth1", "eth2"]
         assert whole["tftp"] == {"running": 0, "at_most": 100, "counts": {}}  # a quarter of them, three for each
         segment.server.run("ip", "link", "delete", "eth2")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while status_json(prepared.control)["dhcp"]["serves"] != ["eth1"]:
             assert time.monotonic() < deadline
         assert status_json(prepared.control)["tftp"]["at_most"] == 100

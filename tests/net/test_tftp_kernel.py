@@ -26,7 +26,7 @@ def received(datagrams: list[bytes], *, segmentation: bool) -> tuple[list[bytes]
     ):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
         client.bind(("127.0.0.1", 0))
-        client.settimeout(2)
+        client.settimeout(60)
         sender = Sender(segmentation=segmentation)
         assert sender.send(Port(server), client.getsockname(), datagrams) == len(datagrams)
         return [client.recv(70000) for _ in datagrams], sender.segmentation
@@ -68,7 +68,7 @@ def test_where_the_kernel_cannot_segment_blocks_go_one_by_one() -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE) as server,  # which it never segments
     ):
         client.bind(("127.0.0.1", 0))
-        client.settimeout(2)
+        client.settimeout(60)
         sender = Sender()
         datagrams = window(512, 4, 10)
         assert sender.send(Port(server), client.getsockname(), datagrams) == 4

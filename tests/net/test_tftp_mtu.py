@@ -63,13 +63,24 @@ def curl(host: Host, to: Path, blksize: int = 1468, patience_s: int = 4) -> bool
     return done.returncode == 0 and to.read_bytes() == FILE
 
 
+def failures(host: Host, to: Path, expected: int) -> int:
+    """Return how often curl fails until it has the file whole.
+
+    So often as is expected it is impatient, for nothing is to arrive; then it has the time that a busy machine may
+    need, of which one more failure may come when the server was away.
+    """
+    for number in range(expected + 3):
+        if curl(host, to, patience_s=4 if number < expected else 40):
+            return number
+    raise AssertionError("it never got the file")
+
+
 @requires("ip", "nft", "curl")
 def test_what_a_tunnel_swallows_is_sent_in_smaller_blocks_the_next_time(
     segment: Segment, server: Server, tmp_path: Path
 ) -> None:
     swallow(segment, 1450)
-    assert not curl(segment.client, tmp_path / "got")
-    assert curl(segment.client, tmp_path / "got")
+    assert 1 <= failures(segment.client, tmp_path / "got", 1) <= 2
     assert server.said("WARNING tftp 10.77.0.2: blocks of 1468 bytes do not arrive; from now on it gets 1400 at most")
     assert offered(segment.client) == 1400
     assert server.stop()["narrowed"] == 1
@@ -78,7 +89,7 @@ def test_what_a_tunnel_swallows_is_sent_in_smaller_blocks_the_next_time(
 @requires("ip", "nft", "curl")
 def test_a_very_narrow_tunnel_is_found_in_a_few_tries(segment: Segment, server: Server, tmp_path: Path) -> None:
     swallow(segment, 1200)
-    assert [curl(segment.client, tmp_path / "got") for _ in range(3)] == [False, False, True]
+    assert 2 <= failures(segment.client, tmp_path / "got", 2) <= 4
     assert offered(segment.client) == 1024
     assert offered(segment.host(address="10.77.0.3/24")) == 1468  # perhaps on another path
 
@@ -122,7 +133,7 @@ sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
 sock.connect((sys.argv[1], 9))
 sock.send(bytes(1400))
-until = time.monotonic() + 5
+until = time.monotonic() + 60
 while sock.getsockopt(socket.IPPROTO_IP, 14) > 1300 and time.monotonic() < until:  # IP_MTU
     time.sleep(0.02)
 """
@@ -140,7 +151,7 @@ def test_blocks_fit_what_a_router_has_told_the_kernel(segment: Segment, server: 
 def test_a_router_may_cut_blocks_into_fragments(
     segment: Segment, server: Server, beyond: Host, tmp_path: Path
 ) -> None:
-    assert curl(beyond, tmp_path / "got", patience_s=20)
+    assert curl(beyond, tmp_path / "got", patience_s=80)
 
 
 @requires("ip", "nft", "curl")
@@ -149,7 +160,7 @@ def test_no_packet_forbids_fragments(segment: Segment, server: Server, tmp_path:
     rules += ["ip saddr 10.77.0.1 meta l4proto udp ip frag-off & 0x4000 != 0 counter", "}", "}", ""]
     rules.insert(3, "ip saddr 10.77.0.1 meta l4proto udp counter")
     segment.bridge.run("nft", "-f", "-", text_in="\n".join(rules))
-    assert curl(segment.client, tmp_path / "got", patience_s=20)
+    assert curl(segment.client, tmp_path / "got", patience_s=80)
     missing = segment.client.run("curl", "-sS", f"tftp://{SERVER}/missing", check=False)
     assert "File Not Found" in missing.stderr or missing.returncode == 68
     listed = json.loads(segment.bridge.run("nft", "-j", "list", "table", "bridge", "df").stdout)["nftables"]

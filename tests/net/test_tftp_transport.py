@@ -49,6 +49,14 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def counted(server: Server) -> dict[str, int]:
+    """End a server, and return what it has counted, but for blocks that it sent again when this process was away."""
+    counters = server.stop()
+    if counters.pop("resent"):
+        counters["bytes"] = min(counters["bytes"], len(LOADER))
+    return counters
+
+
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
     with running(folder, folder.parent / "log") as server:
@@ -58,9 +66,9 @@ def server(folder: Path) -> Iterator[Server]:
 def test_a_file_arrives_and_its_arrival_is_told(server: Server) -> None:
     with Peer(server) as peer:
         assert peer.fetch("bootx64.efi", blksize=1024) == LOADER
-    assert server.said("INFO tftp 127.0.0.1 got 'bootx64.efi': 10240 bytes in 0.")
-    assert server.said("event 127.0.0.1 loader 'bootx64.efi': 10240 bytes in 0.")
-    assert server.stop() == {"complete": 1, "requests": 1, "bytes": 10240, "resent": 0, "descriptors": 0}
+    assert server.said("INFO tftp 127.0.0.1 got 'bootx64.efi': 10240 bytes in ")
+    assert server.said("event 127.0.0.1 loader 'bootx64.efi': 10240 bytes in ")
+    assert counted(server) == {"complete": 1, "requests": 1, "bytes": 10240, "descriptors": 0}
 
 
 def test_edk2_asks_for_the_size_and_then_reads_by_windows(server: Server) -> None:
@@ -76,6 +84,8 @@ def test_edk2_asks_for_the_size_and_then_reads_by_windows(server: Server) -> Non
         while len(content) < len(LOADER):
             for _ in range(min(4, 7 - block)):
                 answer = peer.hear()
+                while isinstance(answer, wire.Data) and answer.block <= block:  # a copy, when this process was away
+                    answer = peer.hear()
                 block += 1
                 assert isinstance(answer, wire.Data)
                 assert answer.block == block
@@ -85,8 +95,7 @@ def test_edk2_asks_for_the_size_and_then_reads_by_windows(server: Server) -> Non
     assert server.said("DEBUG tftp 127.0.0.1 took nothing of 'bootx64.efi'")
     assert server.said("INFO tftp 127.0.0.1 got 'bootx64.efi'")
     assert not any(line.startswith(("WARNING", "ERROR")) for line in server.lines())
-    counted = {"complete": 1, "declined": 1, "requests": 2, "bytes": 10240, "resent": 0, "descriptors": 0}
-    assert server.stop() == counted
+    assert counted(server) == {"complete": 1, "declined": 1, "requests": 2, "bytes": 10240, "descriptors": 0}
 
 
 def test_the_first_answer_is_one_packet_whatever_window_is_asked(server: Server) -> None:
@@ -165,14 +174,17 @@ def test_strays_at_the_well_known_port_are_never_answered(server: Server) -> Non
     with Peer(server) as peer:
         for stray in [*strays, b"", b"\0\1" + b"x" * 9000]:
             peer.sock.sendto(stray, peer.well_known)
-        assert peer.hear() is None
-    assert server.stop() == {"malformed": 6, "strays": 4, "descriptors": 0}
+        assert peer.hear(0.5) is None
+        assert peer.ask("missing") == MISSING  # so that all before was seen
+    assert server.stop() == {"malformed": 6, "strays": 4, "misses": 1, "requests": 1, "descriptors": 0}
 
 
 def test_a_request_to_a_broadcast_address_is_ignored(server: Server) -> None:
     with Peer(server, "127.255.255.255") as peer:
-        assert peer.ask("bootx64.efi") is None
-    assert server.stop() == {"broadcasts": 1, "descriptors": 0}
+        assert peer.say(wire.ReadRequest(b"bootx64.efi").encode(), 0.5) is None
+    with Peer(server) as peer:
+        assert peer.ask("missing") == MISSING  # so that all before was seen
+    assert server.stop() == {"broadcasts": 1, "misses": 1, "requests": 1, "descriptors": 0}
 
 
 def test_the_answer_comes_from_the_address_that_was_asked(server: Server) -> None:
@@ -237,14 +249,15 @@ def test_an_unanswered_block_is_sent_again(server: Server) -> None:
     with Peer(server) as peer:
         peer.ask("bootx64.efi", blksize=1024)
         first = peer.acknowledge(0)
-        assert peer.hear(3) == first
+        assert peer.hear(copies=True) == first
 
 
 def test_a_forged_address_gets_five_small_packets_and_is_forgotten(server: Server) -> None:
     with Peer(server) as peer:
         answers = [peer.ask("bootx64.efi", timeout=1, blksize=65464, windowsize=64)]
-        while (answer := peer.hear(3)) is not None:
+        while len(answers) < 5 and (answer := peer.hear(copies=True)) is not None:
             answers.append(answer)
+        assert peer.hear(3, copies=True) is None
         assert answers == [wire.OptionAck({"timeout": "1", "blksize": "65464", "windowsize": "2"})] * 5
     assert server.said("DEBUG tftp 127.0.0.1 took nothing of 'bootx64.efi': the client never answered")
     assert server.stop() == {"requests": 1, "unanswered": 1, "bytes": 0, "resent": 0, "descriptors": 0}
@@ -310,7 +323,7 @@ def test_the_block_after_65535_is_called_as_the_farm_says(folder: Path, rollover
         peer.ask("kernel", blksize=8, windowsize=64)
         peer.tell(wire.Ack(0))
         got, number, blocks = bytearray(), 0, 0
-        while len(got) % 8 == 0 and (answer := peer.hear(5)) is not None:
+        while len(got) % 8 == 0 and (answer := peer.hear()) is not None:
             following = number + 1 if number < 65535 else rollover
             assert isinstance(answer, wire.Data)
             if answer.block != following:
@@ -392,7 +405,7 @@ def test_a_cancelled_server_leaves_no_descriptor_and_no_task(folder: Path) -> No
         assert len(os.listdir("/proc/self/fd")) == before
         assert asyncio.all_tasks() == tasks
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 def test_a_bug_in_the_lookup_costs_one_request(folder: Path) -> None:
@@ -418,7 +431,7 @@ def test_a_bug_in_the_lookup_costs_one_request(folder: Path) -> None:
                 assert await loop.sock_recv(client, 600) == answer
             serving.cancel()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 def test_a_transfer_that_cannot_be_started_gives_back_what_it_has(
@@ -446,7 +459,7 @@ def test_a_transfer_that_cannot_be_started_gives_back_what_it_has(
             serving.cancel()
 
     monkeypatch.setattr(Session, "start", start)
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 def test_what_the_process_may_open_is_divided_by_three_and_by_its_servers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,4 +506,4 @@ def test_the_helpers_of_several_servers_outlive_each(folder: Path) -> None:
                 server.close()
         helpers.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))

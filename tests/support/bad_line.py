@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.support.segment import Segment
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 _KINDS = {1: "RRQ", 3: "DATA", 4: "ACK", 5: "ERROR", 6: "OACK"}
 
 
