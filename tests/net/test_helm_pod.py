@@ -6,6 +6,7 @@ group and setgid, and what a ConfigMap or a token shows is root's, of that group
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,15 +30,15 @@ ELSEWHERE = "/run/etc-pxeboot"
 
 IN_A_CONTAINER = """\
 set -e
-python=$1 hidden=$2 folder=$3 checkout=$4
-shift 4
+folder=$1 python=$2 checkout=$3 hidden=$4 closed=$5
+shift 5
 mount --bind "$python" "$folder/python"
 mount --bind "$checkout" "$folder/checkout"
 mount --rbind "$folder" /mnt
-for place in "$hidden" /run /var/lib /tmp; do
+for place in "$hidden" "$closed" /run /var/lib /tmp; do
 	[ -z "$place" ] || mount -t tmpfs -o mode=755 tmpfs "$place"
 done
-[ -z "$hidden" ] || { mkdir -p "$python" && mount --bind /mnt/python "$python"; }
+[ -e "$python/bin" ] || { mkdir -p "$python" && mount --bind /mnt/python "$python"; }
 [ -e "$checkout/setup.cfg" ] || { mkdir -p "$checkout" && mount --bind /mnt/checkout "$checkout"; }
 while [ "$1" != -- ]; do
 	mkdir -p "$2"
@@ -47,8 +48,10 @@ while [ "$1" != -- ]; do
 done
 shift
 mount -o remount,bind,ro /
+cd "$checkout"
 exec "$@"
 """
+"""The checkout and Python may lie below folders that are root's alone: those are empty here, but for these two."""
 
 
 class Pod:
@@ -115,10 +118,10 @@ class Pod:
             for word in (mount["name"], _here(mount["mountPath"]), "ro" if mount.get("readOnly") else "rw")
         ]
         prefix = Path(sys.base_prefix)
-        hidden = next((str(parent) for parent in reversed(prefix.parents) if not parent.stat().st_mode & 1), "")
         with (self.folder / f"{name}.log").open("w") as log:
             return self.segment.server.popen(
-                *("sh", "-c", IN_A_CONTAINER, "sh", str(prefix), hidden, str(self.folder), str(ROOT), *mounts, "--"),
+                *("sh", "-c", IN_A_CONTAINER, "sh", str(self.folder), str(prefix), str(ROOT)),
+                *(_hidden_by(prefix), _hidden_by(ROOT), *mounts, "--"),
                 *("setpriv", f"--reuid={context['runAsUser']}", f"--regid={context['runAsGroup']}"),
                 *(f"--groups={self.group}", "--no-new-privs", f"--bounding-set=-all{kept}", "--inh-caps=-all"),
                 *(sys.executable, "-m", "pxeboot", *map(_here, one["args"])),
@@ -135,6 +138,11 @@ class Pod:
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
+
+
+def _hidden_by(path: Path) -> str:
+    """Return the folder on the way to `path` that only its owner may enter, or ""."""
+    return next((str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & stat.S_IXOTH), "")
 
 
 def _here(path: str) -> str:
