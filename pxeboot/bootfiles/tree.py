@@ -299,6 +299,8 @@ class Tree:
             case ["intent", "no-disk"] if machine is not None:
                 failed("it is to boot from its own disk, and found none that can be booted")
                 return made(name, b"# noted\n")
+            case ["you"]:
+                return made(name, f"{peer} {machine.name if machine is not None else '-'}\n".encode())
             case _ if machine is not None and self.is_refused(machine):
                 return None  # nothing that was made for it: it holds a join token
             case ["images", image_id, mac, "node.cpio"] if machine is not None:
@@ -306,8 +308,6 @@ class Tree:
                 return served.archives.make(image_id, machine, card, failed) if served.may(machine, card) else None
             case ["lts.conf"] if machine is not None:
                 return made(name, archive.lts_text(machine, served.archives.lts(machine)), secret=True)
-            case ["you"]:
-                return made(name, f"{peer} {machine.name if machine is not None else '-'}\n".encode())
             case ["lts", key] if machine is not None:
                 value = served.archives.lts(machine).get(key)
                 return None if value is None else made(key, value.encode(), secret=True)

@@ -38,7 +38,7 @@ command.add_command(probe_boot.command, "boot")
 command.add_command(probe_tftp.command, "tftp")
 
 
-@command.command()
+@command.command(short_help="List every DHCP answer to a machine, and what is wrong with them.")
 @click.option("--interface", help="Ask on this one; it needs no address. Default: the only one that is up.")
 @click.option("--arch", default="uefi-x64", show_default=True, metavar="NAME|CODE",
               help="What the machine is: bios, uefi-x64, uefi-arm64, ... or the number of option 93.")  # fmt: skip
@@ -97,6 +97,7 @@ def _json(client: "Client", interface: str, result: "Result") -> dict[str, Any]:
         "next": steps_json(result.verdict.steps),
         "taken": answer_json(result.taken) if result.taken else None,
         "problems": [*result.problems],
+        "remedy": result.remedy,
         "not_from_here": None if result.here is None else result.here.why,
     }
 
@@ -109,6 +110,7 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
     from pxeboot.probe.answers import boot_words
 
     console = screen.console()
+    wide = not console.is_terminal  # whoever reads a pipe wants lines whole, and a person words
     what = client.kind.value if client.kind == "plain" else f"{client.architecture.words} ({client.kind.value})"
     console.print(Text(f"{client.mac.hex(':')}, {what}, asked on {interface}", style="bold"))
     verdict = result.verdict
@@ -117,7 +119,7 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
         roles += ["what to boot"] if answer is verdict.boot_from else []
         taken = f": the machine takes {' and '.join(roles)} from it" if roles else ""
         console.print()
-        console.print(Text(f"{_title(answer)}{taken}", style="green" if roles else "yellow"), soft_wrap=True)
+        console.print(Text(f"{_title(answer)}{taken}", style="green" if roles else "yellow"), soft_wrap=wide)
         table = Table(box=None, padding=(0, 2), show_header=False)
         table.add_column("field", style="dim")
         table.add_column("value", overflow="fold")
@@ -131,16 +133,18 @@ def _show(client: "Client", interface: str, result: "Result") -> None:
         return
     for step in verdict.steps:
         said = Text(f"It {step.what}", style="" if step.ok else "red") + Text(f" ({step.because})", style="dim")
-        console.print(said, soft_wrap=True)
+        console.print(said, soft_wrap=wide)
     fails = bool(verdict.steps) and not verdict.steps[-1].ok
     if not fails and verdict.address_from is not None and (client.kind == "plain" or verdict.boot_from is not None):
         boot = f", and boots {boot_words(verdict.boot_from)}" if verdict.boot_from else ""
-        console.print(Text(f"The machine takes {verdict.address_from.address}{boot}."))
+        console.print(Text(f"The machine takes {verdict.address_from.address}{boot}."), soft_wrap=wide)
     if result.taken is not None and result.taken.message_type == "ACK":
         delay = f"{result.taken.delay_s * 1000:.1f} ms"
         console.print(Text(f"It was given {result.taken.address} after {delay}, and has released it."))
     for problem in result.problems:
-        console.print(Text(f"wrong: {problem}", style="bold red"), soft_wrap=True)
+        console.print(Text(f"wrong: {problem}", style="bold red"), soft_wrap=wide)
+    if result.remedy:
+        console.print(Text(f"→ {result.remedy}"), soft_wrap=wide)
 
 
 def _beside(here: "Here", answers: "Sequence[Answer]") -> "list[Text]":

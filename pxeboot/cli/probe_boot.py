@@ -19,7 +19,7 @@ _STYLES = {"fine": "green", "note": "yellow", "wrong": "bold red", "skipped": "d
 _ORDER = 13
 
 
-@click.command()
+@click.command(short_help="Walk the whole way of a boot, and say what is wrong where.")
 @click.option("--interface", help="Boot on this one; it needs no address. Default: the only one that is up.")
 @click.option("--arch", default="uefi-x64", show_default=True, metavar="NAME|CODE",
               help="What the machine is: bios, uefi-x64, uefi-x64-http, ... or the number of option 93.")  # fmt: skip
@@ -175,6 +175,8 @@ def _end(walk: "Walk") -> None:
             console.print(Text(f"What is wrong is at: {', '.join(where)}.", style="bold red"))
         for line in probe_places.not_from_here(walk.here):
             console.print(line)
+    elif where == ["link"]:
+        console.print(Text("Nothing was tried: see link.", style="bold red"))
     elif where:
         console.print(
             Text(f"A machine would not boot well. What is wrong is at: {', '.join(where)}.", style="bold red")

@@ -31,17 +31,19 @@ def mac_of(text: str | None) -> bytes:
 
 def only_interface() -> str:
     """Return the one Ethernet interface that is up. Raises `click.UsageError` if it is not one."""
-    found = []
+    found, others = [], []
     for folder in sorted(_INTERFACES.iterdir()):
         try:
-            carrier = (folder / "carrier").read_text().strip()
-            if (folder / "type").read_text().strip() == _ETHERNET and carrier == "1":
+            if (folder / "type").read_text().strip() != _ETHERNET:
+                continue
+            others.append(folder.name)
+            if (folder / "carrier").read_text().strip() == "1":
                 found.append(folder.name)
         except OSError:  # it is down, or went away
             continue
     if len(found) != 1:
-        which = f"one of {', '.join(found)}" if found else "no Ethernet interface is up"
-        raise click.UsageError(f"which --interface? {which}")
+        none = f"no Ethernet interface is up; there is {', '.join(others)}" if others else "there is none of Ethernet"
+        raise click.UsageError(f"which --interface? {'one of ' + ', '.join(found) if found else none}")
     return found[0]
 
 

@@ -34,7 +34,7 @@ def _windowsize(_context: click.Context, _parameter: click.Parameter, value: int
         )
 
 
-@click.command()
+@click.command(short_help="Fetch a file by TFTP, and say how that went.")
 @click.argument("server", metavar="SERVER[:PORT]")
 @click.argument("file")
 @click.option("--blksize", type=int, default=1468, show_default=True, metavar="N", callback=_blksize,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from config.architectures import Architecture
 from config.interfaces import Link
 from dhcp.boot import BUILT_IN
 from dhcp.options import MessageType, Option
@@ -51,6 +52,8 @@ class Walk:
         """Walk it. Raises `OSError` if we cannot ask at all."""
         with self._hop("link") as hop:
             self._look_at_link(hop)
+        if self.wrong:
+            return self.hops
         with dhcp.asking(self.client, self.link.name) as conversation:
             with self._hop("DHCP offer") as hop:
                 verdict = self._discover(conversation, hop)
@@ -81,28 +84,27 @@ class Walk:
         if not link.up:
             hop.wrong(f"{link.name} is down", f"ip link set {link.name} up")
         elif not link.carrier:
-            hop.wrong(f"{link.name} has no carrier: no cable, or the switch port is off", "look at the cable")
+            hop.wrong(*words.no_carrier(link.name))
 
     def _discover(self, conversation: dhcp.Conversation, hop: Hop) -> Verdict:
         client = self.client
         answers = tuple(conversation.ask(MessageType.DHCPDISCOVER, {}, self.wait_s))
         verdict = judge(client.kind, answers, self.wait_s, conversation.discover)
         said = [f"{answer.address or 'no address'} from {answer.name}{_vendor(answer.mac)}" for answer in answers]
-        self.here = here(self.link.name, answers) if self.link.carrier else None
+        self.here = here(self.link.name, answers)
         if self.here is not None:
             hop.detail, hop.skipped = "not from here: this is the server", True
             hop.notes += [self.here.others(said)] * bool(answers)
             return verdict
         if not answers:
             hop.detail = f"nobody answered within {self.wait_s:g} s"
-            for what, remedy in words.no_offer(carrier=self.link.carrier, vlan="." in self.link.name):
-                hop.wrong(what, remedy)
+            hop.wrong(*words.no_offer(self.link.name))
             return verdict
         hop.took_s = answers[0].delay_s
         hop.detail = "; ".join(said)
         servers = {answer.server for answer in answers}
         for problem in verdict.problems:
-            hop.wrong(problem, _remedy(problem, len(servers)))
+            hop.wrong(problem, _remedy(problem, len(servers), client.architecture))
         if (offer := verdict.address_from) is not None and offer.relay is not None:
             hop.notes.append(f"it came through the relay {offer.relay}")
         return verdict
@@ -139,7 +141,7 @@ class Walk:
             return
         own = str(self.link.addresses[0].ip)
         files = Files(own, (own, self.http_port), self._hop)
-        file = BUILT_IN.get(self.client.architecture.platform or self.client.architecture.name)
+        file = next((BUILT_IN[name] for name in self.client.architecture.settings if name in BUILT_IN), None)
         if file is not None:
             with self._hop("TFTP") as hop:
                 files.follow(self._tftp(hop, own, file, own))
@@ -205,7 +207,8 @@ class Walk:
         else:
             hop.detail = f"{file!r} from {server} did not come"
         for problem in result.verdict.problems:
-            hop.wrong(problem)
+            what, _, remedy = problem.partition(". ")
+            hop.wrong(what, remedy)
         hop.notes += result.verdict.notes
         return kept.getvalue() if last.complete else b""
 
@@ -240,9 +243,11 @@ def _vendor(mac: str) -> str:
     return f" [{name}]" if name and name != mac else ""
 
 
-def _remedy(problem: str, servers: int) -> str:
+def _remedy(problem: str, servers: int, machine: Architecture) -> str:
     if "servers" in problem and servers > 1:
         return "only one may answer: turn the other off, keep it from this network, or let ours be a proxy beside it"
+    if problem.startswith("nobody says what to boot") and not BUILT_IN.keys() & set(machine.settings):
+        return f"we make boot loaders for BIOS and UEFI x64; one for {machine.words} is named in `dhcp.architectures`"
     if problem.startswith("nobody says what to boot"):
         return "an unlisted machine boots only where its subnet says `unknown: POOL`; try --mac of a listed one"
     if problem.startswith("nobody offers an address"):

@@ -16,6 +16,7 @@ from scapy.layers.dhcp import BOOTP, DHCP, DHCPOptionsField
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from config.interfaces import links
 from dhcp import options, wire
 from dhcp.options import MessageType, Option
 from dhcp.overheard import Datagram
@@ -45,6 +46,8 @@ class Result:
     """What the DHCPREQUEST was answered with; None if there was none, or none was sent."""
     problems: tuple[str, ...] = ()
     """All that is wrong, in words; nothing is, if there are none."""
+    remedy: str = ""
+    """What to look at where nobody answers."""
     here: Here | None = None
     """Why nothing can be said: the server runs here."""
 
@@ -60,6 +63,12 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
         verdict = judge(client.kind, answers, wait_s, conversation.discover)
         if (served := here(interface, answers)) is not None:
             return Result(answers, verdict, here=served)
+        if not answers:
+            link = links([interface]).get(interface)
+            if link is not None and not link.carrier:
+                what, remedy = words.no_carrier(interface)
+                return Result(answers, verdict, None, (what,), remedy)
+            return Result(answers, verdict, None, verdict.problems, words.no_offer(interface)[1])
         problems, taken = verdict.problems, None
         offer = verdict.address_from
         if (

@@ -79,11 +79,13 @@ class Files:
             root = f"images/{found.image}/root.squashfs"
             with self.hop("root image") as hop:
                 head = self._root(hop, root) if whole else b""
-                hop.skipped = not whole
+                if not whole:
+                    hop.detail, hop.skipped = self._why_skipped("kernel"), True
             with self.hop("speed") as hop:
-                hop.skipped = not head
                 if head:
                     self._speed(hop, root)
+                else:
+                    hop.detail, hop.skipped = self._why_skipped("root image"), True
         else:
             head = b""
         with self.hop("NBD") as hop:
@@ -93,6 +95,9 @@ class Files:
                 self._report(hop)
 
     # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _why_skipped(self, before: str) -> str:
+        return _LOST if self.narrow else f"not tried: see {before}"
 
     def _reach(self, hop: Hop) -> bool:
         got = web.fetch(self.server, "you", self.source)
@@ -146,9 +151,11 @@ class Files:
         )
         if got.status != 200:
             hop.wrong(f"there is no menu for this machine ({got.status})", "see the server's log")
+        elif found.boots_disk:
+            hop.notes.append(f"the machine goes on with its own disk; the menu says {found.reason!r}")
         elif not found.kernel:
-            said = " ".join(line for line in found.says if "again in" not in line)
-            hop.wrong(f"the menu boots nothing, and says {said!r}", "see `pxeboot status` there")
+            remedy = "see `pxeboot node` there" if "boot intent" in found.reason else "see `pxeboot status` there"
+            hop.wrong(f"the menu boots nothing, and says {found.reason!r}", remedy)
         return found
 
     def _file(self, hop: Hop, name: str) -> bool:
@@ -265,6 +272,6 @@ class Files:
         if got.stuck is not None:
             hop.wrong(*words.stuck(got.stuck, "reports by POST", *self.server))
         elif got.status in (204, 404):
-            hop.detail = "POST arrives (there is no stage `probe`, so nothing was noted)"
+            hop.detail = "what machines report arrives (POST); of this one nothing is noted"
         else:
             hop.wrong(f"a POST is answered with {got.status}", "is a proxy in between?")

@@ -22,6 +22,16 @@ class Menu:
     """What it prints."""
 
     @property
+    def boots_disk(self) -> bool:
+        """Whether it sends the machine to its own disk."""
+        return not self.kernel and "goes on with its own disk" in self.reason
+
+    @property
+    def reason(self) -> str:
+        """What it prints that GRUB does not fill in, but for when it asks again."""
+        return " ".join(line for line in self.says if "again in" not in line and "$" not in line)
+
+    @property
     def image(self) -> str:
         """The image's id, or name, as it is in the paths; "" if there is none."""
         found = _IMAGE.match(self.kernel)

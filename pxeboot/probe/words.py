@@ -37,7 +37,7 @@ def stuck(what: Stuck, service: str, host: str, port: int) -> tuple[str, str]:
                     f"look there: ss -ltnp sport = :{port}; nft list ruleset")  # fmt: skip
         case Stuck.DROPPED:
             return (f"{place} does not answer: a firewall drops it, there or on the way",
-                    f"let TCP port {port} in; `pxeboot check --here FARM` there looks at its own rules")  # fmt: skip
+                    f"let TCP port {port} in; `pxeboot check --here`, on that host, looks at its rules")  # fmt: skip
         case Stuck.UNREACHABLE:
             return f"no way leads to {host}", "look at the routers of the offer, and at this machine's routes"
         case Stuck.SILENT:
@@ -55,16 +55,15 @@ def it_runs(address: str, mac: str) -> tuple[str, str]:
     return what, "play it while it is off, or leave --mac out"
 
 
-def no_offer(*, carrier: bool, vlan: bool) -> list[tuple[str, str]]:
-    """Return what nobody's answering may mean, the likeliest first."""
-    if not carrier:
-        return [
-            ("the interface has no carrier: no cable, or the switch port is off", "look at the cable and the port")
-        ]
-    where = "an access port of the right VLAN" if not vlan else "the VLAN of this interface"
-    return [
-        ("no DHCP server hears us, or none has something for this machine",
-         f"is `pxeboot serve` running, on an interface of this network? Is this {where}? Does DHCP snooping trust the"
-         " server's port? Is there a relay (ip helper) where the server is elsewhere? A server that gives only listed"
-         " machines an address answers --mac of one of those alone")
-    ]  # fmt: skip
+def no_carrier(interface: str) -> tuple[str, str]:
+    """Return what it means that an interface has no carrier, and the remedy."""
+    return f"{interface} has no carrier: no cable, or the switch port is off", "look at the cable and the port"
+
+
+def no_offer(interface: str) -> tuple[str, str]:
+    """Return what nobody's answering on an interface may mean, and what to look at, the likeliest first."""
+    where = "the VLAN of this interface" if "." in interface else "an access port of the right VLAN"
+    return ("no DHCP server hears us, or none has something for this machine",
+            f"is `pxeboot serve` running, on an interface of this network? Is this {where}? Does DHCP snooping trust"
+            " the server's port? Is there a relay (ip helper) where the server is elsewhere? A server that gives only"
+            " listed machines an address answers --mac of one of those alone")  # fmt: skip

@@ -138,14 +138,20 @@ def test_an_address_that_was_taken_is_given_back(segment: Segment, tmp_path: Pat
 def test_a_silent_network_is_1_and_it_says_so_and_a_dead_interface_is_named(segment: Segment) -> None:
     code, text = probe(segment.client, "--text", timeout_s=0.5)
     assert code == 1
-    assert text.splitlines()[-1] == "wrong: nobody answered within 0.5 s"
+    wrong, remedy = text.splitlines()[-2:]
+    assert wrong == "wrong: nobody answered within 0.5 s"
+    assert remedy.startswith("→ is `pxeboot serve` running, on an interface of this network?")
     segment.client.run("ip", "link", "set", "eth0", "down")
+    walk = segment.client.run(sys.executable, "-m", "pxeboot", "probe", "--interface", "eth0", check=False)
+    assert (walk.returncode, walk.stderr) == (1, "")
+    assert "→ ip link set eth0 up" in walk.stdout
+    assert walk.stdout.endswith("Nothing was tried: see link.\n")
     argv = (sys.executable, "-m", "pxeboot", "probe", "dhcp")
     said = segment.client.run(*argv, "--interface", "eth0", check=False)
     assert (said.returncode, said.stderr) == (1, "pxeboot probe: cannot ask on eth0: it is down\n")
     said = segment.client.run(*argv, check=False)
     assert said.returncode == 2
-    assert "which --interface? no Ethernet interface is up" in said.stderr
+    assert "which --interface? no Ethernet interface is up; there is eth0" in said.stderr
     bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
     said = segment.client.run(*bare, *argv, "--interface", "eth0", check=False)
     assert said.stderr == "pxeboot probe: cannot ask on eth0: not permitted; it needs root, or CAP_NET_RAW\n"

@@ -162,6 +162,10 @@ def test_a_static_file_never_stands_in_for_what_is_refused(make: Make, folder: P
         assert b"static" not in (read(tree, name, peer) or b""), peer
 
 
+def test_a_machine_that_is_refused_is_told_who_it_is(make: Make) -> None:
+    assert read(make(intent=lambda _: Intent(Boot.REFUSE)), "you") == f"{IP} m1\n".encode()
+
+
 @pytest.mark.parametrize(
     "name",
     ["../secret", "x/../../secret", "..\\secret", "link", "out/secret", ".hidden", "a.tmp", "fifo", "", "/", ".", "..",

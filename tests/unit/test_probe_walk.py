@@ -38,6 +38,16 @@ def test_a_menu_of_a_machine_that_is_not_listed_says_so() -> None:
     assert said[0] == "pxeboot: this machine (52:54:00:00:00:01) has nothing to boot here."
 
 
+def test_to_be_sent_to_its_disk_is_no_fault_and_to_be_refused_is_one() -> None:
+    local = menu.read(grubcfg.local("m1", "10.77.0.1", "pxeboot node"))
+    assert (local.kernel, local.boots_disk) == ("", True)
+    assert local.reason == "pxeboot: m1 goes on with its own disk: its boot intent is local (pxeboot node)"
+    refused = menu.read(grubcfg.refused("m1", "pxeboot node"))
+    assert (refused.kernel, refused.boots_disk) == ("", False)
+    assert refused.reason == "pxeboot: m1 is refused: its boot intent is refuse (pxeboot node)."
+    assert not menu.read(MENU).boots_disk
+
+
 @pytest.mark.parametrize(
     ("loader", "server"),
     [
@@ -74,16 +84,12 @@ def test_every_way_to_be_stuck_has_words_and_a_remedy(what: Stuck) -> None:
 
 
 @pytest.mark.parametrize(
-    ("carrier", "vlan", "says", "remedied"),
-    [
-        (False, False, "no carrier", "cable"),
-        (True, False, "no DHCP server hears us", "an access port of the right VLAN"),
-        (True, True, "no DHCP server hears us", "the VLAN of this interface"),
-    ],
+    ("interface", "remedied"),
+    [("eth0", "an access port of the right VLAN"), ("eth0.28", "the VLAN of this interface")],
 )
-def test_that_nobody_answers_has_a_reason(carrier: bool, vlan: bool, says: str, remedied: str) -> None:
-    ((what, remedy),) = words.no_offer(carrier=carrier, vlan=vlan)
-    assert says in what
+def test_that_nobody_answers_has_a_reason(interface: str, remedied: str) -> None:
+    what, remedy = words.no_offer(interface)
+    assert "no DHCP server hears us" in what
     assert remedied in remedy
 
 
