@@ -12,7 +12,7 @@ from rich.text import Text
 NARROW = 100
 """Columns. Below, the last column of a wide table is put on lines of its own; a pipe counts as so wide."""
 _SHARE = 10
-"""Columns of the terminal for each of a table. With fewer, cells stand one after the other and not below each other."""
+"""Columns of the terminal for each of a table. With fewer, cells stand one after the other, not below each other."""
 _GAP = 2
 _LEAST = 8
 

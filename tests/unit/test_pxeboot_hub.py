@@ -11,6 +11,7 @@ import dhcp.plan
 import dhcp.store
 from config.events import Event, Stage
 from config.model import Farm
+from pxeboot.api.names import names_of
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.exports.pin_store import PinStore
 from pxeboot.hub import Hub
@@ -76,3 +77,6 @@ def test_a_machine_that_was_heard_of_is_found_by_name_mac_and_address(tmp_path: 
         assert str(silent["error"]).startswith("m2 is in the farm's file, and was not heard of since the daemon began")
         assert hub.find("m3") == {"error": "no machine 'm3' is in the farm's file or was heard of", "unknown": "m3"}
         assert hub.who(IPv4Address("10.0.0.99")) is None, "its lease is over, and it is found all the same"
+        offered = names_of(hub.farm, [(machine.name, machine.mac) for machine in hub.timeline])
+        assert offered["machines"] == ["m1", "m2", "node-525400000099"]
+        assert {"52:54:00:00:00:99": "node-525400000099", "52:54:00:00:00:02": "m2"}.items() <= offered["macs"].items()  # type: ignore[attr-defined]
