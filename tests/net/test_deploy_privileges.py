@@ -22,7 +22,7 @@ pytestmark = pytest.mark.net
 ROOT = Path(__file__).parent.parent.parent
 USER = 64998
 """Nobody's number."""
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 BOTH = ("net_bind_service", "net_raw")
 MAC = "52:54:00:12:34:56"
 
@@ -124,7 +124,7 @@ def test_two_capabilities_are_enough(segment: Segment, unprivileged: Unprivilege
     assert re.search(r"^CapEff:\t0{12}2400$", status, re.MULTILINE), "NET_BIND_SERVICE is bit 10, NET_RAW bit 13"
 
     client = segment.host(mac=MAC)  # it has no address, so the answer to it is a raw packet
-    got = client.run("busybox", "udhcpc", "-nq", "-i", "eth0", "-s", "/bin/true")
+    got = client.run("busybox", "udhcpc", "-nq", "-t", "20", "-T", "2", "-i", "eth0", "-s", "/bin/true")
     found = re.search(r"lease of ([0-9.]+) obtained", got.stdout + got.stderr)
     assert found, got.stdout + got.stderr
     client.run("ip", "address", "add", f"{found[1]}/24", "dev", "eth0")
@@ -138,7 +138,7 @@ def test_two_capabilities_are_enough(segment: Segment, unprivileged: Unprivilege
     assert MAC in (unprivileged.folder / "state/leases").read_text()
 
     process.terminate()
-    assert process.wait(timeout=5) == 0, unprivileged.log
+    assert process.wait(timeout=PATIENCE_S) == 0, unprivileged.log
     assert not unprivileged.control.exists()
     assert "Traceback" not in unprivileged.log
 

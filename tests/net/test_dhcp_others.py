@@ -27,7 +27,7 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 ROGUE = "10.77.0.2"
 ROGUE_ID = IPv4Address(ROGUE)
 EVERYBODY = IPv4Address("255.255.255.255")
-UDHCPC = ("busybox", "udhcpc", "-f", "-n", "-q", "-t", "3", "-T", "1", "-i", "eth0", "-s", "/bin/true")
+UDHCPC = ("busybox", "udhcpc", "-f", "-n", "-q", "-t", "30", "-T", "1", "-i", "eth0", "-s", "/bin/true")
 WATCH = """\
 import asyncio, sys, time
 from ipaddress import IPv4Address
@@ -51,12 +51,14 @@ def tell(others, line):
 asyncio.run(main())
 """
 HANDED_OVER = """\
-import struct, sys
+import struct
 from dhcp.sniff import open_socket
 
 with open_socket("eth1") as sock:
     print("open", flush=True)
-    sys.stdin.readline()
+    sock.settimeout(60)
+    for _ in range(2):
+        sock.recv(4096)
     print(struct.unpack("@II", sock.getsockopt(263, 6, 8))[0])  # PACKET_STATISTICS: packets that passed the filter
 """
 SEND = """\
@@ -72,13 +74,17 @@ class Watching:
     """`dhcp.sniff.watch` on a host; `MAC` is the machine m1 of ours."""
 
     def __init__(self, host: Host, interface: str = "eth1") -> None:
+        self.host = host
         self.interface = interface
         self.process = host.popen(
             sys.executable, "-c", WATCH, interface, MAC, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert self.line() == "watching"
-        time.sleep(0.2)  # until its socket is open
+
+    def wait_until_open(self) -> None:
+        """Wait until its socket hears what comes on the interface as it is now."""
+        wait_for(lambda: index_of(self.host, self.interface) in packet_sockets(self.host))
 
     def line(self) -> str:
         """The next line that it prints."""
@@ -95,13 +101,24 @@ class Watching:
         return int(line.split()[1]), float(line.split()[2])
 
 
-def wait_for(what: Callable[[], Any], within_s: float = 8.0) -> Any:
+def wait_for(what: Callable[[], Any], within_s: float = 90.0) -> Any:
     """Return what `what` returns once that is true."""
     deadline = time.monotonic() + within_s
     while not (found := what()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return found
+
+
+def index_of(host: Host, interface: str) -> int:
+    """The number that the kernel gave an interface; another one when it is made anew."""
+    return int(host.run("cat", f"/sys/class/net/{interface}/ifindex").stdout)
+
+
+def packet_sockets(host: Host) -> list[int]:
+    """The numbers of the interfaces that packet sockets are bound to on a host, one that is down excepted."""
+    rows = [line.split() for line in host.run("cat", "/proc/net/packet").stdout.splitlines()[1:]]
+    return [int(row[4]) for row in rows if row[5] == "1"]
 
 
 @pytest.fixture
@@ -126,6 +143,7 @@ def offer(number: int = 0, server: IPv4Address = ROGUE_ID, op: wire.Op = wire.Op
 def test_a_priority_tag_hides_nothing_and_what_is_damaged_is_not_believed(segment: Segment) -> None:
     rogue = segment.host(address=f"{ROGUE}/24")
     watching = Watching(segment.server)
+    watching.wait_until_open()
     sound = offer()
     damaged = [
         sound[:-1] + bytes((sound[-1] ^ 1,)),  # the UDP checksum is wrong
@@ -152,8 +170,7 @@ def test_a_priority_tag_hides_nothing_and_what_is_damaged_is_not_believed(segmen
 def test_the_kernel_hands_over_no_request_and_nothing_that_we_send(segment: Segment) -> None:
     """Thousands a second of both, while we serve; each would wake us."""
     server = segment.server
-    process = server.popen(sys.executable, "-c", HANDED_OVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
+    process = server.popen(sys.executable, "-c", HANDED_OVER, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     frames(server, *(offer(number, server=IPv4Address("10.77.0.3")) for number in range(500)), interface="eth1")
@@ -161,16 +178,17 @@ def test_the_kernel_hands_over_no_request_and_nothing_that_we_send(segment: Segm
     by_relay = udp_packet(ROGUE_ID, 67, EVERYBODY, 67, discover, 0)
     frames(segment.client, *[udp_packet(IPv4Address(0), 68, EVERYBODY, 67, discover, 0), by_relay] * 500)
     frames(segment.client, offer(), offer(1))
-    assert process.communicate("\n")[0] == "2\n"
+    assert process.communicate(timeout=90)[0] == "2\n"
 
 
 def test_a_flood_of_answers_is_looked_at_no_faster_than_the_bound(segment: Segment) -> None:
     rogue = segment.host(address=f"{ROGUE}/24")
     watching = Watching(segment.server)
+    watching.wait_until_open()
     began, before = time.monotonic(), watching.counted()[1]
     frames(rogue, *(offer(number) for number in range(30_000)))
-    took = time.monotonic() - began
     count, used = watching.counted()
+    took = time.monotonic() - began
     assert 0 < count <= 1_600 * took + 64
     assert used - before < 0.5 * took
 
@@ -179,7 +197,7 @@ def test_an_interface_that_goes_and_comes_is_watched_again(segment: Segment) -> 
     server = segment.server
     watching = Watching(server, "dummy7")
     server.run("sh", "-c", "ip link add dummy7 type veth peer name peer7; ip link set peer7 up; ip link set dummy7 up")
-    time.sleep(5.5)
+    watching.wait_until_open()
     frames(server, offer(), interface="peer7")
     assert "on dummy7, offered m1" in watching.line()
     server.run("sh", "-c", "ip link set dummy7 down; ip link set dummy7 up")
@@ -187,7 +205,7 @@ def test_an_interface_that_goes_and_comes_is_watched_again(segment: Segment) -> 
     assert "10.77.0.3" in watching.line()
     server.run("sh", "-c", "ip link del dummy7; ip link add dummy7 type veth peer name peer7; ip link set peer7 up;"
                            "ip link set dummy7 up")  # fmt: skip
-    time.sleep(5.5)
+    watching.wait_until_open()
     frames(server, offer(server=IPv4Address("10.77.0.4")), interface="peer7")
     assert "10.77.0.4" in watching.line()
 
@@ -230,7 +248,7 @@ def test_a_server_whose_answers_are_unicast_is_known_from_who_chose_it(segment: 
     frames(segment.client, udp_packet(IPv4Address(0), 68, EVERYBODY, 67, request, 1))
     (other,) = wait_for(lambda: status_json(prepared.control)["others"])
     assert (other["server_id"], other["mac"], other["taken"]["machine"]) == (ROGUE, None, "m1")
-    assert f"{ROGUE} (its MAC was not seen) on eth1, was chosen by m1" in daemon.log
+    wait_for(lambda: f"{ROGUE} (its MAC was not seen) on eth1, was chosen by m1" in daemon.log)
     daemon.stop()
 
 
@@ -249,13 +267,18 @@ def test_the_daemon_tells_of_another_server_by_the_clock_of_its_leases(
         for name in ("FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"):
             faked.setenv(name, "1")
         daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
-    offset.write_text("-20")  # which is too little for the leases to follow
+    (tmp_path / "new-offset").write_text("-20")  # at once: libfaketime reads it at any moment
+    (tmp_path / "new-offset").rename(offset)  # which is too little for the leases to follow
     time.sleep(0.2)
 
+    since = 0.0
+
     def noticed() -> Any:
+        nonlocal since
+        since = since or time.time()
         frames(segment.client, offer())
         return status_json(prepared.control)["others"]
 
     (other,) = wait_for(noticed)
-    assert other["last_seen_s"] == pytest.approx(time.time(), abs=9)
+    assert since - 9 <= other["last_seen_s"] <= time.time() + 9
     daemon.stop()
