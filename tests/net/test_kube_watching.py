@@ -16,6 +16,7 @@ from pxeboot.kube.api import Api
 from pxeboot.kube.cache import Change
 from pxeboot.kube.elector import Elector, own_identity
 from pxeboot.kube.errors import Unavailable
+from pxeboot.kube.leases import get_lease
 from pxeboot.kube.nodes import Node, decode_node
 from pxeboot.kube.paths import NODES
 from pxeboot.kube.tokens import cluster_info
@@ -25,8 +26,8 @@ from tests.support.kube_thread import ROOT, until
 
 pytestmark = pytest.mark.net
 
-BACK_S = 30.0
-"""So soon after the API does all works again."""
+BACK_S = 90.0
+"""At the latest, on a busy machine, something works again after the API does."""
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +107,9 @@ def test_a_watch_outlives_an_api_server_that_is_killed_and_tells_what_changed(pl
         async with following(api, labels="group=killed") as seen:
             assert seen.changes == [("k1", True)]
             await make(plane, "k2", "killed")
-            await become(lambda: ("k2", True) in seen.changes, 20)
+            await become(lambda: ("k2", True) in seen.changes)
             async with without_api(plane):
-                await become(lambda: not seen.watch.in_sync, 20)
+                await become(lambda: not seen.watch.in_sync)
             await asyncio.to_thread(plane.kubectl, "delete", "node", "k1")
             await make(plane, "k3", "killed")
             await become(lambda: seen.watch.in_sync and "k3" in seen.watch.values and "k1" not in seen.watch.values)
@@ -122,7 +123,7 @@ def test_an_api_server_that_has_stopped_is_noticed_and_then_found_again(plane: C
         async with following(api, watch_s=2) as seen:
             plane.freeze()
             try:
-                await become(lambda: not seen.watch.in_sync, 25)
+                await become(lambda: not seen.watch.in_sync)
                 with pytest.raises(Unavailable):
                     await cluster_info(api)
             finally:
@@ -201,7 +202,7 @@ def service_account_token(plane: ControlPlane, secret: str) -> str:
 
 async def refused(api: Api) -> None:
     """Wait until the API server takes the credentials no more, which it may do for 10 s, and close the client."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         with suppress(Unavailable):
             while True:
                 await cluster_info(api)
@@ -230,25 +231,33 @@ def test_a_service_account_token_that_was_rotated_is_taken_up_without_a_failure(
 
 
 def test_a_leader_whose_api_has_gone_leads_no_more_before_another_could(
-    plane: ControlPlane, controllers: Path
+    plane: ControlPlane, controllers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pxeboot.kube.elector._RELEASE_S", 60.0)  # it has two seconds for that, and a test has more
+
     async def work(api: Api) -> None:
         told: list[bool] = []
-        first = Elector(api, "pxeboot", "gone", own_identity(), on_change=told.append, duration_s=6)
-        second = Elector(api, "pxeboot", "gone", own_identity(), duration_s=6)
+        identities = (own_identity(), own_identity())
+        first = Elector(api, "pxeboot", "gone", identities[0], on_change=told.append, duration_s=6)
+        second = Elector(api, "pxeboot", "gone", identities[1], duration_s=6)
         tasks = [asyncio.create_task(first.run())]
         await become(lambda: first.leads)
         tasks.append(asyncio.create_task(second.run()))
         await asyncio.sleep(1)
-        assert not second.leads
+        assert not (first.leads and second.leads)
         async with without_api(plane):
-            await become(lambda: not first.leads, 20)
-            await become(lambda: told == [True, False], 10)
+            await become(lambda: not first.leads and not second.leads)
+            await become(lambda: not told[-1])
+            assert told == [True, False] * (len(told) // 2)
         await become(lambda: first.leads or second.leads)
         assert not (first.leads and second.leads)
-        leader, other = (first, second) if first.leads else (second, first)
-        tasks[0 if leader is first else 1].cancel()
-        await become(lambda: other.leads, 5)  # it was given up, so that nobody has to wait for its end
+        leader, other = (0, 1) if first.leads else (1, 0)
+        tasks[leader].cancel()
+        await asyncio.gather(tasks[leader], return_exceptions=True)
+        lease = await get_lease(api, "pxeboot", "gone")
+        assert lease is not None
+        assert lease.holder != identities[leader], "it was given up, so that nobody has to wait for its end"
+        await become(lambda: (first, second)[other].leads)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -146,7 +146,6 @@ def test_an_expired_token_is_refused_and_deleted_by_the_cluster(cluster: Cluster
     token = new_token()
     assert cluster.controller.post(SECRETS, token_secret(token, lives_s=3)).status == 201
     path = f"{SECRETS}/bootstrap-token-{token[:6]}"
-    assert cluster.admin.get(path).status == 200
     until(lambda: cluster.admin.get(path).status == 404, "it is deleted")
     assert cluster.admin.with_token(token).get(REQUESTS).status == 401
     until(lambda: token[:6] not in signatures(cluster), "the signature goes")
@@ -425,12 +424,17 @@ def test_a_watch_with_a_label_tells_of_objects_that_come_into_it_and_leave_it(cl
 def test_a_watch_ends_by_its_time_and_has_a_bookmark_before(cluster: Cluster) -> None:
     """The bookmark is of a version that the watch has passed without an event of its own."""
     version = cluster.admin.get(NODES).body["metadata"]["resourceVersion"]
-    begun = time.monotonic()
     query = {"fieldSelector": "metadata.name=nobody", "resourceVersion": version, "allowWatchBookmarks": "true"}
-    with cluster.admin.watch(NODES, **query, timeoutSeconds=5) as events:
-        other = cluster.admin.post(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m7"}}).body
-        seen = list(events)
-    assert 3 < time.monotonic() - begun < 15
+    for number in range(5):
+        begun = time.monotonic()
+        with cluster.admin.watch(NODES, **query, timeoutSeconds=5) as events:
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"passed-{number}"}}
+            other = cluster.admin.post(NODES, node).body
+            posted = time.monotonic()
+            seen = list(events)
+        assert time.monotonic() - begun > 3
+        if posted - begun < 2:  # else the bookmark, which comes two seconds before the end, may have been before it
+            break
     assert {event["type"] for event in seen} == {"BOOKMARK"}
     bookmark = seen[-1]["object"]
     assert int(bookmark["metadata"]["resourceVersion"]) >= int(other["metadata"]["resourceVersion"])

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,7 +89,7 @@ def test_a_control_plane_whose_test_is_killed_dies_with_it(tmp_path: Path) -> No
     finally:
         test.send_signal(signal.SIGKILL)
         test.communicate()
-    until(lambda: not any(map(alive, pids)), "they end", 5)
+    until(lambda: not any(map(alive, pids)), "they end")
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def test_programs_that_are_being_built_are_waited_for(building: Path) -> None:
     recipe = (ROOT / "tests/support/build-kubernetes").read_text().partition("\nRECIPE=")[2].split()[0]
     (building / "kubernetes/current").mkdir()
     (building / "kubernetes/current/recipe").write_text(recipe)
-    said, _ = test.communicate(timeout=10)
+    said, _ = test.communicate(timeout=120)
     assert said.strip() == str(building / "kubernetes/current/bin")
 
 
@@ -119,8 +118,6 @@ def test_programs_that_are_being_built_are_waited_for(building: Path) -> None:
 def test_programs_that_nobody_builds_are_missed_loudly(
     tmp_path: Path, environment: dict[str, str], outcome: str
 ) -> None:
-    begun = time.monotonic()
-    said, _ = asking(tmp_path, **environment).communicate(timeout=20)
+    said, _ = asking(tmp_path, **environment).communicate(timeout=120)  # and not for 20 minutes
     assert f"{outcome}: needs Kubernetes' programs: they are not built" in said
     assert "tests/support/build-kubernetes" in said
-    assert time.monotonic() - begun < 20

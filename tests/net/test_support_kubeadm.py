@@ -67,12 +67,12 @@ def join(api: ThreadedApi, folder: Path, *, shell: str = "sh", boot: str = "one"
     return subprocess.Popen(
         [*shell.split(), "-c", command],
         env={"PATH": f"{ROOT}/tests/support:{os.environ['PATH']}", "KUBELET_DEFAULTS": str(folder / "kubelet"),
-             "BOOT_ID": str(folder / "boot_id"), "TLS_BOOTSTRAP_S": "20"},
+             "BOOT_ID": str(folder / "boot_id"), "TLS_BOOTSTRAP_S": "120"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def ended(process: "subprocess.Popen[str]", within_s: float = 40) -> tuple[int, str]:
+def ended(process: "subprocess.Popen[str]", within_s: float = 180) -> tuple[int, str]:
     said, _ = process.communicate(timeout=within_s)
     return process.returncode, said
 
@@ -134,7 +134,7 @@ def test_a_machine_joins_by_a_file_as_well(api: ThreadedApi, tmp_path: Path) -> 
     done = subprocess.run(
         ["kubeadm", "join", "--config", str(settings)],
         env={"PATH": f"{ROOT}/tests/support:{os.environ['PATH']}", "KUBELET_DEFAULTS": "/nonexistent"},
-        capture_output=True, text=True, check=False, timeout=40,
+        capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(api.api.nodes) == [NAME]

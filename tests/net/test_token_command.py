@@ -42,7 +42,7 @@ class Running:
     def kubeadm(self, command: str) -> "subprocess.CompletedProcess[str]":
         """Join as a machine does, with the stand-in kubeadm."""
         env = {"PATH": f"{ROOT}/tests/support:{os.environ['PATH']}", "KUBELET_DEFAULTS": "/nonexistent"}
-        return subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, check=False, timeout=180)
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,12 @@ class Clock:
 
 
 def run(kubeconfig: Path, work: Callable[[Api], Awaitable[None]], clock: Callable[[], float] = running_clock) -> None:
-    """Do `work` with a client that is closed afterwards. Raises `TimeoutError` after a minute."""
+    """Do `work` with a client that is closed afterwards. Raises `TimeoutError` after five minutes."""
 
     async def bounded() -> None:
         api = Api("prod", kubeconfig, clock=clock)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 await work(api)
         finally:
             await api.close()

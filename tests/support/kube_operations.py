@@ -77,7 +77,7 @@ async def watches(
     watch = Watch(api, resource, decode, lambda _: None, on_sync=on_sync, namespace=namespace, fields=fields)
     running = asyncio.create_task(watch.run())
     try:
-        in_sync, why = await asyncio.wait_for(heard, 10)
+        in_sync, why = await asyncio.wait_for(heard, 90)
     finally:
         running.cancel()
     if not in_sync:

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 
-def run(*argv: str | Path, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*argv: str | Path, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; it must succeed if `check`."""
     done = subprocess.run(
         [*map(str, argv)],
