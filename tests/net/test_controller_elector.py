@@ -50,6 +50,7 @@ class Tokens(threading.Thread):
         self._ended = threading.Event()
         self.ever: list[str] = []
         self.now: set[str] = set()
+        self._looks = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -62,6 +63,11 @@ class Tokens(threading.Thread):
     def run(self) -> None:
         asyncio.run(self._look())
 
+    def look(self) -> None:
+        """Wait until what is there now is seen: for the end of a look that begins after this."""
+        looks = self._looks
+        until(lambda: self._looks >= looks + 2, "two looks at the tokens", 120)
+
     async def _look(self) -> None:
         api = Api("admin", self._plane.kubeconfig)
         query = {"labelSelector": "app.kubernetes.io/managed-by=pxeboot"}
@@ -71,6 +77,7 @@ class Tokens(threading.Thread):
                 names = [item["metadata"]["name"].removeprefix("bootstrap-token-") for item in listed["items"]]
                 self.ever += [name for name in names if name not in self.ever]
                 self.now = set(names)
+                self._looks += 1
             await asyncio.sleep(0.25)
         await api.close()
 
@@ -173,21 +180,24 @@ def test_one_of_two_leads_and_both_have_what_it_pushed(
     """Then the leader is killed, and the other goes on with the token that it finds."""
     (a, b), _, tokens = farm
     a.start()
-    until(a.holds_a_valid_one, "the first has a command", 60)
+    until(a.holds_a_valid_one, "the first has a command", 120)
+    began = time.monotonic()
     b.start()
-    until(b.holds_a_valid_one, "the second has a copy", 60)
-    assert a.token() == b.token()
+    until(b.holds_a_valid_one, "the second has a copy", 120)
+    until(lambda: a.token() == b.token(), "the same", 60)
     assert "made token" not in b.log
-    assert len(tokens.ever) <= 2
-    rotations = len(tokens.ever)
     a.kill()
+    tokens.look()
+    rotations = len(tokens.ever)
+    assert rotations <= 2 + (time.monotonic() - began) / (TTL_S / 2)
     watching([b], lambda one: True, 2 * LEAD_S)
-    until(lambda: len(tokens.ever) > rotations, "the second follows the token when its time comes", TTL_S + 60)
-    until(lambda: b.token() is not None and b.token()[0] == tokens.ever[-1], "it is in its file", 20)  # type: ignore[index]
-    assert b.log.count("made token") == len(tokens.ever) - rotations
+    until(lambda: len(tokens.ever) > rotations, "the second follows the token when its time comes", TTL_S + 120)
+    until(lambda: b.token() is not None and b.token()[0] == tokens.ever[-1], "it is in its file", 60)  # type: ignore[index]
+    tokens.look()
+    until(lambda: b.log.count("made token") == len(tokens.ever) - rotations, "it made them all", 60)
     assert not b.bad
     a.start()
-    until(lambda: a.token() == b.token(), "the first has a copy again", 60)
+    until(lambda: a.token() == b.token(), "the first has a copy again", 120)
 
 
 def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
@@ -197,7 +207,7 @@ def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
     (a, b), (line_a, line_b), tokens = farm
     for one in (a, b):
         one.start()
-    until(lambda: a.holds_a_valid_one() and b.holds_a_valid_one(), "both have a command", 60)
+    until(lambda: a.holds_a_valid_one() and b.holds_a_valid_one(), "both have a command", 120)
     begin = time.monotonic()
     blows = ["kill", "stop", "refuse", "silence"]
     for blow in blows:
@@ -211,7 +221,7 @@ def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
             case _:
                 line.cut(silent=blow == "silence")
         watching([other], lambda _: True, 1.25 * LEAD_S)
-        until(lambda other=other, led_at=led_at: other.led_at() > led_at, f"the other leads after: {blow}", 40)  # type: ignore[misc]
+        until(lambda other=other, led_at=led_at: other.led_at() > led_at, f"the other leads after: {blow}", 120)  # type: ignore[misc]
         match blow:
             case "kill":
                 one.start()
@@ -220,13 +230,13 @@ def test_a_leader_that_is_killed_stopped_or_cut_off_costs_no_token(
             case _:
                 line.mend()
         watching([other], lambda _: True, 1.5)
-        until(lambda: a.token() == b.token(), f"both have the same again after: {blow}", 60)
+        until(lambda: a.token() == b.token(), f"both have the same again after: {blow}", 120)
     took_s = time.monotonic() - begin
     assert not a.bad + b.bad
     rotations = took_s / (TTL_S / 2)
     print(f"{len(tokens.ever)} tokens in {took_s:.0f} s: {rotations:.1f} half lives, {len(blows)} ends of the lead")
     assert len(tokens.ever) <= rotations + 2, "a token for each half life, and none for a blow"
-    until(lambda: len(tokens.now) <= 2, "those before are deleted", TTL_S + 40)
+    until(lambda: len(tokens.now) <= 2, "those before are deleted", TTL_S + 120)
 
 
 def test_an_api_server_that_is_killed_again_and_again_costs_no_token(
@@ -235,14 +245,14 @@ def test_an_api_server_that_is_killed_again_and_again_costs_no_token(
     (a, b), _, tokens = farm
     for one in (a, b):
         one.start()
-    until(lambda: a.holds_a_valid_one() and b.holds_a_valid_one(), "both have a command", 60)
+    until(lambda: a.holds_a_valid_one() and b.holds_a_valid_one(), "both have a command", 120)
     begin = time.monotonic()
     for _ in range(2):
         plane.kill_api()
         watching([a, b], lambda _: False, 1.0)
         plane.start_api()
         watching([a, b], lambda _: False, 2.0)
-    until(lambda: a.holds_a_valid_one() and a.token() == b.token(), "both have the same command again", 60)
+    until(lambda: a.holds_a_valid_one() and a.token() == b.token(), "both have the same command again", 120)
     took_s = time.monotonic() - begin
     print(f"{len(tokens.ever)} tokens in {took_s:.0f} s and two ends of the API server")
     assert len(tokens.ever) <= took_s / (TTL_S / 2) + 2

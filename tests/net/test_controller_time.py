@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pxeboot.controller.token import parse_rfc3339
 from pxeboot.kube.api import Api
 from tests.support.kube_api import Fault
 from tests.support.kube_thread import ROOT, ThreadedApi, join_command, running_api, until
+from tests.support.stalls import Stalls, judged
 
 pytestmark = pytest.mark.net
 
@@ -79,20 +80,35 @@ def held(lts_conf: Path) -> tuple[str, float] | None:
 
 def test_tokens_follow_each_other_and_a_valid_one_is_always_there(api: ThreadedApi, lts_conf: Path) -> None:
     seen: list[str] = []
-    with keeping(api, lts_conf, Terms(ttl_s=4, poll_s=0.2)):
+    ttl_s = 4.0
+
+    def look() -> None:
+        now, holds = time.time(), held(lts_conf)
+        assert holds is not None
+        assert holds[1] > now
+        assert holds[0] in api.token_ids, "what the file holds is a token of the API"
+        assert len(api.token_ids) <= 3
+        if holds[0] not in seen:
+            seen.append(holds[0])
+
+    with keeping(api, lts_conf, Terms(ttl_s=ttl_s, poll_s=0.2)):
         until(lambda: held(lts_conf) is not None, "the first token")
-        end = time.monotonic() + 9
-        while time.monotonic() < end:
-            now, holds = time.time(), held(lts_conf)
-            assert holds is not None
-            assert holds[1] > now
-            assert holds[0] in api.token_ids, "what the file holds is a token of the API"
-            assert len(api.token_ids) <= 3
-            if holds[0] not in seen:
-                seen.append(holds[0])
-            time.sleep(0.005)
-        until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted", 20)
-    assert 4 <= len(seen) <= 8
+        began = time.monotonic()
+        while len(seen) < 5:
+            assert time.monotonic() < began + 120
+            # A keeper that stood still as long as a token is good cannot have renewed it: who looks stood still too.
+            judged(lambda: watch(look, 0.5), most_s=0.5)
+        took_s = time.monotonic() - began
+        until(lambda: not set(seen[:-2]) & set(api.token_ids), "the old tokens are deleted")
+    assert len(seen) <= 2 + took_s / (ttl_s / 2)
+
+
+def watch(look: Callable[[], None], for_s: float) -> None:
+    """Look all the time."""
+    end = time.monotonic() + for_s
+    while time.monotonic() < end:
+        look()
+        time.sleep(0.005)
 
 
 def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: ThreadedApi, lts_conf: Path) -> None:
@@ -100,15 +116,16 @@ def test_a_token_leaves_the_file_when_it_expires_while_the_api_is_down(api: Thre
         until(lambda: held(lts_conf) is not None, "the first token")
         api.inject(Fault.DOWN)
         last = held(lts_conf)
-        while (holds := held(lts_conf)) is not None:
-            last = holds
-            assert time.time() < last[1] + 30
-            time.sleep(0.01)
-        assert last is not None
-        assert 0 <= time.time() - last[1] < 1, "as long as it was good, and no longer"
+        with Stalls() as stalls:
+            while (holds := held(lts_conf)) is not None:
+                last = holds
+                assert time.time() < last[1] + 60
+                time.sleep(0.01)
+            late_s = time.time() - last[1] if last else -1.0
+        assert 0 <= late_s < 1 + 3 * stalls.longest_s, "as long as it was good, and no longer"
         assert lts_conf.read_text() == SEED
         api.inject(Fault.NONE)
-        until(lambda: held(lts_conf) is not None, "a token again", 60)
+        until(lambda: held(lts_conf) is not None, "a token again", 120)
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.INTERNAL, Fault.UNAUTHORIZED, Fault.NONSENSE])
@@ -117,30 +134,30 @@ def test_an_api_that_is_ill_is_asked_seldom_and_used_again_when_it_is_well(
 ) -> None:
     api.inject(fault)
     with keeping(api, lts_conf, Terms(ttl_s=60)):
-        until(lambda: len(api.api.requests) >= 2, "it is tried again", 45)
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 120)
         time.sleep(2)
         times = [moment for moment, _, _ in api.api.requests]
         assert len(times) <= 5
         api.inject(Fault.NONE)
-        until(lambda: held(lts_conf) is not None, "a token", 60)
+        until(lambda: held(lts_conf) is not None, "a token", 120)
 
 
 def test_retry_after_is_obeyed(api: ThreadedApi, lts_conf: Path) -> None:
     api.inject(Fault.TOO_MANY_REQUESTS)
     with keeping(api, lts_conf, Terms(ttl_s=60)):
-        until(lambda: len(api.api.requests) >= 2, "it is tried again", 30)
+        until(lambda: len(api.api.requests) >= 2, "it is tried again", 120)
         first, second = (moment for moment, _, _ in api.api.requests[:2])
-        assert 3 <= second - first < 4
+        assert 3 <= second - first < 20
 
 
-def test_a_late_signer_is_waited_for(api: ThreadedApi, lts_conf: Path) -> None:
+NOT_SIGNED = "the CA is that of our own kubeconfig, because kube-public/cluster-info is not signed"
+
+
+def test_a_late_signer_is_waited_for(api: ThreadedApi, lts_conf: Path, caplog: pytest.LogCaptureFixture) -> None:
     api.api.signer_delay_s = 1.5
-    with keeping(api, lts_conf, Terms(ttl_s=60)):
-        until(lambda: bool(api.token_ids), "the token is made")
-        begin = time.monotonic()
-        assert held(lts_conf) is None
+    with caplog.at_level("INFO"), keeping(api, lts_conf, Terms(ttl_s=600, signer_wait_s=60)):
         until(lambda: held(lts_conf) is not None, "it is pushed")
-        assert 1 < time.monotonic() - begin < 4
+    assert NOT_SIGNED not in caplog.text
 
 
 def test_without_a_signer_the_kubeconfigs_ca_is_used(
@@ -150,7 +167,7 @@ def test_without_a_signer_the_kubeconfigs_ca_is_used(
     with caplog.at_level("INFO"), keeping(api, lts_conf, Terms(ttl_s=60, signer_wait_s=1)):
         until(lambda: held(lts_conf) is not None, "a command")
     assert f"kubeadm join 127.0.0.1:{api.api.port} " in join_command(lts_conf)
-    assert "the CA is that of our own kubeconfig, because kube-public/cluster-info is not signed" in caplog.text
+    assert NOT_SIGNED in caplog.text
 
 
 def test_a_token_deleted_behind_its_back_is_replaced(api: ThreadedApi, lts_conf: Path) -> None:
@@ -159,20 +176,21 @@ def test_a_token_deleted_behind_its_back_is_replaced(api: ThreadedApi, lts_conf:
         first = held(lts_conf)
         assert first is not None
         api.forget(first[0])
-        until(lambda: (held(lts_conf) or first)[0] != first[0], "another token", 20)
+        until(lambda: (held(lts_conf) or first)[0] != first[0], "another token")
 
 
 def test_people_see_the_token_and_one_that_they_revoke_is_replaced_at_once(api: ThreadedApi, lts_conf: Path) -> None:
     with keeping(api, lts_conf, Terms(ttl_s=900)) as (keeper, loop):
         until(lambda: held(lts_conf) is not None, "the first token")
+        until(lambda: keeper.tokens(), "people see it")
         (seen,) = keeper.tokens()
         first = held(lts_conf)
         assert first == (seen.id, seen.expires_s)
         assert keeper.status()["token"] == seen.id
-        assert not asyncio.run_coroutine_threadsafe(keeper.revoke("zzzzzz"), loop).result(10), "none of ours"
-        assert asyncio.run_coroutine_threadsafe(keeper.revoke(seen.id), loop).result(10)
-        until(lambda: held(lts_conf) not in (first, None), "another token", 30)
-        assert api.token_ids == [keeper.tokens()[0].id]
+        assert not asyncio.run_coroutine_threadsafe(keeper.revoke("zzzzzz"), loop).result(60), "none of ours"
+        assert asyncio.run_coroutine_threadsafe(keeper.revoke(seen.id), loop).result(60)
+        until(lambda: held(lts_conf) not in (first, None), "another token")
+        until(lambda: api.token_ids == [keeper.tokens()[0].id], "people see that one")
 
 
 def test_an_owners_edit_is_kept(api: ThreadedApi, lts_conf: Path) -> None:

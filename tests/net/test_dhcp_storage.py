@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -59,11 +59,11 @@ class Place:
         self.wait_for("dhcp serves")
         return process
 
-    def wait_for(self, text: str, within_s: float = 30.0) -> None:
+    def wait_for(self, text: str, within_s: float = 120.0) -> None:
         """Wait until the server's log has it."""
         self.until(lambda: text in self.log.read_text(), within_s)
 
-    def until(self, holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    def until(self, holds: Callable[[], bool], within_s: float = 120.0) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + within_s
         while not holds():
@@ -77,7 +77,7 @@ class Place:
 
     def clients(self, *options: object) -> int:
         """Run the clients to their end, and return how many have an address."""
-        said, _ = self.load(*options).communicate(timeout=60)
+        said, _ = self.load(*options).communicate(timeout=180)
         return int(said.split()[0])
 
     def told(self) -> dict[IPv4Address, str]:
@@ -116,10 +116,13 @@ def test_killed_fifty_times_under_load_nothing_is_lost_and_nothing_doubled(place
         )
     assert server.stdin is not None
     assert server.stdout is not None
-    clients = place.load("--clients", 16000, "--rate", 500, "--window", 256, "--seconds", 50)
+    clients = place.load("--clients", 16000, "--rate", 500, "--window", 256, "--seconds", 600)
     anew = 0
     began = time.monotonic()
-    for number in range(ROUNDS):
+    for number in count():
+        if number >= ROUNDS and len(place.told()) > 1000 and anew > ROUNDS / 10:
+            break
+        assert number < 5 * ROUNDS, "there was a load, and the file was written anew under it"
         server.stdin.write("serve\n")
         server.stdin.flush()
         word, pid = server.stdout.readline().split()
@@ -134,14 +137,12 @@ def test_killed_fifty_times_under_load_nothing_is_lost_and_nothing_doubled(place
     took_s = time.monotonic() - began
     server.stdin.write("serve\n")
     server.stdin.flush()
-    count = len(place.told())
-    place.until(lambda: len(place.told()) > count + 20 or clients.poll() is not None)
+    given = len(place.told())
+    place.until(lambda: len(place.told()) > given + 20 or clients.poll() is not None)
     clients.terminate()
-    assert count > 1000, "there was a load"
-    assert anew > ROUNDS / 10, "the file was written anew under it"
     assert place.told().items() <= place.stored().items()
     assert "Traceback" not in place.log.read_text()
-    print(f"{count} leases over {ROUNDS} kills in {took_s:.1f} s, {anew} rounds with a new file")
+    print(f"{given} leases over {number} kills in {took_s:.1f} s, {anew} rounds with a new file")
 
 
 CALL = re.compile(r"(?P<pid>\d+) +(?:<\.\.\. )?(?P<name>\w+)(?P<rest>.*)")
@@ -204,7 +205,7 @@ def test_the_check_of_the_order_sees_a_wrong_one() -> None:
 def test_a_disk_that_fails_to_sync_gives_no_lease_until_it_works(place: Place) -> None:
     inject = "inject=fdatasync:error=EIO:when=2..4"  # of the thread that writes
     place.serve(*STRACE, "-o", str(place.trace), "-e", inject)
-    assert place.clients("--clients", 20, "--window", 1, "--seconds", 20) == 20
+    assert place.clients("--clients", 20, "--window", 1) == 20
     assert place.trace.read_text().count("(INJECTED)") == 3
     assert acks(place.trace.read_text()) >= 20
     assert place.told().items() <= place.stored().items()
@@ -227,7 +228,7 @@ def test_killed_inside_a_call_of_compaction_the_file_is_whole(place: Place, call
     argv = ("strace", "-f", "-qq", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}")
     with place.log.open("w") as log:
         server = place.segment.server.popen(*argv, *place.argv(), stdout=log, stderr=log)
-    assert server.wait(timeout=20) == -signal.SIGKILL
+    assert server.wait(timeout=120) == -signal.SIGKILL
     found = journal.read(place.leases.read_bytes(), place.leases)
     assert {lease.address: lease.mac for lease in found.leases} == before
     assert place.leases.read_bytes().startswith((b"pxeboot leases 1\n", HEADER))
@@ -243,14 +244,13 @@ def test_a_disk_that_is_full_gives_no_lease_until_there_is_room(place: Place, tm
     try:
         place.leases = small / "leases"
         server = place.serve()
-        clients = place.load("--clients", 1500, "--seconds", 40)
+        clients = place.load("--clients", 1500, "--seconds", 300)
         place.wait_for("cannot store leases, so it gives none: [Errno 28] No space left on device")
         time.sleep(0.7)  # some more are refused
-        count = len(place.told())
-        assert 500 < count < 1300
+        assert 500 < len(place.told()) < 1300
         assert place.told().items() <= place.stored().items()
         subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
-        assert clients.communicate(timeout=60)[0].split()[0] == "1500"
+        assert clients.communicate(timeout=360)[0].split()[0] == "1500"
         assert place.told().items() <= place.stored().items()
         assert "stores leases again" in place.log.read_text()
         server.terminate()
@@ -305,18 +305,35 @@ def given_in_time(place: Place) -> None:
     server.stdin.flush()
     assert server.stdout.readline().startswith("serving"), place.log.read_text()
     inodes = [place.leases.stat().st_ino]
-    clients = place.load("--clients", 800, "--rate", 200, "--seconds", 20, "--first", 1000)
-    while clients.poll() is None:
-        inodes.append(place.leases.stat().st_ino)
-        time.sleep(0.02)
-    anew = sum(one != other for one, other in pairwise(inodes))
+    anew = rounds = 0
+    began = time.monotonic()
+    while anew <= 2:  # who looks may stand still, and miss some
+        assert rounds < 10, "it is written anew all the time"
+        clients = place.load("--clients", 800, "--rate", 200, "--window", 8, "--first", 1000 + 800 * rounds)
+        while clients.poll() is None:
+            inodes.append(place.leases.stat().st_ino)
+            time.sleep(0.02)
+        anew = sum(one != other for one, other in pairwise(inodes))
+        rounds += 1
+    anew_s = (time.monotonic() - began) / anew
     times = place.times()
     p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
-    print(f"{len(times)} exchanges: half in {p50 * 1e3:.1f} ms, 99 % in {p99 * 1e3:.1f} ms, {anew} times anew")
-    assert len(place.told()) == 800
-    assert anew > 2
+    print(f"{len(times)} exchanges: half in {p50 * 1e3:.1f} ms, 99 % in {p99 * 1e3:.1f} ms, anew in {anew_s:.2f} s")
+    assert len(place.told()) == 800 * rounds
     assert place.told().items() <= place.stored().items()
-    assert p50 < 0.1, "others use the machine, too, and may hold up some"
+    assert p50 < anew_s / 4, "nobody waits for the file; on a busy machine both take longer"
+
+
+def set_clock(file: Path, offset: str) -> None:
+    """Set the server's clock; libfaketime reads the file at any moment."""
+    new = file.with_name("new-offset")
+    new.write_text(offset)
+    new.rename(file)
+
+
+def jumps(place: Place) -> list[int]:
+    """By how many seconds the clock was set, as the log tells it."""
+    return [int(found) for found in re.findall(r"the wall clock was set by (-?\d+) s", place.log.read_text())]
 
 
 @pytest.mark.skipif(not Path(FAKETIME).exists() and not os.environ.get("CI"), reason="needs faketime")
@@ -325,20 +342,20 @@ def test_a_clock_that_jumps_neither_ends_leases_nor_makes_them_last(place: Place
     fake = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
     days = 0
-    offset.write_text("+0")
+    set_clock(offset, "+0")
     server = place.serve(env=fake)
     assert place.clients("--clients", 3) == 3
     first = place.told()
     for jump, again in ((3650, False), (-3651, False), (-20000, True), (23653, True)):
         days += jump
-        offset.write_text(f"{days:+d}d")
+        set_clock(offset, f"{days:+d}d")
         if again:
             server.kill()
             server.wait()
             server = place.serve(env=fake)
             place.clients("--clients", 1, "--first", 1)
         else:
-            place.wait_for(f"the wall clock was set by {jump * 86400} s", within_s=12)
+            place.until(lambda by_s=jump * 86400: any(abs(seen - by_s) < 60 for seen in jumps(place)))  # type: ignore[misc]
             latest = time.time() + 86400 * days + 3700
             place.until(lambda latest=latest: place.last_end() < latest)  # type: ignore[misc]
         assert place.clients("--clients", 3, "--first", 10**6 + days) == 3, "others get others"
@@ -350,7 +367,7 @@ def test_a_clock_that_jumps_neither_ends_leases_nor_makes_them_last(place: Place
 def pxeboot_leases(prepared: Prepared, *argv: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pxeboot", "leases", "--config", str(prepared.configuration), *argv]
     env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90, env=env)
 
 
 @requires("busybox", "grub-mknetdir")
@@ -388,7 +405,7 @@ def test_kea_reads_what_we_write_for_it(tmp_path: Path) -> None:
              ("-f", "finish"), ("-p", "pid"), ("-c", "config"))]  # fmt: skip
     argv = ["kea-lfc", "-4", "-d", *(word for pair in names for word in pair)]
     env = os.environ | {"KEA_LOGGER_DESTINATION": "stdout", "KEA_LOCKFILE_DIR": str(tmp_path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, env=env, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = next(path for path in (tmp_path / "older", tmp_path / "finish", tmp_path / "output") if path.exists())
     assert list(kea.read(written.read_bytes(), by_client_id=True).leases.values()) == leases
@@ -406,7 +423,7 @@ def test_dnsmasq_reads_what_we_write_for_it(place: Place, tmp_path: Path) -> Non
         *("--dhcp-range=10.77.16.0,10.77.79.255,1h", f"--dhcp-leasefile={file}", "--no-ping", "--pid-file="),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    assert place.clients("--clients", 1, "--seconds", 10) == 1, "so it wrote its file anew"
+    assert place.clients("--clients", 1) == 1, "so it wrote its file anew"
     place.segment.server.stop()
     found = dnsmasq.read(file.read_bytes()).leases
     assert {lease.address: lease for lease in leases}.items() <= found.items()
