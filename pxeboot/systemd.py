@@ -12,6 +12,9 @@ log = logging.getLogger("pxeboot")
 PINGS = 4
 """So often we say that we live within the time that systemd waits for it."""
 
+PATIENCE_S = 2.0
+"""So long a manager that does not read may hold us up, with what it has to know: that we begin, reload or stop."""
+
 STATUS_EVERY_S = 5.0
 """How old what `systemctl status` shows may be, where nobody waits for our pings."""
 
@@ -19,7 +22,7 @@ STATUS_EVERY_S = 5.0
 def notify(message: str, *, wait: bool = True) -> None:
     """Send `message` (such as READY=1) to the service manager, if one started us and wants to hear it.
 
-    Without `wait` nothing is sent while its queue is full, rather than to stand still with it. A manager that cannot
+    Its queue may be full: `PATIENCE_S` is waited then, and without `wait` nothing is sent. A manager that cannot
     be told, because it is being replaced or its socket is not in our container, stops nobody who serves machines.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
@@ -27,7 +30,7 @@ def notify(message: str, *, wait: bool = True) -> None:
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(wait)
+            sock.settimeout(PATIENCE_S if wait else 0.0)
             with suppress(BlockingIOError):
                 sock.connect("\0" + path[1:] if path.startswith("@") else path)
                 sock.sendall(message.encode())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ class Daemon:
                 return message
             self.status = message.removeprefix("STATUS=")
 
+    def _drain(self) -> None:
+        """Drop what it has told the service manager: the queue has ten places, and a daemon waits for one."""
+        self.socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while self.socket.recv(4096):
+                continue
+        self.socket.settimeout(0.1)
+
     @property
     def log(self) -> str:
         """What it has printed so far."""
@@ -119,6 +128,7 @@ class Daemon:
 
     def stop(self) -> float:
         """SIGTERM; return how long it took to end, in seconds."""
+        self._drain()
         began = time.monotonic()
         self.process.terminate()
         self.process.wait(timeout=90)

@@ -48,6 +48,16 @@ def test_a_full_queue_is_not_waited_for(manager: socket.socket) -> None:
         systemd.notify("WATCHDOG=1", wait=False)
 
 
+def test_a_manager_that_does_not_read_keeps_nobody_from_stopping(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(systemd, "PATIENCE_S", 0.01)
+    for _ in range(10_000):
+        systemd.notify("WATCHDOG=1", wait=False)
+    systemd.notify("STOPPING=1")
+    assert caplog.messages == ["the service manager cannot be told STOPPING=1: timed out"]
+
+
 @pytest.mark.parametrize(
     ("environ", "seconds"),
     [
