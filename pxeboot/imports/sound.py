@@ -10,6 +10,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from config.check import check
+from config.check_paths import paths
 from config.finding import Finding
 from config.model import Farm
 from config.wording import SECRETS, place_text, sentence, united
@@ -60,6 +61,7 @@ def _wrong(root: Node) -> Iterator[Finding]:
             yield Finding(place, sentence(error), key=key)
         return
     yield from check(farm)
+    yield from paths(root)
 
 
 def _merging(node: Node, place: Place) -> Iterator[Finding]:

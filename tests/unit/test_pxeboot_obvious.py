@@ -107,7 +107,8 @@ def test_the_farm_is_one_that_check_finds_nothing_wrong_with(tmp_path: Path) -> 
     farm = obvious.farm_of(
         ("lo",), tmp_path / "images/node", "nbd", tmp_path, tmp_path / "route", tmp_path / "resolv.conf"
     )
-    assert list(check(farm)) == []
+    # Nothing but that it is lo, which a test has everywhere.
+    assert [one for one in check(farm) if "what every machine calls itself" not in one.message] == []
     (subnet,) = farm.dhcp.subnets
     assert subnet.routers == (IPv4Address("127.128.0.5"),)
     assert subnet.domain_name_servers == (IPv4Address("192.0.2.1"),)
