@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,6 +61,12 @@ pools:
 """
 
 
+def leave(folder: Path) -> None:
+    """Remove a folder that nobody else uses by now."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 class Server:
     """A reader's server, and another machine of its network."""
 
@@ -76,8 +82,8 @@ class Server:
         for path in OWN:
             (self.folder / path.strip("/")).mkdir(parents=True)
             if not Path(path).exists():  # something has to be there to be hidden
-                Path(path).mkdir(parents=True)
-                self._undo.callback(Path(path).rmdir)
+                Path(path).mkdir(parents=True, exist_ok=True)
+                self._undo.callback(leave, Path(path))
         self.segment = self._undo.enter_context(Segment(server_address=self._address))
         shutil.copytree(self._grub, self.folder / "var/lib/pxeboot/boot")
         for image in ("node", "node-next"):
@@ -89,7 +95,7 @@ class Server:
         mounts = [f"mount --bind {self.folder}{path} {path}" for path in OWN]
         script = " && ".join((*mounts, f"touch {self.folder}/mounted", "exec sleep infinity"))
         self._holder = self.segment.server.popen("unshare", "-m", "--propagation", "private", "sh", "-c", script)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not (self.folder / "mounted").exists():
             assert time.monotonic() < deadline, "its folders are not there"
             time.sleep(0.05)
@@ -100,7 +106,7 @@ class Server:
     ) -> None:
         for process in self._served:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=90)
         self._undo.close()
 
     def _argv(self, line: str) -> list[str]:
@@ -129,7 +135,7 @@ class Server:
         """Run a command line to its end, here or on the other machine."""
         argv = self.segment.client.argv("sh", "-c", line) if elsewhere else self._argv(line)
         return subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=120, env=self._env, cwd=self.folder,
+            argv, capture_output=True, text=True, check=False, timeout=300, env=self._env, cwd=self.folder,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -142,7 +148,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self._served.append(process)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while "ready in" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

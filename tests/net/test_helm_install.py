@@ -200,7 +200,7 @@ def test_the_controller_keeps_a_join_command_with_what_its_pod_has(cluster: Clus
         ["unshare", "--mount", "sh", "-c", script, "sh", account, farm, ON_HAND, join, LTS_CONF],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         cwd=Path(__file__).parents[2],
         env={"PATH": os.environ["PATH"], "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)},
@@ -316,7 +316,7 @@ def test_the_commands_of_the_document_install_it(cluster: Cluster, tmp_path: Pat
             continue
         argv = ["sh", "-euc", step.text]
         done = subprocess.run(
-            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, f"{step.text}\n{done.stdout}{done.stderr}"
     farm = yaml.safe_load(cluster.admin.get(f"{OURS}/configmaps/pxeboot-farm").body["data"]["farm.yaml"])
