@@ -277,7 +277,8 @@ def test_the_daemon_tells_of_another_server_by_the_clock_of_its_leases(
         nonlocal since
         since = since or time.time()
         frames(segment.client, offer())
-        return status_json(prepared.control)["others"]
+        said = status(prepared.control, "--json")  # which a busy daemon may not answer in time
+        return json.loads(said.stdout)["others"] if not said.returncode else []
 
     (other,) = wait_for(noticed)
     assert since - 9 <= other["last_seen_s"] <= time.time() + 9
