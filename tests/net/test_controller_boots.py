@@ -10,6 +10,7 @@ import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.client import HTTPException
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -77,10 +78,13 @@ class Controller:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def machine(self, node: str, command: str, disk: str = "") -> Machine:
-        return Machine(self.folder / (disk or node), node, command, self.plane.pki / "ca.crt")
+        """A machine with its command; the API server hears of a token a moment after it was made."""
+        machine = Machine(self.folder / (disk or node), node, command, self.plane.pki / "ca.crt")
+        until(lambda: machine.refusal("GET", REQUESTS) != 401)
+        return machine
 
 
 @pytest.fixture
@@ -123,9 +127,22 @@ def denial(plane: ControlPlane, request: str) -> str:
     return until(
         lambda: plane.kubectl(
             "get", "csr", request, "-o", 'jsonpath={.status.conditions[?(@.type=="Denied")].message}'
-        ),
-        15,
+        )
     )
+
+
+def assert_opens_nothing(plane: ControlPlane, machine: Machine, why: str, key: str = "kubelet") -> None:
+    """What is asked with a token that is over is denied.
+
+    The API server remembers for 10 s who a token was. Who comes later, on a machine that stood still, is not known.
+    """
+    try:
+        request = machine.ask(key=key)
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise
+    else:
+        assert why in denial(plane, request)
 
 
 def test_a_machine_joins_and_joins_again_and_its_node_keeps_what_is_not_ours(
@@ -141,7 +158,7 @@ def test_a_machine_joins_and_joins_again_and_its_node_keeps_what_is_not_ours(
     assert voice.stages(boot) == READY
     assert given.token_id not in tokens(plane)
     assert voice.tokens() == []
-    until(lambda: "nvidia" in plane.kubectl("get", "node", node, "--show-labels"), 30)
+    until(lambda: "nvidia" in plane.kubectl("get", "node", node, "--show-labels"))
     assert "gpu" in plane.kubectl("get", "node", node, "-o", "jsonpath={.spec.taints[*].key}")
 
     plane.kubectl("cordon", node)
@@ -155,7 +172,7 @@ def test_a_machine_joins_and_joins_again_and_its_node_keeps_what_is_not_ours(
     controller.machine(node, given.command, "second").boot("kernel-2")
     voice.told(boot, Stage.READY)
     assert voice.stages(boot) == READY
-    until(lambda: "amd" in plane.kubectl("get", "node", node, "--show-labels"), 30)
+    until(lambda: "amd" in plane.kubectl("get", "node", node, "--show-labels"))
     text = plane.kubectl("get", "node", node, "-o", "yaml")
     assert uid in text
     for kept in ("farm.example/rack: r7", "farm.example/by: hand", "unschedulable: true", "key: gpu"):
@@ -199,9 +216,13 @@ def test_a_stolen_token_becomes_no_other_node_and_no_second_one(
     )
     for request, why in ((other, "subject"), (names, "subject"), (master, "subject"), (serving, "usages")):
         assert why in denial(plane, request)
-    told = [told.detail for told in voice.heard if (told.boot, told.stage) == (boot, Stage.FAILED)]
-    assert len(told) == 3
-    assert all("denied" in detail for detail in told)
+
+    def told() -> list[str]:
+        return [told.detail for told in voice.heard if (told.boot, told.stage) == (boot, Stage.FAILED)]
+
+    until(lambda: len(told()) >= 3)
+    assert len(told()) == 3
+    assert all("denied" in detail for detail in told())
 
     machine = controller.machine(node, given.command)
     machine.certificate(machine.ask())
@@ -264,16 +285,14 @@ def test_a_replay_after_ready_and_an_old_boots_token_open_nothing(
     machine = controller.machine(node, given.command)
     machine.boot("kernel-1")
     voice.told(first, Stage.READY)
-    # The API server remembers for 10 s who a token was.
-    assert "over" in denial(plane, machine.ask(key="another"))
+    assert_opens_nothing(plane, machine, "over", key="another")
 
     old = voice.begin(node)
     command = voice.join(node, old).command
     old_machine = controller.machine(node, command, "old")
     old_machine.refusal("GET", REQUESTS)
     new = voice.begin(node)
-    late = old_machine.ask()
-    assert "newer boot" in denial(plane, late)
+    assert_opens_nothing(plane, old_machine, "newer boot")
     answer = voice.ask(node, old, secrets.token_hex(32))
     assert isinstance(answer, Refused)
     assert answer.retry_after_s is None
@@ -299,7 +318,7 @@ def test_a_second_machine_with_the_mac_of_one_that_lives_gets_nothing(
     first = voice.told(clone, Stage.FAILED)
     assert "lives" in first.detail
     voice.begin(node, clone)
-    until(lambda: len([told for told in voice.heard if told == first]) == 2, 20)
+    until(lambda: len([told for told in voice.heard if told == first]) == 2)
     assert (
         plane.kubectl("get", "node", node, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == "True"
     )
@@ -313,8 +332,8 @@ def test_a_revoked_token_opens_nothing(controller: Controller, voice: Voice, pla
     machine.refusal("GET", REQUESTS)
     assert voice.say("DELETE", "/v1/tokens/prod/zzzzzz")[0] == 404
     assert voice.say("DELETE", f"/v1/tokens/prod/{given.token_id}") == (200, "{}\n")
+    assert_opens_nothing(plane, machine, "revoked")
     assert given.token_id not in tokens(plane)
-    assert "revoked" in denial(plane, machine.ask())
     assert voice.say("DELETE", f"/v1/tokens/prod/{given.token_id}")[0] == 404
 
 
@@ -334,11 +353,12 @@ def test_our_clock_being_set_neither_extends_a_token_nor_ends_it(
         answer: JoinGiven | Refused = Refused("")
         while isinstance(answer, Refused):
             answer = await keeper.give(node, TokenAsked(boot, seed))
-        assert answer.expires_s == pytest.approx(time.time() + 600, abs=10)
+        assert answer.expires_s == pytest.approx(time.time() + 600, abs=60)
         off[0] = 0.0
-        await asyncio.sleep(2)
-        (seen,) = keeper.tokens()
-        assert seen.expires_s == pytest.approx(real() + 600, abs=10)
+        deadline = time.monotonic() + 60
+        while keeper.tokens()[0].expires_s != pytest.approx(real() + 600, abs=60):
+            assert time.monotonic() < deadline, keeper.tokens()
+            await asyncio.sleep(0.05)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         return answer
@@ -348,7 +368,7 @@ def test_our_clock_being_set_neither_extends_a_token_nor_ends_it(
         *("-n", "kube-system", "get", "secret", f"bootstrap-token-{given.token_id}"),
         *("-o", "go-template={{.data.expiration | base64decode}}"),
     )
-    assert parse_rfc3339(expiration) == pytest.approx(real() + 600, abs=15)
+    assert parse_rfc3339(expiration) == pytest.approx(real() + 600, abs=90)
 
 
 def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
@@ -356,18 +376,17 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
 ) -> None:
     def again(given: JoinGiven | None = None) -> None:
         controller.kill()
+        voice.cut_off()
         controller.start()
-        until(lambda: controller.socket.exists() or None, 40)
-        time.sleep(0.2)
         voice.listening()
-        until(lambda: _tells(voice, node, boot, given), 40)
+        until(lambda: _tells(voice, node, boot, given))
 
     seed = secrets.token_hex(32)
     boot = voice.begin(node)
     again()
     with ThreadPoolExecutor() as threads:
         asking = threads.submit(lambda: _ask_quietly(voice, node, boot, seed))
-        until(lambda: Token.derived(seed).id in tokens(plane), 40)
+        until(lambda: Token.derived(seed).id in tokens(plane))
         again()
         asking.result()
     given = voice.join(node, boot, seed)
@@ -375,9 +394,11 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     again(given)
     machine = controller.machine(node, given.command)
     controller.kill()
+    voice.cut_off()
     request = machine.ask()
     controller.start()
-    until(lambda: _tells(voice, node, boot, given), 40)
+    voice.listening()
+    until(lambda: _tells(voice, node, boot, given))
     machine.certificate(request)
     again(given)
     machine.register("kernel-1", ready=False)
@@ -385,18 +406,18 @@ def test_killed_between_any_two_steps_the_machine_becomes_ready_with_one_token(
     machine.register("kernel-1")
     voice.told(boot, Stage.READY)
     assert voice.stages(boot)[-1] is Stage.READY
-    until(lambda: given.token_id not in tokens(plane), 30)
+    until(lambda: given.token_id not in tokens(plane))
 
 
 def _ask_quietly(voice: Voice, node: str, boot: str, seed: str) -> None:
-    with suppress(OSError):
+    with suppress(OSError, HTTPException):
         voice.ask(node, boot, seed)
 
 
 def _tells(voice: Voice, node: str, boot: str, given: JoinGiven | None) -> bool:
     try:
         voice.begin(node, boot, given=given)
-    except OSError:
+    except (OSError, HTTPException):
         return False
     return True
 
@@ -409,18 +430,18 @@ def test_while_the_api_is_killed_machines_are_told_to_wait_and_then_all_goes_on(
     plane.kill_api()
     began = time.monotonic()
     answer = voice.ask(node, boot, seed)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30, "a machine's own patience"
     assert isinstance(answer, Refused)
     assert answer.retry_after_s is not None
     assert "API" in answer.error
     plane.start_api()
-    given = voice.join(node, boot, seed, within_s=60)
+    given = voice.join(node, boot, seed)
     plane.kill_api()
     plane.start_api()
     machine = controller.machine(node, given.command)
-    machine.certificate(machine.ask(), within_s=60)
+    machine.certificate(machine.ask())
     machine.register("kernel-1")
-    voice.told(boot, Stage.READY, within_s=60)
+    voice.told(boot, Stage.READY)
     assert voice.stages(boot) == READY
 
 
@@ -447,7 +468,7 @@ def test_what_is_not_understood_is_refused_and_a_second_controller_too(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert second.returncode == 1
@@ -462,13 +483,13 @@ def test_a_hundred_machines_boot_at_once(controller: Controller, voice: Voice, p
         boots[node] = voice.begin(node)
 
     def boot(node: str) -> None:
-        machine = controller.machine(node, voice.join(node, boots[node], within_s=90).command)
-        machine.certificate(machine.ask(), within_s=90)
+        machine = controller.machine(node, voice.join(node, boots[node], within_s=240).command)
+        machine.certificate(machine.ask(), within_s=240)
         machine.register(f"kernel of {node}")
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(boot, boots))
     for node, begun in boots.items():
-        voice.told(begun, Stage.READY, within_s=60)
+        voice.told(begun, Stage.READY, within_s=240)
         assert voice.stages(begun) == READY, node
-    until(lambda: not voice.tokens(), 30)
+    until(lambda: not voice.tokens())
