@@ -62,7 +62,7 @@ net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 
 boot: $(BIN)/pxeboot .build/node-image .build/kubernetes-image .build/pod-image .build/debian-package .build/test-packages .build/peer-packages
 	@echo "== machines from power-on"
-	@$(BIN)/python -m tests.again -v --durations=25 tests/boot
+	@$(BIN)/python -m tests.again -v -n 2 --dist loadfile --no-loadscope-reorder --durations=25 tests/boot
 
 bench-start: $(BIN)/pxeboot
 	@$(BIN)/python -m bench.start
