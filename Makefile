@@ -54,7 +54,7 @@ lint: $(BIN)/pxeboot .build/test-packages
 
 unit: $(BIN)/pxeboot .build/test-packages
 	@echo "== unit tests"
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 tests/unit
 
 net: $(BIN)/pxeboot .build/test-packages .build/peer-packages | kubernetes
 	@echo "== real clients against the real servers"

@@ -147,7 +147,15 @@ def test_qemu_img_map_shows_the_holes_of_the_image_and_of_what_was_zeroed(server
 @requires("fio")
 def test_fio_verifies_what_it_wrote_at_random(server: Server) -> None:
     options = ["--ioengine=nbd", f"--uri={server.uri('node/m1')}", "--rw=randrw", "--bsrange=512-32k", "--iodepth=16"]
-    more = ["--size=8M", "--verify=crc32c", "--verify_fatal=1", "--randseed=7", "--fsync=64", "--minimal", "--verify_state_save=0"]
+    more = [
+        "--size=8M",
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--randseed=7",
+        "--fsync=64",
+        "--minimal",
+        "--verify_state_save=0",
+    ]
     said = run("fio", "--name=verify", *options, *more)
     line = next(line for line in said.splitlines() if line.startswith("3;"))
     assert line.split(";")[4] == "0", said
