@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from config.check import place_text
-from config.check_dhcp import usable
+from config.check_addresses import services
+from config.check_dhcp import levels, usable
 from config.mistakes import shown
 from config.model import Farm
 from config.yamltree import Place
@@ -31,6 +32,11 @@ def advice(farm: Farm) -> Iterator[str]:
             if router not in subnet.subnet:
                 where = place_text(("dhcp", "subnets", s, "routers"))
                 yield f"{where}: {router} is outside of {subnet.subnet} ({usable(subnet.subnet)}), where few reach it"
+    for place, settings in levels(farm):
+        for key, told in services(settings):
+            for address in told:
+                if address.is_loopback:
+                    yield f"{place_text((*place, key))}: {address} is the machine itself"
     for place, word in _kernel_parameters(farm):
         name, _, value = word.partition("=")
         if name in _OURS and word != "boot=pxeboot":
@@ -44,6 +50,8 @@ def advice(farm: Farm) -> Iterator[str]:
     for name, cluster in farm.clusters.items():
         if cluster.api_server is not None and cluster.api_server.startswith(_HERE):
             yield f"clusters.{name}.api_server: {cluster.api_server} is the machine itself, for a machine that joins"
+        if cluster.api_address is not None and cluster.api_address.is_loopback:
+            yield f"clusters.{name}.api_address: {cluster.api_address} is the machine itself, for a machine that joins"
 
 
 def _kernel_parameters(farm: Farm) -> Iterator[tuple[Place, str]]:

@@ -1,6 +1,7 @@
 """Whether addresses are ones that a machine, a router or a server can have. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 
 from config.check_dhcp import edges, levels, usable
 from config.dhcp import DhcpOptions
@@ -57,22 +58,28 @@ def addresses(farm: Farm) -> Iterator[Finding]:
                     yield Finding((*place, key, r), text)
     yield from _our_own(farm)
     for name, cluster in farm.clusters.items():
-        if cluster.api_address is not None and (why := unusable(int(cluster.api_address))):
-            text = f"clusters.{name}.api_address: {cluster.api_address} {why}"
+        address = cluster.api_address  # a machine may have a load balancer of its own
+        if address is not None and not address.is_loopback and (why := unusable(int(address))):
+            text = f"clusters.{name}.api_address: {address} {why}"
             yield Finding(("clusters", name, "api_address"), text)
+
+
+def services(settings: DhcpOptions) -> list[tuple[str, Sequence[IPv4Address]]]:
+    """Return the lists of servers that a machine may also be itself, by their keys."""
+    lists = {
+        "domain_name_servers": settings.domain_name_servers,
+        "log_servers": settings.log_servers,
+        "ntp_servers": settings.ntp_servers,
+    }
+    return [(key, told) for key, told in lists.items() if told]
 
 
 def _told(at: Place, settings: DhcpOptions) -> Iterator[Finding]:
     """Addresses that machines are told of, to ask somebody there."""
-    lists = (
-        ("routers", settings.routers),
-        ("domain_name_servers", settings.domain_name_servers),
-        ("log_servers", settings.log_servers),
-        ("ntp_servers", settings.ntp_servers),
-    )
-    for key, told in lists:
-        for t, address in enumerate(told or ()):
-            if why := unusable(int(address)):
+    for key, told in (("routers", settings.routers or ()), *services(settings)):
+        for t, address in enumerate(told):
+            why = unusable(int(address))
+            if why and (key == "routers" or not address.is_loopback):
                 yield Finding((*at, key, t), f"{key}: {address} {why}")
     if settings.next_server is not None and (why := unusable(int(settings.next_server))):
         yield Finding((*at, "next_server"), f"next_server: {settings.next_server} {why}")

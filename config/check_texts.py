@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import takewhile
 
 from config import sshkeys
 from config.finding import Finding
@@ -71,7 +72,7 @@ def _lts(place: Place, key: str, value: str) -> Iterator[Finding]:
         if problem := _fstab(words):
             yield Finding(place, f"{key}: {problem}; write WHAT WHERE TYPE OPTIONS, such as tmpfs /tmp tmpfs size=1G")
     elif key.startswith("HOSTS_"):
-        names = words[1 : words.index("#")] if "#" in words else words[1:]
+        names = list(takewhile(lambda word: not word.startswith("#"), words[1:]))
         if not names or not _is_address(words[0]) or not all(map(_is_host, names)):
             yield Finding(place, f"{key}: {shown(value)} is no line of /etc/hosts, such as 10.28.0.5 registry.lan")
 

@@ -31,6 +31,10 @@ def of_router(router: str) -> dict[str, object]:
         (of_router("10.0.1.1"), ["dhcp.subnets[0].routers: 10.0.1.1 is outside of 10.0.0.0/24 (10.0.0.1-10.0.0.254)"]),
         ({"clusters": {"c": {"api_server": "127.0.0.1:6443"}, "d": {"api_server": "10.0.0.1:6443"}}},
          ["clusters.c.api_server: 127.0.0.1:6443 is the machine itself"]),
+        ({"clusters": {"c": {"api_server": "a:6443", "api_address": "127.0.0.1"}}},
+         ["clusters.c.api_address: 127.0.0.1 is the machine itself"]),
+        ({"dhcp": {"subnets": [{"subnet": "10.0.0.0/24", "domain_name_servers": ["127.0.0.53", "10.0.0.1"]}]}},
+         ["dhcp.subnets[0].domain_name_servers: 127.0.0.53 is the machine itself"]),
     ],
 )  # fmt: skip
 def test_what_is_hardly_ever_meant_is_noted(farm: dict[str, object], lines: list[str]) -> None:

@@ -30,7 +30,7 @@ WRONG = [
     (SUBNET % "routers: [▸10.0.0.255]", "10.0.0.255 is the broadcast address of 10.0.0.0/24; allowed: 10.0.0.1-"),
     (SUBNET % "pools: [{range: 10.0.0.9, routers: [▸10.0.0.0]}]", "routers: 10.0.0.0 is the network address of"),
     (SUBNET % "routers: [▸0.0.0.0]", "routers: 0.0.0.0 is no address of anybody"),
-    (SUBNET % "domain_name_servers: [10.0.0.1, ▸127.0.0.53]", "127.0.0.53 is what every machine calls itself"),
+    (SUBNET % "domain_name_servers: [127.0.0.53, ▸224.0.0.1]", "224.0.0.1 is the address of a group"),
     (SUBNET % "ntp_servers: [▸224.0.1.1]", "ntp_servers: 224.0.1.1 is the address of a group"),
     (SUBNET % "log_servers: [▸255.255.255.255]", "log_servers: 255.255.255.255 is the address of everybody"),
     (SUBNET % "next_server: ▸0.0.0.0", "next_server: 0.0.0.0 is no address of anybody"),
@@ -40,7 +40,7 @@ WRONG = [
     ("dhcp: {subnets: [{subnet: ▸128.0.0.0/1}]}\n", "no machine can be in all of 128.0.0.0/1: 255.255.255.255 is the"),
     ("server: {address: ▸0.0.0.0}\n", "server.address: 0.0.0.0 is no address of anybody; leave it out"),
     ("server: {address: ▸10.0.0.255}\n" + SUBNET % "", "server.address: 10.0.0.255 is the broadcast address of"),
-    ("clusters: {c: {api_server: 'a:6443', api_address: ▸127.0.0.1}}\n", "clusters.c.api_address: 127.0.0.1 is what"),
+    ("clusters: {c: {api_server: 'a:6443', api_address: ▸240.0.0.1}}\n", "clusters.c.api_address: 240.0.0.1 lies in"),
 ]  # fmt: skip
 
 

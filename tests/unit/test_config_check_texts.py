@@ -98,7 +98,7 @@ def test_what_would_not_work_is_told_at_its_place(tmp_path: Path, case: tuple[st
         f"node:\n  ssh_authorized_keys:\n    - |\n      {KEY}\n",
         *(f"node: {{root_password_hash: '{one}'}}\n" for one in ("$6$salt$x", "$y$j9T$a$b", "$2b$10$x", "!", "*")),
         'tags: {all: {kernel_parameters: [\'dyndbg="file a.c +p"\', quiet, "a=\'b"]}}\n',
-        of_machines("FSTAB_1: NONE, FSTAB_2: '', FSTAB_3: '/swap none swap sw 0 0', HOSTS_1: '::1 a.b # c', FSTAB: x"),
+        of_machines("FSTAB_1: NONE, FSTAB_2: '', FSTAB_3: '/swap none swap sw 0 0', HOSTS_1: '::1 a.b # c', HOSTS_2: '10.0.0.1 a #c d', FSTAB: x"),
         "server: {interfaces: ['en*', 'a-very-long-pattern-*', eth1.100, br-lan]}\n",
         "web: {listen: ['127.0.0.1:8067', '[::1]:8067', '10.0.0.1:8067'], names: ['*', boot.example.org, b_2.lan]}\n",
         "dhcp: {architectures: {bios: {boot_file: http/boot.efi}, uefi-x64-http: {boot_file: 'http://a/b'}}}\n",
