@@ -182,9 +182,10 @@ async def serve(
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
-        nodes = sum(len(pool.nodes) for pool in farm.pools)
+        machines = sum(len(pool.nodes) for pool in farm.pools)
+        s = "" if machines == 1 else "s"
         where = ", ".join(serving.served) or "no interface yet"
-        log.info("ready in %.2f s: %s nodes, on %s", time.monotonic() - began, nodes, where)
+        log.info("ready in %.2f s: %d machine%s, on %s", time.monotonic() - began, machines, s, where)
         served.set()
 
     async def say_ready() -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def run(
 
     `called` is what it is called in what is said of it, if that is not its first word.
     """
-    say("  " + " ".join(str(word) for word in argv)[:160])
+    say("  " + textwrap.shorten(" ".join(str(word) for word in argv), 160, placeholder=" ..."))
     environment = {**os.environ, **(settings or {})}
     result = subprocess.run(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
