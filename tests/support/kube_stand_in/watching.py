@@ -113,7 +113,8 @@ async def watch(
                         await response.write(_line("BOOKMARK", bookmark(target, passed)))
                 continue
             if change is None:
-                request.transport.abort()
+                if request.transport is not None:  # who watched may have gone
+                    request.transport.abort()
                 return response
             if concerns(change, target):
                 passed = change.version
