@@ -8,7 +8,7 @@ import gc
 import logging
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import dhcp.engine
@@ -61,6 +61,9 @@ log = logging.getLogger("pxeboot")
 
 SETTLE_S = 2.5
 """So long the end of this server waits for what machines wrote to be on stable storage; systemd ends it after 5 s."""
+
+PAGES_S = 5.0
+"""So long the page's listeners may hold up that we are ready: a certificate may lie on a disk that hangs."""
 
 SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
@@ -190,8 +193,8 @@ async def serve(
 
     async def say_ready() -> None:
         await served.wait()
-        await pages.tried.wait()  # so that who waited for us can look at them
-        systemd.notify("READY=1")
+        with suppress(TimeoutError):  # who waited for us can look at them; machines need none
+            await asyncio.wait_for(pages.tried.wait(), PAGES_S)
         up.set()
 
     def standing() -> str:

@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 log = logging.getLogger("pxeboot")
 
@@ -15,28 +14,44 @@ PINGS = 4
 PATIENCE_S = 2.0
 """So long a manager that does not read may hold us up, with what it has to know: that we begin, reload or stop."""
 
+OFTEN = ("WATCHDOG=1", "STATUS=")
+"""What is said again within seconds, so that nobody needs to know when it could not be."""
+
 STATUS_EVERY_S = 5.0
 """How old what `systemctl status` shows may be, where nobody waits for our pings."""
 
 
-def notify(message: str, *, wait: bool = True) -> None:
-    """Send `message` (such as READY=1) to the service manager, if one started us and wants to hear it.
+AGAIN_S = 0.2
+"""When a word that found its queue full is said again."""
 
-    Its queue may be full: `PATIENCE_S` is waited then, and without `wait` nothing is sent. A manager that cannot
-    be told, because it is being replaced or its socket is not in our container, stops nobody who serves machines.
+
+def notify(message: str, *, wait: bool = True) -> bool:
+    """Send `message` (such as STOPPING=1) to the service manager, if one started us and wants to hear it.
+
+    Its queue may be full: `PATIENCE_S` is waited then, and without `wait` False returned at once. A manager that
+    cannot be told, because it is being replaced or its socket is not in our container, stops nobody who serves
+    machines.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
-        return
+        return True
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.settimeout(PATIENCE_S if wait else 0.0)
-            with suppress(BlockingIOError):
-                sock.connect("\0" + path[1:] if path.startswith("@") else path)
-                sock.sendall(message.encode())
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.sendall(message.encode())
+    except BlockingIOError:
+        return False
     except OSError as error:
-        level = logging.WARNING if wait else logging.DEBUG  # those are said again within seconds
+        level = logging.DEBUG if message.startswith(OFTEN) else logging.WARNING
         log.log(level, "the service manager cannot be told %s: %s", message.split("\n")[0], error.strerror or error)
+    return True
+
+
+async def insist(message: str) -> None:
+    """Send `message`, on which it depends whether we are killed, as soon as the manager has room for it."""
+    while not notify(message, wait=False):  # noqa: ASYNC110  nothing tells us when there is room
+        await asyncio.sleep(AGAIN_S)
 
 
 def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
@@ -62,13 +77,14 @@ def status_line(served: Sequence[str], waits: Mapping[str, str], machines: int, 
 
 
 async def keep_alive(status: Callable[[], str], ready: asyncio.Event) -> None:
-    """Say that we live, from the event loop, so that one that hangs is started again; and what `status` says.
+    """Say that we are `ready`, and then that we live, from the event loop, so that one that hangs is started again.
 
-    From when we are `ready` until cancelled; at once over if nobody wants to hear of it.
+    And what `status` says, until cancelled; at once over if nobody wants to hear of it.
     """
     if "NOTIFY_SOCKET" not in os.environ:
         return
     await ready.wait()
+    await insist("READY=1")
     patience_s = watchdog_s()
     said = ""
     while True:

@@ -137,7 +137,6 @@ class Process:
                 self._tasks[name] = asyncio.create_task(supervised(name, run))
             tasks = [asyncio.create_task(self._reloader(source).run(), name="reload")] if source is not None else []
             await self._look_at_credentials()
-            systemd.notify("READY=1")
             ready = asyncio.Event()
             ready.set()
             tasks.append(asyncio.create_task(systemd.keep_alive(self.standing, ready), name="watchdog"))

@@ -104,6 +104,7 @@ class Reloader(Generic[N]):
         self._lock = asyncio.Lock()
         self._again_s = 0.0
         self._failed = ""
+        self._told: asyncio.Task[None] | None = None
         reloads.path = str(source.path)
 
     async def run(self) -> None:
@@ -128,7 +129,7 @@ class Reloader(Generic[N]):
             self._asked.clear()
             await asyncio.to_thread(systemd.notify, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             await self.reload()
-            await asyncio.to_thread(systemd.notify, "READY=1")
+            self._told = asyncio.create_task(systemd.insist("READY=1"), name="reloaded")
         elif self._watched.look(await asyncio.to_thread(facts, self._path)):
             await self.reload()
         elif self._reloads.refused is None or time.monotonic() < self._again_s:

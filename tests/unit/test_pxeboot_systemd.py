@@ -48,6 +48,26 @@ def test_a_full_queue_is_not_waited_for(manager: socket.socket) -> None:
         systemd.notify("WATCHDOG=1", wait=False)
 
 
+def test_that_we_are_ready_is_said_as_soon_as_there_is_room_for_it(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "AGAIN_S", 0.01)
+    full = 0
+    while systemd.notify("WATCHDOG=1", wait=False):
+        full += 1
+
+    async def say() -> None:
+        saying = asyncio.create_task(systemd.insist("READY=1"))
+        await asyncio.sleep(0.05)
+        assert not saying.done()
+        for _ in range(full):
+            assert told(manager) == "WATCHDOG=1"
+        await asyncio.wait_for(saying, 30)
+        assert told(manager) == "READY=1"
+
+    asyncio.run(say())
+
+
 def test_a_manager_that_does_not_read_keeps_nobody_from_stopping(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,8 +101,7 @@ def test_a_loop_that_turns_says_so_and_how_it_stands(manager: socket.socket, mon
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         task = loop.create_task(systemd.keep_alive(lambda: next(lines), ready))
-        await asyncio.sleep(0)  # nothing is said before READY=1
-        systemd.notify("READY=1")
+        await asyncio.sleep(0)  # nothing is said before it is ready
         ready.set()
         heard = [await loop.run_in_executor(None, told, manager) for _ in range(5)]
         task.cancel()
