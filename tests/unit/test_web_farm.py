@@ -55,6 +55,18 @@ def test_a_machine_is_found_by_why_it_is_stuck() -> None:
     assert re.findall(r'data-name="(\w+)"', asyncio.run(ask())) == ["m1c7"]
 
 
+def test_a_search_does_not_find_what_the_page_masks() -> None:
+    async def ask(text: str) -> list[str]:
+        listed, timeline = made_up_farm.busy(COUNT, time.time())
+        timeline.record("m1c7", Stage.FAILED, "login failed: password=hunter2", time.time())
+        page = FarmPage(timeline, Sources(lambda: listed), Templates(Static()), asyncio.Event())
+        return re.findall(r'data-name="(\w+)"', await get(page, f"/?q={text}"))
+
+    assert asyncio.run(ask("password=")) == ["m1c7"]
+    for guess in ("password=h", "hunter2"):
+        assert asyncio.run(ask(guess)) == [], guess
+
+
 def states(html: str) -> list[str]:
     return re.findall(r'<tr class="(\w+)" role="row" data-name', html)
 
