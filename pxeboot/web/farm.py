@@ -79,11 +79,12 @@ class Wanted:
         """Return whether `row` is among them."""
         if (self.state and row.state != self.state) or (self.pool and row.pool != self.pool):
             return False
-        if not self.text or self.text in f"{row.name} {row.address} {row.pool} {row.intent} {row.stage}".lower():
-            return True
+        known = f"{row.name} {row.address} {row.pool} {row.intent} {row.stage}"
         told = row.words, row.detail, row.note, row.refused
+        if not self.text or self.text in known.lower():
+            return True
         # Who guesses a secret letter by letter learns no more from what is found than from what is shown.
-        return self.text in " ".join(told).lower() and self.text in " ".join(map(mask, told)).lower()
+        return all(self.text in " ".join([known, *map(seen, told)]).lower() for seen in (str, mask))
 
 
 class FarmPage:
