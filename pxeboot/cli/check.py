@@ -50,7 +50,7 @@ def command(
     from config.load import ConfigErrors, load
     from pxeboot.bootfiles.root import not_there
     from pxeboot.exports.writable import writable_without_disk
-    from pxeboot.reloading.beside import lts_mistakes, tls_mistakes
+    from pxeboot.reloading.beside import lts_mistakes, page_problem, tls_mistakes
     from pxeboot.selftest.files import certificates
     from pxeboot.web.exposure import notes
 
@@ -79,7 +79,10 @@ def command(
         click.echo(summary)
         if missing is not None:
             click.echo(f"note: server.files: {missing}", err=True)  # no mistake: it may come yet
-        ended = map(str, certificates(farm, time.time()))
+        page = page_problem(farm)
+        if page is not None:
+            click.echo(f"note: {page}", err=True)
+        ended = [str(one) for one in certificates(farm, time.time()) if page is None or one.about != "web.tls"]
         for line in (*advice(farm), *zone_notes(farm), *ended, *writable_without_disk(farm), *notes(farm.web)):
             click.echo(f"note: {line}", err=True)
     sys.exit(1 if mistakes else 0)

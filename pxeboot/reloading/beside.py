@@ -31,12 +31,28 @@ def lts_mistakes(farm: Farm) -> list[Mistake]:
 
 
 def tls_mistakes(file: Path, farm: Farm) -> list[Mistake]:
-    """Return what is wrong with the certificates and keys that `farm` names, at their lines of `file`."""
+    """Return what is wrong with the certificates and keys of machines' servers, at their lines of `file`."""
     mistakes = []
-    for settings, section in ((farm.http.tls, "http.tls"), (farm.nbd.tls, "nbd.tls"), (farm.web.tls, "web.tls")):
+    for settings, section in ((farm.http.tls, "http.tls"), (farm.nbd.tls, "nbd.tls")):
         if settings is not None and isinstance(mistake := context_or_mistake(file, settings, section), Mistake):
             mistakes.append(mistake)
     return mistakes
+
+
+def page_problem(farm: Farm) -> str | None:
+    """Return why there will be no web page, as far as it lies in the files of `web.tls`.
+
+    It is no mistake: all else is served, and another user or host may have these files.
+    """
+    if farm.web.tls is None:
+        return None
+    from httpimage.tls import TlsError, context_of
+
+    try:
+        context_of(farm.web.tls, "web.tls")
+    except TlsError as error:
+        return f"{error}; without it there is no web page"
+    return None
 
 
 def context_or_mistake(file: Path, settings: Certificate, section: str) -> "ssl.SSLContext | Mistake":

@@ -105,13 +105,22 @@ def test_static_files_that_are_not_there_are_said_and_no_mistake(tmp_path: Path)
     assert run("check", str(path))[::2] == (0, "")
 
 
-@pytest.mark.parametrize("section", ["http", "nbd", "web"])
-def test_certificates_of_every_server_are_looked_at(tmp_path: Path, section: str) -> None:
+@pytest.mark.parametrize("section", ["http", "nbd"])
+def test_certificates_of_every_server_of_machines_are_looked_at(tmp_path: Path, section: str) -> None:
     path = tmp_path / "farm.yaml"
     path.write_text(f"{RIGHT}{section}:\n  tls: {{certificate: {tmp_path}/c.pem, key: {tmp_path}/k.pem}}\n")
     code, _, err = run("check", str(path))
     assert code == 1
     assert err.startswith(f"{path}:7:1: {section}.tls.certificate: '{tmp_path}/c.pem' cannot be read: No such file")
+
+
+def test_a_page_whose_certificate_is_not_there_is_said_and_no_mistake(tmp_path: Path) -> None:
+    path, pem = tmp_path / "farm.yaml", tmp_path / "c.pem"
+    path.write_text(f"{RIGHT}web: {{tls: {{certificate: {pem}, key: {tmp_path}/k.pem}}}}\n")
+    code, _, err = run("check", str(path))
+    said = f"note: web.tls.certificate: '{pem}' cannot be read: No such file or directory"
+    assert (code, err) == (0, f"{said}; without it there is no web page\n")
+    assert run("check", "--json", str(path)) == (0, "[]\n", "")
 
 
 def test_a_zone_that_this_host_does_not_know_is_noted(tmp_path: Path) -> None:
