@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from config.check import place_text
 from config.finding import Finding
-from config.mistakes import shown
 from config.sshkeys import is_private
 from config.yamltree import Mapping, Node, Place, Scalar, find
 
@@ -39,7 +38,10 @@ _URL = re.compile("[A-Za-z]+://")
 
 
 def paths(root: Node) -> Iterator[Finding]:
-    """What stands in place of a path, by mistake. It is not repeated: people write the key and not its file."""
+    """What stands in place of a path, by mistake. It is not repeated: people write the key and not its file.
+
+    A URL may hold a password.
+    """
     for place, node in (found for pattern in PATHS for found in _scalars(root, pattern)):
         text = node.value if isinstance(node.value, str) else ""
         if not text.strip():
@@ -47,10 +49,10 @@ def paths(root: Node) -> Iterator[Finding]:
         elif is_private(text) or _TOKEN.fullmatch(text) or "\n" in text or "\0" in text:
             yield Finding(place, f"{place_text(place)}: this is no path; write that of a file in which it is")
         elif place[0] != "images" and _URL.match(text):
-            yield Finding(place, f"{place_text(place)}: {shown(text)} is a URL; write the path of a file on this host")
+            yield Finding(place, f"{place_text(place)}: this is a URL; write the path of a file on this host")
         elif place[0] == "images" and _URL.match(text):
             remedy = "fetch it, and `pxeboot image add` makes an image of it"
-            yield Finding(place, f"{place_text(place)}: {shown(text)} is a URL; {remedy}")
+            yield Finding(place, f"{place_text(place)}: this is a URL; {remedy}")
 
 
 def _scalars(node: Node | None, pattern: Place, at: Place = ()) -> Iterator[tuple[Place, Scalar]]:

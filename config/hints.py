@@ -34,6 +34,8 @@ HABITS = {
 _UNIT_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]+) *(s|sec|m|min|h|d|w)", re.IGNORECASE)
 _NEEDS_QUOTES = re.compile(r"""^$|^[-?!&*|>%@`"'\s]|[,\[\]{}#"']|: |\s$""")
+_KERNEL_WORD = re.compile(r'(?:"[^"]*(?:"|$)|[^\s"])+')
+"""The kernel separates words at white space outside double quotes."""
 _MOST_PLACES = 3
 
 
@@ -119,7 +121,10 @@ def as_list(key: object, value: str) -> str:
     >>> as_list("routers", "10.0.0.1, 10.0.0.2"), as_list("kernel_parameters", "console=ttyS0,115200 quiet")
     ('[10.0.0.1, 10.0.0.2]', '["console=ttyS0,115200", quiet]')
     """
-    parts = value.split() if key == "kernel_parameters" else [part.strip() for part in value.split(",")]
-    if any(not part or " " in part for part in parts):
-        parts = [value]
+    if key == "kernel_parameters":
+        parts = _KERNEL_WORD.findall(value)
+    else:
+        parts = [part.strip() for part in value.split(",")]
+        if any(not part or " " in part for part in parts):
+            parts = [value]
     return "[" + ", ".join(json.dumps(part) if _NEEDS_QUOTES.search(part) else part for part in parts) + "]"

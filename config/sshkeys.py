@@ -20,8 +20,9 @@ _PARTS = {
 """The kinds of keys, with the number of strings that one consists of (RFC 4253 section 6.6, RFC 5656, RFC 8709)."""
 _ED25519_BYTES = 32
 
-_PRIVATE = re.compile("PRIVATE KEY|PuTTY-User-Key-File|b3BlbnNzaC1rZXktdjE")
-"""What private keys begin with: PEM, PuTTY, and OpenSSH's own without its first line."""
+_PRIVATE = re.compile("BEGIN [A-Z0-9 ]*PRIVATE KEY|PRIVATE KEY ?--|PuTTY-User-Key-File|b3BlbnNzaC1rZXktdjE")
+"""What private keys begin with: PEM, PuTTY, and OpenSSH's own without its first line. The comment of a public key may
+hold the words alone."""
 _WORD = re.compile(r'(?:"(?:\\"|[^"])*"|[^\s"])+')
 _PATH = re.compile(r"(?:[/~.]\S*|\S*\.pub)")
 _BEGIN = "AAAA"
@@ -43,14 +44,18 @@ def is_private(text: str) -> bool:
 def problem(line: str) -> str | None:
     """Return what is wrong with a line of authorized_keys, and what is allowed; None if it is right.
 
+    An empty line and a comment are right: sshd passes over them.
+
     >>> problem("/root/.ssh/id_ed25519.pub")
-    "'/root/.ssh/id_ed25519.pub' is the path of a file; write the line that is in it, such as ssh-ed25519 AAAA... you@host"
-    """  # noqa: E501
+    'this is the path of a file; write the line that is in it, such as ssh-ed25519 AAAA... you@host'
+    """
     if is_private(line):
         return f"this is a private key, which nobody but its owner may see; {_PUBLIC}, and make a new pair"
+    if not line.strip() or line.lstrip().startswith("#"):
+        return None
     words = _WORD.findall(line)
     if len(words) == 1 and len(line) <= 100 and _PATH.fullmatch(line.strip()):
-        return f"{line.strip()!r} is the path of a file; write the line that is in it, such as {LIKE}"
+        return f"this is the path of a file; write the line that is in it, such as {LIKE}"
     for kind, key in pairwise(words[:3]):  # options may stand in front
         if key.startswith(_BEGIN):
             return _damage(kind, key)
@@ -69,7 +74,7 @@ def _damage(kind: str, key: str) -> str | None:
     parts = _strings(blob)
     inner = parts[0].decode("ascii", "replace") if parts else _BEGIN
     if parts and inner != kind and inner.isprintable() and len(inner) <= 40:
-        return f"it says that it is of the kind {kind[:40]!r}, and its key is of the kind {inner!r}; copy it again"
+        return f"what stands in front of this key is not its kind, which is {inner!r}; copy it again"
     if inner in _PARTS:
         size = sum(4 + len(part) for part in parts)
         whole = len(parts) == _PARTS[inner] and size == len(blob)

@@ -21,7 +21,8 @@ from config.yamltree import Place
 __all__ = ["PATTERNS", "PLAIN", "SECRETS", "place_text", "sentence", "shown", "united"]
 
 SECRETS = frozenset(("root_password_hash", "ssh_authorized_keys"))
-"""Settings whose value no message repeats: people write the password there, and the private key."""
+"""Settings whose value no message repeats: people write the password there, and the private key. `node.files`, too,
+but for paths and modes."""
 
 HOST_NAME = "^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
 MOST_LISTED = 15
@@ -73,7 +74,8 @@ def shown(value: object, place: Place = ()) -> str:
     >>> shown("10.0.0.256"), shown(["a"]), shown(None)
     ("'10.0.0.256'", 'a list', 'an empty value')
     """
-    if SECRETS.intersection(place):
+    in_file = place[:2] == ("node", "files") and place[3:] not in (("mode",), ("from",))
+    if in_file or SECRETS.intersection(place):
         return "this value"
     return mistakes.shown(value)
 

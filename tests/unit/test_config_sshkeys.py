@@ -18,6 +18,10 @@ def key(*parts: bytes) -> str:
     [
         f"ssh-ed25519 {GOOD}",
         f"ssh-ed25519 {GOOD} me@host and more",
+        f"ssh-ed25519 {GOOD} of the PRIVATE KEY in the safe",
+        "",
+        " \n",
+        "# anna",
         f'from="10.0.0.0/8",command="echo \\"a b\\"" ssh-ed25519 {GOOD} me',
         f"ssh-rsa {key(b'ssh-rsa', b'e', b'n' * 257)}",
         f"ecdsa-sha2-nistp256 {key(b'ecdsa-sha2-nistp256', b'nistp256', b'p' * 65)}",
@@ -32,13 +36,11 @@ def test_a_public_key_is_right(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("/root/.ssh/id_ed25519.pub", "'/root/.ssh/id_ed25519.pub' is the path of a file; write the line that is in"),
-        ("id_rsa.pub", "'id_rsa.pub' is the path of a file"),
+        ("/root/.ssh/id_ed25519.pub", "this is the path of a file; write the line that is in"),
+        ("id_rsa.pub", "this is the path of a file"),
         ("~/.ssh/id_rsa", "is the path of a file"),
-        ("", "this is no public key of SSH; write the line of the file that ends in .pub"),
-        ("anna", "this is no public key of SSH"),
-        ("# anna", "this is no public key of SSH"),
-        (f"ssh-ed2519 {GOOD} me", "it says that it is of the kind 'ssh-ed2519', and its key is of the kind 'ssh-ed25"),
+        ("anna", "this is no public key of SSH; write the line of the file that ends in .pub"),
+        (f"ssh-ed2519 {GOOD} me", "what stands in front of this key is not its kind, which is 'ssh-ed25519'; copy it"),
         (f"ssh-ed25519 {GOOD[:40]} me", "this key is damaged or cut off; copy it again"),
         (f"ssh-ed25519 {GOOD[:39]} me", "this key is damaged or cut off; copy it again"),
         (f"ssh-ed25519 {GOOD}AAAA me", "this key is damaged or cut off; copy it again"),
@@ -61,6 +63,11 @@ def test_what_is_no_public_key_is_told(line: str, says: str) -> None:
         "-----BEGIN ENCRYPTED PRIVATE KEY----- geheim",
         "PuTTY-User-Key-File-3: ssh-ed25519 geheim",
         "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAgeheim",
+        "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ---- geheim",
+        "PRIVATE KEY----- geheim",
+        "# -----BEGIN EC PRIVATE KEY----- geheim",
+        f"ssh-ed25519 {GOOD} -----BEGIN PRIVATE KEY----- geheim",
+        f"ssh-ed25519 {GOOD} b3BlbnNzaC1rZXktdjEAAAAABgeheim",
     ],
 )
 def test_a_private_key_is_refused_and_not_repeated(line: str) -> None:
@@ -69,6 +76,11 @@ def test_a_private_key_is_refused_and_not_repeated(line: str) -> None:
         "this is a private key, which nobody but its owner may see; write the line of the file that"
     )
     assert "geheim" not in said
+
+
+@pytest.mark.parametrize("line", ["/geheim", f"geheim {GOOD}", "ssh-rsa geheim", "geheim.pub", f"{GOOD[:40]} geheim"])
+def test_what_may_be_a_part_of_a_private_key_is_not_repeated(line: str) -> None:
+    assert "geheim" not in str(sshkeys.problem(line))
 
 
 @given(st.text(max_size=200), st.sampled_from(["", "ssh-ed25519 ", "ssh-ed25519 AAAA", "a ssh-rsa AAAAB"]))
