@@ -1,10 +1,14 @@
 """What is allowed in a farm, and hardly ever meant: `pxeboot check` notes it, and nothing is refused. Pure."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 
 from config.check import place_text
 from config.check_addresses import services
 from config.check_dhcp import levels, usable
+from config.check_machines import nodes_of
+from config.check_texts import is_comment
 from config.mistakes import shown
 from config.model import Farm
 from config.yamltree import Place
@@ -18,6 +22,8 @@ _OURS = {
     "BOOTIF": "the machine asks for its address by that card alone",
 }
 """Words of the command line that we write ourselves, and what another value does."""
+_COMMENTED = ("FSTAB_", "HOSTS_")
+_ADDRESS = re.compile("[0-9]+([.][0-9]+){3}")
 _HERE = ("127.", "localhost:")
 
 
@@ -27,11 +33,13 @@ def advice(farm: Farm) -> Iterator[str]:
         yield "server.interfaces names none; `pxeboot serve` takes one at least, such as eth1"
     elif farm.pools and not farm.dhcp.subnets:
         yield "dhcp.subnets names no network, so no machine gets an address or is told what to boot"
+    yield from (f"server.interfaces: {name} is there twice" for name in _repeated(farm.server.interfaces))
     for s, subnet in enumerate(farm.dhcp.subnets):
         for router in subnet.routers or ():
             if router not in subnet.subnet:
                 where = place_text(("dhcp", "subnets", s, "routers"))
                 yield f"{where}: {router} is outside of {subnet.subnet} ({usable(subnet.subnet)}), where few reach it"
+    yield from _machines(farm)
     for place, settings in levels(farm):
         for key, told in services(settings):
             for address in told:
@@ -42,16 +50,40 @@ def advice(farm: Farm) -> Iterator[str]:
         if name in _OURS and word != "boot=pxeboot":
             yield f"{place_text(place)}: {shown(word)} takes the place of ours: {_OURS[name]}"
         elif "\\" in value or "'" in value:
-            yield f"{place_text(place)}: GRUB writes a backslash before each ' and \\ of {shown(word)}"
+            yield f"{place_text(place)}: GRUB writes a backslash before each ' and \\ of {name}'s value"
     for name, tag in farm.tags.items():
-        for key in tag.lts:
+        for key, value in tag.lts.items():
             if key in FAMILIES:
                 yield f"{place_text(('tags', name, 'lts', key))} does nothing; write {key}_01"
+            elif key.startswith(_COMMENTED) and is_comment(value):
+                yield f"{place_text(('tags', name, 'lts', key))} is only a comment"
+    for k, line in enumerate(farm.node.ssh_authorized_keys):
+        if is_comment(line) or not line.strip():
+            yield f"{place_text(('node', 'ssh_authorized_keys', k))} is no key, but empty or a comment"
     for name, cluster in farm.clusters.items():
         if cluster.api_server is not None and cluster.api_server.startswith(_HERE):
             yield f"clusters.{name}.api_server: {cluster.api_server} is the machine itself, for a machine that joins"
         if cluster.api_address is not None and cluster.api_address.is_loopback:
             yield f"clusters.{name}.api_address: {cluster.api_address} is the machine itself, for a machine that joins"
+
+
+def _machines(farm: Farm) -> Iterator[str]:
+    """Machines that are a router which they or others are told of, or are named by an address that is not theirs."""
+    at: dict[IPv4Address, str] = {node.ip: node.name for _, node in nodes_of(farm)}
+    for subnet in farm.dhcp.subnets:
+        shared = farm.dhcp.shared_networks.get(subnet.shared_network or "")
+        above = shared.routers if shared is not None and shared.routers is not None else farm.dhcp.routers
+        if subnet.routers is None and not subnet.proxy:  # what the subnet says itself is checked
+            for router in dict.fromkeys(above or ()):
+                if router in subnet.subnet and router in at:
+                    yield f"{at[router]}: {router} is a router of {subnet.subnet}"
+    for _, node in nodes_of(farm):
+        if _ADDRESS.fullmatch(node.name) and node.name != str(node.ip):
+            yield f"{node.name}: its name is an address, and not its own, which is {node.ip}"
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [*dict.fromkeys(name for n, name in enumerate(names) if name in names[:n])]
 
 
 def _kernel_parameters(farm: Farm) -> Iterator[tuple[Place, str]]:

@@ -92,6 +92,10 @@ def _ports(farm: Farm) -> Iterator[Finding]:
         for n, (place, host, port) in enumerate(ports):
             for other, its_host, taken in ports[:n]:
                 if port == taken and not (host and its_host and host != its_host):  # two pages at two addresses
+                    if (host, place[:2]) == (its_host, ("web", "listen")):
+                        at = f"{host}:{port}"
+                        yield Finding(place, f"{place_text(place)}: the page is already at {at}; remove this one")
+                        continue
                     same = f"the port of {other[0]}" if len(other) == 1 else place_text(other)
                     yield Finding(place, f"{place_text(place)} is {port}, as is {same}")
 

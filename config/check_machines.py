@@ -19,7 +19,6 @@ _ODD = frozenset("13579bdf")
 _NO_MAC = "00:00:00:00:00:00"
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A part of a host name (RFC 1123 section 2.1)."""
-_ADDRESS = re.compile("[0-9]+([.][0-9]+){3}")
 _NO_UUID = frozenset((bytes(16), b"\xff" * 16))
 """What a firmware says whose maker gave it none."""
 
@@ -47,9 +46,7 @@ def _names(nodes: Nodes) -> Iterator[Finding]:
         other = known.setdefault(node.name, at)
         if other is not at:
             yield Finding((*at, "name"), f"there is already a machine named {node.name!r}", (*other, "name"))
-        if ("." in node.name and not all(map(_LABEL.fullmatch, node.name.split(".")))) or _ADDRESS.fullmatch(
-            node.name
-        ):
+        if "." in node.name and not all(map(_LABEL.fullmatch, node.name.split("."))):
             text = (
                 f"{node.name!r} is not a host name; write words of letters, digits and hyphens, with a dot between two"
             )
@@ -136,9 +133,8 @@ def _addresses(farm: Farm, nodes: Nodes, subnets_known: bool) -> Iterator[Findin
         homes.setdefault(int(network.netmask), set()).add(int(network.network_address))
         for number, what in edges(network).items():
             taken.setdefault(number, []).append((network, f"is {what} of {network}; allowed: {usable(network)}"))
-        shared = farm.dhcp.shared_networks.get(subnet.shared_network or "")
-        routers = subnet.routers or (shared and shared.routers) or farm.dhcp.routers or ()
-        for router in dict.fromkeys(router for router in routers if router in network):
+        said_here = () if subnet.proxy or subnet.routers is None else subnet.routers
+        for router in dict.fromkeys(router for router in said_here if router in network):
             taken.setdefault(int(router), []).append((network, f"is a router of {network}"))
     own = None if farm.server.address is None else int(farm.server.address)
     owners: dict[int, tuple[Place, Node]] = {}

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
-from itertools import takewhile
 
 from config import sshkeys
 from config.finding import Finding
@@ -31,7 +30,9 @@ def texts(farm: Farm) -> Iterator[Finding]:
         yield Finding(("node", "root_password_hash"), f"node.root_password_hash: {text}")
     for place, word in _kernel_parameters(farm):
         if word.count('"') % 2:
-            yield Finding(place, f'{shown(word)} has a " without its other; what stands between two is one word')
+            name = re.split('[="]', word)[0].strip()  # and not its value: it may be a passphrase
+            what = shown(name) if name else "this"
+            yield Finding(place, f'{what} has a " without its other; what stands between two is one word')
     for name, tag in farm.tags.items():
         for key, value in tag.lts.items():
             yield from _lts(("tags", name, "lts", key), key, value)
@@ -65,27 +66,33 @@ def _kernel_parameters(farm: Farm) -> Iterator[tuple[Place, str]]:
 
 def _lts(place: Place, key: str, value: str) -> Iterator[Finding]:
     """Lines of fstab(5) and hosts(5): with a wrong one, a machine starts in emergency mode, or finds nobody."""
-    words = value.split()
-    if not words or value == _UNSET:
+    if value == _UNSET or is_comment(value) or not value.strip():
         return
     if key.startswith("FSTAB_"):
-        if problem := _fstab(words):
+        if problem := _fstab(value.split()):
             yield Finding(place, f"{key}: {problem}; write WHAT WHERE TYPE OPTIONS, such as tmpfs /tmp tmpfs size=1G")
     elif key.startswith("HOSTS_"):
-        names = list(takewhile(lambda word: not word.startswith("#"), words[1:]))
-        if not names or not _is_address(words[0]) or not all(map(_is_host, names)):
+        address, *names = value.partition("#")[0].split()
+        if not names or not _is_address(address) or not all(map(_is_host, names)):
             yield Finding(place, f"{key}: {shown(value)} is no line of /etc/hosts, such as 10.28.0.5 registry.lan")
 
 
+def is_comment(value: str) -> bool:
+    """Whether it is a line that nobody reads, in fstab(5), hosts(5) and authorized_keys (sshd(8)).
+
+    >>> is_comment(" # none yet"), is_comment("10.0.0.1 a # none yet")
+    (True, False)
+    """
+    return value.lstrip().startswith("#")
+
+
 def _fstab(words: list[str]) -> str | None:
-    """Return what is wrong with a line of fstab(5)."""
-    if words[0].startswith("#"):
-        return "this is a comment"
+    """Return what is wrong with a line of fstab(5), where only behind the sixth word there can be a comment."""
     if len(words) < 3:
         return f"a mount has three words at least, this one {len(words)}"
     if not words[1].startswith("/") and words[1] not in ("none", "swap"):
-        return f"{shown(words[1])} is not the path of a folder"
-    if len(words) > 6 or not all(word.isdecimal() for word in words[4:]):
+        return f"{shown(words[1].partition('=')[0])} is not the path of a folder"
+    if (len(words) > 6 and not words[6].startswith("#")) or not all(word.isdecimal() for word in words[4:6]):
         return "after the options there are two numbers at most; options are one word, with commas"
     return None
 
@@ -103,15 +110,11 @@ def _is_host(name: str) -> bool:
 
 
 def _interfaces(farm: Farm) -> Iterator[Finding]:
-    seen: set[str] = set()
     for i, name in enumerate(farm.server.interfaces):
         place: Place = ("server", "interfaces", i)
         if not _PATTERN & set(name) and not _INTERFACE.fullmatch(name):
             text = f"{shown(name)} cannot be an interface; its name has 1 to 15 characters, without spaces, / and :"
             yield Finding(place, f"server.interfaces: {text}")
-        elif name in seen:
-            yield Finding(place, f"server.interfaces: {name} is there twice")
-        seen.add(name)
 
 
 def _names(farm: Farm) -> Iterator[Finding]:

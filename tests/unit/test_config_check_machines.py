@@ -131,6 +131,27 @@ def test_an_address_is_looked_for_in_subnets_of_every_size(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("dhcp", "refused"),
+    [
+        ("subnets: [{subnet: 10.0.0.0/24, routers: [10.0.0.5]}]", True),
+        ("subnets: [{subnet: 10.0.0.0/24, routers: [10.0.0.5], proxy: true}]", False),
+        ("routers: [10.0.0.5], subnets: [{subnet: 10.0.0.0/24}]", False),
+        ("routers: [10.0.0.5], subnets: [{subnet: 10.0.0.0/24, routers: []}]", False),
+        ("subnets: [{subnet: 10.0.0.0/24, shared_network: s}], shared_networks: {s: {routers: [10.0.0.5]}}", False),
+    ],
+)
+def test_a_machine_is_no_router_of_a_subnet_that_says_so_itself(tmp_path: Path, dhcp: str, refused: bool) -> None:
+    text = f"dhcp: {{{dhcp}}}\n{FARM}      - {{name: gw, serial: x, ip: {'▸' * refused}10.0.0.5}}\n"
+    assert_said(tmp_path, text, *["gw: 10.0.0.5 is a router of 10.0.0.0/24"] * refused)
+
+
+@pytest.mark.parametrize(("name", "message"), [("10.0.0.5", ""), ("▸a..b", "'a..b' is not a host name")])
+def test_a_machine_may_be_named_by_its_address(tmp_path: Path, name: str, message: str) -> None:
+    text = f"{FARM}      - {{name: {name}, serial: x, ip: 10.0.0.5}}\n"
+    assert_said(tmp_path, text, *[message] * bool(message))
+
+
 def test_of_many_subnets_a_message_lists_some(tmp_path: Path) -> None:
     subnets = ", ".join(f"{{subnet: 10.1.{n}.0/24}}" for n in range(30))
     text = f"dhcp: {{subnets: [{subnets}]}}\n" + FARM + "      - {name: a, serial: a, ip: ▸10.2.0.1}\n"
