@@ -14,12 +14,19 @@ _ETHERTYPE = 0x0806
 _NOBODY = "0.0.0.0"
 
 
-def runs(interface: str, mac: str, address: IPv4Address) -> bool:
-    """Return whether another machine than this one has `address` with the card `mac`. Raises `OSError`."""
+def others(interface: str, address: IPv4Address) -> list[str]:
+    """Return the MACs of who says that it has `address`, but for ourselves. Raises `OSError`.
+
+    A machine that runs may answer with any of its cards. Where the interface has that address already, so may we.
+    """
     link = links([interface]).get(interface)
-    if link is None or not link.mac or link.mac == mac:
-        return False
-    return mac in holders(interface, bytes.fromhex(link.mac.replace(":", "")), address)
+    if link is None or not link.mac:
+        return []
+    ours = {link.mac}
+    if any(own.ip == address for own in link.addresses):
+        ours |= {own.mac for own in links(["*"]).values()}
+    found = holders(interface, bytes.fromhex(link.mac.replace(":", "")), address)
+    return [mac for mac in found if mac not in ours]
 
 
 def holders(interface: str, mac: bytes, address: IPv4Address) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from config.architectures import Architecture
 from config.interfaces import Link
@@ -111,8 +111,7 @@ class Walk:
 
     def _request(self, conversation: dhcp.Conversation, offer: Answer, hop: Hop) -> Answer | None:
         assert offer.address is not None
-        if arp.runs(self.link.name, self.client.mac.hex(":"), offer.address):
-            hop.wrong(*words.it_runs(str(offer.address), self.client.mac.hex(":")))
+        if self._is_used(offer.address, hop):
             return None
         wants: dict[int, bytes] = {
             Option.SERVER_IDENTIFIER: offer.server_id.packed,
@@ -126,14 +125,21 @@ class Walk:
             if reply.message_type == "ACK":
                 hop.took_s = reply.delay_s
                 hop.detail = f"{reply.address} for {reply.lease_s} s"
-                for mac in arp.holders(self.link.name, bytes.fromhex(self.link.mac.replace(":", "")), offer.address):
-                    if mac not in (self.link.mac, self.client.mac.hex(":")):
-                        hop.wrong(f"{offer.address} is used by {mac} already{_vendor(mac)}",
-                                  "take that address from it, or out of the pool")  # fmt: skip
+                given = reply.address
+                if given is not None and given != offer.address and self._is_used(given, hop):
+                    conversation.release(reply, given)
+                    return None
                 return reply
         hop.wrong(f"{offer.name} did not answer the DHCPREQUEST for {offer.address} within {self.wait_s:g} s",
                   "see the server's log")  # fmt: skip
         return None
+
+    def _is_used(self, address: IPv4Address, hop: Hop) -> bool:
+        """Return whether somebody has an address already, which is wrong then: with it here too, he would lose it."""
+        by = arp.others(self.link.name, address)
+        if by:
+            hop.wrong(*words.in_use(str(address), by, self.client.mac.hex(":"), _vendor(by[0])))
+        return bool(by)
 
     def _try_server_of_this_host(self) -> None:
         """Try what can be asked at the interface's own address: such packets count as if they came by it."""

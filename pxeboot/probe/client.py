@@ -48,6 +48,12 @@ class Client:
         """Whether it wants its answers sent to everybody: UEFI firmware does, a BIOS's ROM and iPXE do not."""
         return self.kind is Kind.HTTP or (self.kind is Kind.PXE and self.architecture.name.startswith("uefi"))
 
+    @property
+    def machine_identifier(self) -> tuple[int, bytes]:
+        """Option 97, which is to be in all that a PXE client sends (RFC 4578 section 2.3)."""
+        value = PROBE + self.mac[-3:] if self.marked else b"\0" + bytes(10) + self.mac
+        return Option.CLIENT_MACHINE_IDENTIFIER, value
+
     def options(self, *, wants: Mapping[int, bytes] | None = None) -> list[tuple[int, bytes]]:
         """Return the options after 53, in order. `wants` are those that a DHCPREQUEST adds (50 and 54)."""
         said: list[tuple[int, bytes]] = [*(wants or {}).items()]
@@ -58,8 +64,7 @@ class Client:
         name = "HTTPClient" if self.kind is Kind.HTTP else "PXEClient"
         undi = "002001" if bios else "003001"
         vendor_class = f"{name}:Arch:{self.architecture.code:05}:UNDI:{undi}".encode()
-        serial = PROBE + self.mac[-3:] if self.marked else b"\0" + bytes(10) + self.mac
-        uuid = (Option.CLIENT_MACHINE_IDENTIFIER, serial)
+        uuid = self.machine_identifier
         undi_version = (Option.CLIENT_NETWORK_INTERFACE, bytes((1, 2 if bios else 3, 1)))
         code = (Option.CLIENT_SYSTEM_ARCHITECTURE, self.architecture.code.to_bytes(2, "big"))
         who = (Option.VENDOR_CLASS_IDENTIFIER, vendor_class)

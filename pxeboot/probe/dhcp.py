@@ -23,7 +23,7 @@ from dhcp.overheard import Datagram
 from dhcp.sniff import Frame, open_socket, receive
 from pxeboot.probe import arp, words
 from pxeboot.probe.answers import Answer, Verdict, judge
-from pxeboot.probe.client import Client
+from pxeboot.probe.client import Client, Kind
 from pxeboot.probe.here import here
 from pxeboot.probe.words import Here
 
@@ -71,18 +71,15 @@ def probe(client: Client, interface: str, wait_s: float, *, request: bool = Fals
             return Result(answers, verdict, None, verdict.problems, words.no_offer(interface)[1])
         problems, taken = verdict.problems, None
         offer = verdict.address_from
-        if (
-            request
-            and offer is not None
-            and offer.address is not None
-            and arp.runs(interface, client.mac.hex(":"), offer.address)
-        ):
-            what, remedy = words.it_runs(str(offer.address), client.mac.hex(":"))
+        address = offer.address if request and offer is not None else None
+        by = arp.others(interface, address) if address is not None else []
+        if by:
+            what, remedy = words.in_use(str(address), by, client.mac.hex(":"))
             problems += (f"{what}; {remedy}",)
-        elif request and offer is not None and offer.address is not None:
+        elif offer is not None and address is not None:
             wants: dict[int, bytes] = {
                 Option.SERVER_IDENTIFIER: offer.server_id.packed,
-                Option.REQUESTED_IP_ADDRESS: offer.address.packed,
+                Option.REQUESTED_IP_ADDRESS: address.packed,
             }
             replies = conversation.ask(MessageType.DHCPREQUEST, wants, wait_s)
             taken = next((reply for reply in replies if reply.message_type in ("ACK", "NAK")), None)
@@ -176,11 +173,10 @@ class Conversation:
     def release(self, lease: Answer, address: IPv4Address) -> None:
         """Give an address back."""
         assert lease.address is not None
-        packet = self._packet(
-            MessageType.DHCPRELEASE,
-            [(Option.SERVER_IDENTIFIER, lease.server_id.packed)],
-            ciaddr=str(address),
-        )
+        said: list[tuple[int, bytes]] = [(Option.SERVER_IDENTIFIER, lease.server_id.packed)]
+        if self._client.kind is not Kind.PLAIN:
+            said.append(self._client.machine_identifier)
+        packet = self._packet(MessageType.DHCPRELEASE, said, ciaddr=str(address))
         packet[Ether].dst = lease.mac
         packet[IP].src, packet[IP].dst = str(address), str(lease.server_id)
         self._sends.send(bytes(packet))

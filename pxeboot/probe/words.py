@@ -1,5 +1,6 @@
 """What is wrong with a connection, in words, and what to do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pxeboot.probe.web import Stuck
@@ -49,10 +50,17 @@ def stuck(what: Stuck, service: str, host: str, port: int) -> tuple[str, str]:
             return f"{place} breaks off", "see the server's log"
 
 
-def it_runs(address: str, mac: str) -> tuple[str, str]:
-    """Return what it means that the machine that is played has its address, and the remedy."""
-    what = f"{address} is used by {mac}, the machine that is played: it runs, so its address is not taken"
-    return what, "play it while it is off, or leave --mac out"
+def in_use(address: str, by: Sequence[str], mac: str, maker: str = "") -> tuple[str, str]:
+    """Return what it means that cards have the address that is offered to `mac`, and the remedy.
+
+    `maker` is who made the first of them, if that is known, as it stands behind its MAC.
+    """
+    if mac in by:
+        what = f"{address} is used by {mac}, the machine that is played: it runs, so its address is not taken"
+        return what, "play it while it is off, or leave --mac out"
+    return (f"{address} is used by {by[0]} already{maker}, so it is not taken",
+            "if that is another card of the machine that is played, it runs: play it while it is off; else take that"
+            " address from it, or out of the pool")  # fmt: skip
 
 
 def no_carrier(interface: str) -> tuple[str, str]:

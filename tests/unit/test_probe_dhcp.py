@@ -13,6 +13,7 @@ from dhcp import wire
 from dhcp.models import Model, model_for
 from dhcp.options import MessageType, Option
 from dhcp.overheard import Datagram
+from dhcp.request import PROBE
 from dhcp.sniff import Frame
 from pxeboot.probe import dhcp
 from pxeboot.probe.answers import Answer, answer_json, boot_words, judge, vendor_words
@@ -322,3 +323,20 @@ def test_what_the_models_read_is_what_is_sent() -> None:
         asked = dhcp.Conversation(client, XID, one, one).discover
     assert model_for(asked) is Model.EDK2_PXE
     assert (asked.xid, asked.chaddr) == (XID, MAC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "marked"), [(Kind.PXE, True), (Kind.HTTP, True), (Kind.IPXE, True), (Kind.PXE, False), (Kind.PLAIN, True)]
+)
+def test_what_gives_an_address_back_is_marked_as_what_asked_for_it(kind: Kind, marked: bool) -> None:
+    client = Client(kind, architecture("x64", kind), MAC, marked=marked)
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        conversation = dhcp.Conversation(client, XID, one, one)
+        conversation.release(READ, IPv4Address("10.77.0.9"))
+        said = wire.decode(other.recv(4096)[42:]).options
+    asked = conversation.discover.options
+    assert said[Option.DHCP_MESSAGE_TYPE] == bytes((MessageType.DHCPRELEASE,))
+    identifier = Option.CLIENT_MACHINE_IDENTIFIER
+    assert said.get(identifier) == asked.get(identifier)
+    assert said.get(identifier, b"").startswith(PROBE) is (marked and kind is not Kind.PLAIN)
