@@ -76,6 +76,9 @@ class Event:
     """Blocks that had to be sent again."""
     played: bool = False
     """Whether `pxeboot probe` plays the machine. No boot of it begins by that."""
+    boots: bool = True
+    """Whether it is part of a boot. What is not says only who has the address: the machine itself, or, where it is
+    `played`, from now on nobody."""
 
 
 Report = Callable[[Event], None]

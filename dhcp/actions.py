@@ -39,6 +39,13 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """`pxeboot probe` gave the address of this card back, which it played."""
+
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Find out by ARP whether somebody on the link uses `address`, then carry out `then`.
 
@@ -54,7 +61,7 @@ class Probe:
     """The how manieth address this is."""
 
 
-Action = Send | Store | Happened | Ignored | Probe
+Action = Send | Store | Happened | Left | Ignored | Probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
-from dhcp.telling import begins, happened, hours, ignore, without_address
+from dhcp.telling import begins, happened, hours, ignore, left, without_address
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
 
@@ -331,11 +331,11 @@ class Server:
             return ignore(request, Reason.OTHER_SERVER, f"DHCPRELEASE to {request.chosen_server}")
         if address == request.static_address:
             self._granted.end(address)
-            return []
+            return left(request)
         released = self.leases.release(request.identity, address, now)
         if released is None:
             return ignore(request, Reason.NOT_OURS, f"DHCPRELEASE of {address}, which is not its own")
-        return [Store(released)]
+        return [Store(released), *left(request)]
 
     def _static(self, request: Request, now: float) -> IPv4Address | None:
         """The machine's own address, unless somebody else's dynamic lease of it is not over yet."""

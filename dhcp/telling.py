@@ -1,7 +1,7 @@
 """What people are told of a message: that a boot begins, and why it was not answered. Pure."""
 
-from config.events import Stage
-from dhcp.actions import Action, Happened
+from config.events import Event, Stage
+from dhcp.actions import Action, Happened, Left
 from dhcp.request import Ignored, Reason, Request
 
 
@@ -15,6 +15,22 @@ def begins(request: Request, but: str = "") -> list[Action]:
 def happened(request: Request, stage: Stage, detail: str, boots: bool = True) -> Happened:
     """Tell what happened to who asks."""
     return Happened(request.mac, stage, detail, boots, request.played)
+
+
+def left(request: Request) -> list[Action]:
+    """Tell that an address was given back, if it is `pxeboot probe` that did. Of a machine's nobody needs to hear."""
+    return [Left(request.mac)] if request.played else []
+
+
+def event_of(action: Happened | Left) -> Event | None:
+    """Return what is reported; None of what is no boot's: but that a machine itself has its address always is."""
+    match action:
+        case Left(mac):
+            return Event(mac, Stage.ADDRESS, "gave it back", played=True, boots=False)
+        case Happened(mac, stage, detail, boots, played) if boots or (stage is Stage.ADDRESS and not played):
+            return Event(mac, stage, detail, played=played, boots=boots)
+        case _:
+            return None
 
 
 def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:

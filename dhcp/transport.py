@@ -10,9 +10,9 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 
 from config import interfaces
-from config.events import Event, Report, Stage
+from config.events import Report, Stage
 from dhcp import wire
-from dhcp.actions import Action, Datagram, Happened, Probe, Store
+from dhcp.actions import Action, Datagram, Happened, Left, Probe, Store
 from dhcp.complaints import Complaints
 from dhcp.engine import Server
 from dhcp.leases import Lease
@@ -24,6 +24,7 @@ from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
 from dhcp.sending import Early, Sender
 from dhcp.sockets import CannotServe, Sockets, open_sockets
 from dhcp.store import Away, LeaseStore, Taken
+from dhcp.telling import event_of
 
 __all__ = ["CannotServe", "Fast", "Service", "Sockets", "open_sockets", "serve"]
 
@@ -271,7 +272,7 @@ class Service:
                 case Probe(address, then, request):
                     free = partial(self._carry_out, then, own)
                     self._prober.ask(address, request.message.chaddr, free, partial(self._taken, action, own))
-                case Happened():
+                case Happened() | Left():
                     self._tell(action)
                 case Ignored(mac, reason, detail):
                     if reason in _LOUD:
@@ -307,18 +308,19 @@ class Service:
         self._complain("in use", "dhcp: %s is in use by %s, so nobody gets it", address, by, whom=str(address))
         self._carry_out(self._server.in_use(probe, self._store.clock()), own)
 
-    def _tell(self, happened: Happened) -> None:
-        mac, detail = happened.mac, happened.detail
-        match happened.stage:
-            case Stage.ADDRESS:
+    def _tell(self, action: Happened | Left) -> None:
+        match action:
+            case Left(mac):
+                log.debug("dhcp %s gave its address back, as `pxeboot probe`", mac)
+            case Happened(mac, Stage.ADDRESS, detail):
                 about = {"mac": mac, "ip": detail.partition(",")[0], "stage": "address"}
                 self._announce("address", "dhcp %s has %s", mac, detail, whom=f"{mac} {detail}", extra=about)
-            case Stage.FAILED:
+            case Happened(mac, Stage.FAILED, detail):
                 self._complain("failed", "dhcp %s: %s", mac, detail, whom=mac, extra={"mac": mac})
-            case _:
+            case Happened(mac, _, detail):
                 log.debug("dhcp %s: %s", mac, detail)
-        if happened.boots:
-            self._report(Event(mac, happened.stage, detail, played=happened.played))
+        if (event := event_of(action)) is not None:
+            self._report(event)
 
 
 async def serve(sockets: Sockets, server: Server, store: LeaseStore, report: Report) -> None:

@@ -13,6 +13,7 @@ import dhcp.plan
 import dhcp.store
 from config.events import Event, Stage
 from config.model import Farm
+from dhcp.complaints import Complaints
 from pxeboot.about import About
 from pxeboot.answered import Answered
 from pxeboot.api import control
@@ -57,6 +58,12 @@ MENU_TAKES_S = 10.0
 
 MOST_STORES = 64
 """So many paths of images are remembered that the farm has no more."""
+
+MOST_PLAYED = 20
+"""Cards of which it is logged in a minute that `pxeboot probe` plays them: whoever makes MACs up fills no disk."""
+
+MISLED = "it was given the menu of `pxeboot probe`, whose node.cpio is only to be looked at, so it has to boot again"
+"""Why a machine fails that asked for its menu while its card counted as played."""
 
 NOWHERE = IPv4Address(0)
 """Our address while we have none."""
@@ -104,7 +111,7 @@ class Hub:
         self.answered = Answered()
         self._goals = Goals(farm)
         self.selftest = Watch(lambda: self._farm)
-        self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join)
+        self.door = Door(farm, boots, lambda: self.tree, self.tell_of_join, misled=self._misled)
         self.tree = Tree(
             farm, who=self.who, server_for=self.server_for, node=node_files(), report=self.report,
             intent=intents.of, start=intents.start, begins=self.roots.boots.begins, joins=self.door.begins,
@@ -114,6 +121,8 @@ class Hub:
         self.nodes = Nodes(lambda: self._farm, intents, lambda name: self.timeline.get(name) is not None, self.book)
         self._seldom = Seldom()
         self._played = Played()
+        self._asked = Complaints(log, time.monotonic, MOST_PLAYED)
+        self._warned = Complaints(log, time.monotonic, MOST_PLAYED)
 
     @property
     def farm(self) -> Farm:
@@ -235,7 +244,12 @@ class Hub:
             if event.played:
                 self._plays(event)
                 return
-            self._played.end(mac)
+            if event.stage is Stage.ADDRESS and event.boots:
+                self._played.boots(mac, time.monotonic())
+            else:
+                self._played.end(mac)
+            if not event.boots:
+                return
             name = self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
         else:
             asker = self.who(event.peer)
@@ -254,11 +268,32 @@ class Hub:
 
     def _plays(self, event: Event) -> None:
         """Take in what happened to `pxeboot probe`: the log tells it, and no machine's story."""
-        mac = str(event.peer)
-        if event.stage is Stage.ADDRESS:  # of which DHCP's own line tells
-            self._played.begin(mac, time.monotonic())
-        elif event.stage is Stage.DISCOVER and self._seldom("played", mac):
-            log.info("`pxeboot probe` plays %s: %s", mac, event.detail, extra={"mac": mac})
+        mac, now_s = str(event.peer), time.monotonic()
+        if not event.boots:
+            self._played.leave(mac, now_s)
+        elif event.stage is Stage.DISCOVER:
+            text = "`pxeboot probe` plays %s: %s"
+            self._asked("asks", text, mac, event.detail, whom=mac, level=logging.INFO, extra={"mac": mac})
+        elif event.stage is Stage.ADDRESS:
+            text, say, level = "`pxeboot probe` plays %s: it has %s", self._asked, logging.INFO
+            name = self.tree.house.name_of(mac) or dhcp.plan.machine_name(mac)
+            if not self._played.begin(mac, now_s):
+                text = "`pxeboot probe` asks for the address that %s got just now, so it counts as that machine: %s"
+                say, level = self._warned, logging.WARNING
+            elif self._how(name).get("state") in (State.BOOTING, State.WAITING):
+                text += "; that machine boots just now, and its story stands still until it says more"
+                say, level = self._warned, logging.WARNING
+            say("begins", text, mac, event.detail, whom=mac, level=level, extra={"mac": mac})
+
+    def _misled(self, peer: IPv4Address) -> None:
+        """Take in that a machine fetches what is only for `pxeboot probe`, which only looks whether it is there."""
+        asker = self.who(peer)
+        if asker is None:
+            return
+        self._played.end(asker.mac)
+        self.report(Event(peer, Stage.FAILED, MISLED))
+        if self._seldom(asker.name, "misled"):
+            log.warning("%s: %s", asker.name, MISLED, extra={"machine": asker.name, "mac": asker.mac})
 
     def tell_of_join(self, boot: Boot, stage: Stage, detail: str, at_s: float) -> None:
         """Take in what happened to the join of a boot, which may have been a while ago."""
@@ -282,8 +317,7 @@ class Hub:
         asker = self.who(peer)
         if asker is None or stage not in STAGES_OF_MACHINES:
             return False
-        if asker.played:
-            return True
+        self._played.end(asker.mac)  # a probe reports no stage
         text = TOKEN.sub("***", text)
         detail = "multi-user reached" if stage == Stage.SYSTEM else one_line(text)
         before = self.timeline.get(asker.name)

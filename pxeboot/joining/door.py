@@ -64,6 +64,9 @@ class Tree(Protocol):
         """Return the node.cpio of a machine, which tells it where its join command is."""
 
 
+Misled = Callable[[IPv4Address], None]
+"""Told of who fetches what a probe's menu names."""
+
 Story = Callable[[Boot, Stage, str, float], None]
 """Takes in what happened to a boot: the stage, a line about it, and when, in seconds since 1970."""
 
@@ -78,6 +81,7 @@ class Door:
         tree: Callable[[], Tree],
         story: Story,
         clock: Callable[[], float] = time.time,
+        misled: Misled = lambda _: None,
     ) -> None:
         """Serve the machines of `farm`'s clusters. `clock` gives seconds since 1970."""
         self._farm = farm
@@ -85,6 +89,7 @@ class Door:
         self._tree = tree
         self._story = story
         self._clock = clock
+        self._misled = misled
         self._seldom = Seldom()
         self._asked: dict[str, asyncio.Task[JoinGiven]] = {}  # goes on when whoever waits for it gives up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +139,7 @@ class Door:
         """Return what `name` is for `peer`. Raises what `WebLookup` does."""
         match name.split("/"):
             case ["images", _, _, folder, "node.cpio"] if folder == FOLDER:
-                return Once("node.cpio", _only_looked_at)
+                return Once("node.cpio", lambda _: self._looked_at(peer))
             case ["images", image_id, card, folder, "node.cpio"]:
                 boot = self._may("folder", folder, peer)
                 return Once("node.cpio", lambda there: self._archive(folder, image_id, card, boot, peer, there))
@@ -190,6 +195,11 @@ class Door:
         self._story(boot, Stage.REFUSED, line, self._clock())
         if self._seldom(boot.machine, peer, line):
             log.warning("%s: %s", boot.machine, line)
+
+    async def _looked_at(self, peer: IPv4Address) -> Made:
+        """Give nothing: `pxeboot probe` looks whether it is there, and whoever fetches it boots by a probe's menu."""
+        self._misled(peer)
+        raise NotYours("it is for `pxeboot probe` to look at, which boots nothing")
 
     async def _archive(
         self, folder: str, image_id: str, card: str, boot: Boot, peer: IPv4Address, there: Callable[[], bool]
@@ -377,11 +387,6 @@ class Door:
         }  # fmt: skip
         to_fetch = sum(boot.state is not State.GIVEN for boot in self._store.open())
         return {"controller": controller, "joins": {"open": to_fetch, **self.counts}}
-
-
-async def _only_looked_at(_: Callable[[], bool]) -> Made:
-    """Give nothing: `pxeboot probe` looks, as one may at any archive, and its boot is none that could be given one."""
-    raise NotYours("it is for `pxeboot probe` to look at, which boots nothing")
 
 
 def _still(there: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.model import Farm
 from dhcp import wire
-from dhcp.actions import Action, Datagram, Happened, Probe, Store
+from dhcp.actions import Action, Datagram, Happened, Left, Probe, Store
 from dhcp.engine import Server
 from dhcp.fast import FastPath
 from dhcp.options import MessageType, Option
@@ -77,7 +77,7 @@ def seen(actions: Sequence[Action | Datagram]) -> list[object]:
                 out.append((action.data, action.destination, action.source_port, action.ident))
             case Probe(address, then):
                 out.append((address, seen(then)))
-            case Store() | Happened() | Ignored():
+            case Store() | Happened() | Left() | Ignored():
                 out.append(action)
     return out
 

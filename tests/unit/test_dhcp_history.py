@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from config.dhcp import INFINITE_S
 from config.model import Farm
 from dhcp import wire
-from dhcp.actions import Action, Datagram, Happened, Probe, Store
+from dhcp.actions import Action, Datagram, Happened, Left, Probe, Store
 from dhcp.engine import Server
 from dhcp.fast import FastPath
 from dhcp.leases import Lease, State
@@ -260,6 +260,8 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
                     self.sent(data, destination, machine, identity, ask, arrival, stored)
                 case Happened(detail=detail) | Ignored(detail=detail):
                     assert detail.isprintable()
+                case Left():
+                    raise AssertionError("nobody here is `pxeboot probe`")
 
     def sent(
         self,

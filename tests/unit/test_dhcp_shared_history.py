@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from config.model import Farm
-from dhcp.actions import Action, Happened, Probe, Store
+from dhcp.actions import Action, Happened, Left, Probe, Store
 from dhcp.engine import Server
 from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
@@ -217,7 +217,7 @@ class NoAddressIsTwoClients(RuleBasedStateMachine):
                     self.receives(replica, client, action)
                 case Probe():
                     raise AssertionError("it was switched off")
-                case Happened() | Ignored():
+                case Happened() | Left() | Ignored():
                     pass
 
     def receives(self, replica: Replica, client: str, sent: Send) -> None:

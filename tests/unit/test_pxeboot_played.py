@@ -11,15 +11,16 @@ import pytest
 from config.content import Content, NotYours, Once
 from config.events import Event, Stage
 from config.model import Farm
-from dhcp.actions import Action, Datagram, Happened, Store
+from dhcp.actions import Action, Datagram, Happened, Left, Store
 from dhcp.engine import Server
 from dhcp.fast import FastPath
 from dhcp.options import MessageType, Option
 from dhcp.plan import plan
 from dhcp.replies import Send
+from dhcp.telling import event_of
 from dhcp.wire import Message
-from pxeboot.hub import Hub
-from pxeboot.played import FOLDER, MOST, MOST_S, Played
+from pxeboot.hub import MISLED, MOST_PLAYED, Hub
+from pxeboot.played import AFTER_S, FOLDER, JUST_S, MOST, MOST_JUST, MOST_S, Played
 from pxeboot.probe.client import Client, Kind, architecture
 from tests.support.dhcp_clients import ARRIVAL, SERVER, message
 from tests.support.fake_image import add_image
@@ -108,13 +109,13 @@ def test_a_card_is_played_until_its_machine_is_there_or_the_time_is_over() -> No
 def tell(hub: Hub, actions: Sequence[Action | Datagram]) -> None:
     """Report as the transport does."""
     for action in actions:
-        if isinstance(action, Happened):
-            hub.report(Event(action.mac, action.stage, action.detail, played=action.played))
+        if isinstance(action, Happened | Left) and (event := event_of(action)) is not None:
+            hub.report(event)
 
 
-def asks(hub: Hub, kind: MessageType, *, marked: bool) -> None:
+def asks(hub: Hub, kind: MessageType, *, marked: bool, client: Kind = Kind.PXE) -> None:
     """Have m1, or who plays it, ask for its address."""
-    asked = said(kind, marked=marked)
+    asked = said(kind, client=client, marked=marked)
     actions = hub.dhcp.receive(asked, ARRIVAL, 1e9)
     hub.answered.note(asked.encode(), ARRIVAL, actions, 1e9)
     assert not any(isinstance(action, Store) for action in actions)
@@ -132,13 +133,29 @@ def story(hub: Hub) -> list[Stage]:
     return [] if machine is None else [step.stage for step in machine.boots[-1].steps]
 
 
-def test_who_plays_a_machine_leaves_its_boot_its_join_and_its_root_alone(farm: Farm, tmp_path: Path) -> None:
-    menu = f"grub/grub.cfg-01-{MAC.replace(':', '-')}"
+MENU = f"grub/grub.cfg-01-{MAC.replace(':', '-')}"
+KERNEL_LOADED = [Stage.DISCOVER, Stage.ADDRESS, Stage.KERNEL]
 
+
+def starts(hub: Hub) -> None:
+    """Boot m1 as far as its kernel."""
+    asks(hub, MessageType.DHCPDISCOVER, marked=False)
+    asks(hub, MessageType.DHCPREQUEST, marked=False)
+    hub.report(Event(IP, Stage.KERNEL, "vmlinuz"))
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is long ago that a machine was given its address."""
+    monkeypatch.setattr("pxeboot.played.JUST_S", 0.0)
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_who_plays_a_machine_leaves_its_boot_its_join_and_its_root_alone(farm: Farm, tmp_path: Path) -> None:
     async def boots(hub: Hub, *, marked: bool) -> str:
         asks(hub, MessageType.DHCPDISCOVER, marked=marked)
         asks(hub, MessageType.DHCPREQUEST, marked=marked)
-        found = await fetch(hub, menu)
+        found = await fetch(hub, MENU)
         assert found is not None
         assert not isinstance(found, Once)
         hub.report(Event(IP, Stage.MENU, "read"))
@@ -155,7 +172,7 @@ def test_who_plays_a_machine_leaves_its_boot_its_join_and_its_root_alone(farm: F
 
         played = await boots(hub, marked=True)
         hub.report(Event(IP, Stage.FETCH, "root.squashfs"))
-        assert hub.accept(IP, "failed", "the probe says so")
+        assert not hub.accept(IP, "probe", ""), "a probe posts what is no stage"
         assert (hub.door.status(), story(hub), hub.timeline.changes) == (joins, before, named)
         assert (hub.answered.of(MAC), hub.roots.boots.pins.get("m1")) == (kept, pin)
 
@@ -165,8 +182,6 @@ def test_who_plays_a_machine_leaves_its_boot_its_join_and_its_root_alone(farm: F
         archive = f"images/{pin.image_id}/01-{MAC.replace(':', '-')}/{{}}/node.cpio"
         look = await fetch(hub, archive.format(FOLDER))
         assert isinstance(look, Once), "that it is there can be seen"
-        with pytest.raises(NotYours):
-            await look.take(lambda: True)
         assert isinstance(await fetch(hub, archive.format(once)), Once), "and the machine can still fetch its own"
         assert await fetch(hub, "intent/started") is None, "a boot of `once` is not used up"
 
@@ -190,3 +205,150 @@ def test_a_probe_that_only_asks_is_no_machine_and_stands_in_the_log(
         assert story(hub) == [Stage.KERNEL], "a machine that boots just now, and of whom somebody asks, goes on"
         assert len(hub.timeline) == 1
     assert f"`pxeboot probe` plays {GUEST}: UEFI x64 (PXEClient), asks for an address" in caplog.text
+
+
+@pytest.mark.usefixtures("long_ago")
+@pytest.mark.parametrize("how", ["its initrd asks for its address", "it reports a stage"])
+def test_a_boot_that_was_taken_for_a_probe_goes_on_when_the_machine_is_heard(
+    farm: Farm, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    with hub_of(farm, tmp_path) as hub:
+        starts(hub)
+        asks(hub, MessageType.DHCPREQUEST, marked=True)
+        assert f"`pxeboot probe` plays {MAC}: it has {IP}, boots" in caplog.text, "whoever sends no DHCPDISCOVER, too"
+        assert [record.levelname for record in caplog.records] == ["WARNING"], "the machine's story stands still"
+        hub.report(Event(IP, Stage.INITRD, "initrd.img"))
+        assert story(hub) == KERNEL_LOADED
+        if how.startswith("its initrd"):
+            asks(hub, MessageType.DHCPDISCOVER, marked=False, client=Kind.PLAIN)
+            asks(hub, MessageType.DHCPREQUEST, marked=False, client=Kind.PLAIN)
+            assert story(hub) == KERNEL_LOADED, "a system that asks begins nothing"
+            hub.report(Event(IP, Stage.NETWORK, "up"))
+        else:
+            assert hub.accept(IP, "network", "up")
+        assert story(hub) == [*KERNEL_LOADED, Stage.NETWORK]
+        assert hub.accept(IP, "failed", "no root")
+        assert story(hub)[-1] is Stage.FAILED
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_a_machine_that_is_not_on_its_way_is_played_without_a_warning(
+    farm: Farm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with hub_of(farm, tmp_path) as hub:
+        asks(hub, MessageType.DHCPREQUEST, marked=True)
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage().partition(", boots")[0]) == (
+        "INFO", f"`pxeboot probe` plays {MAC}: it has {IP}")  # fmt: skip
+
+
+def test_between_its_address_and_its_archive_a_machine_is_not_played(
+    farm: Farm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One forged packet would give it a menu that it cannot boot."""
+
+    async def run(hub: Hub) -> None:
+        starts(hub)
+        asks(hub, MessageType.DHCPREQUEST, marked=True)
+        found = await fetch(hub, MENU)
+        assert found is not None
+        assert not isinstance(found, Once)
+        assert f"/{FOLDER}/node.cpio" not in found.pread(1 << 20, 0).decode()
+        assert "it counts as that machine" in caplog.text
+        assert hub.timeline.get("m1").boots[-1].steps[-1].stage is Stage.KERNEL  # type: ignore[union-attr]
+
+    with hub_of(farm, tmp_path) as hub:
+        asyncio.run(run(hub))
+
+
+@pytest.mark.parametrize("fetches", ["by HTTP", "by TFTP"])
+def test_a_machine_that_was_given_a_probes_menu_says_so_and_boots_the_next_time(
+    farm: Farm, tmp_path: Path, caplog: pytest.LogCaptureFixture, fetches: str
+) -> None:
+    async def run(hub: Hub) -> None:
+        asks(hub, MessageType.DHCPREQUEST, marked=True)
+        name = f"images/{'a' * 64}/01-{MAC.replace(':', '-')}/{FOLDER}/node.cpio"
+        if fetches == "by HTTP":
+            look = await fetch(hub, name)
+            assert isinstance(look, Once)
+            assert story(hub) == [], "to look is what a probe does"
+            with pytest.raises(NotYours):
+                await look.take(lambda: True)
+        else:
+            assert await hub.door.lookup_by_tftp(name, IP) is None
+        assert story(hub) == [Stage.FAILED]
+        assert f"m1: {MISLED}" in caplog.text
+        found = await fetch(hub, MENU)
+        assert found is not None
+        assert not isinstance(found, Once)
+        assert f"/{FOLDER}/node.cpio" not in found.pread(1 << 20, 0).decode()
+        starts(hub)
+        assert story(hub)[-3:] == KERNEL_LOADED
+
+    with hub_of(farm, tmp_path) as hub:
+        asyncio.run(run(hub))
+
+
+@pytest.mark.parametrize("mac", [MAC, GUEST])
+def test_a_probe_that_gives_its_address_back_says_who_it_is(farm: Farm, mac: str) -> None:
+    def gives_back(*, marked: bool) -> list[Event | None]:
+        asks = Client(Kind.PXE, architecture("x64", Kind.PXE), bytes.fromhex(mac.replace(":", "")), marked=marked)
+        server = Server(plan(farm), (), 1e9)
+        offer = next(
+            a for a in server.receive(said(MessageType.DHCPDISCOVER, mac), ARRIVAL, 1e9) if isinstance(a, Send)
+        )
+        address = offer.message.yiaddr
+        wants: dict[int, bytes] = {
+            Option.REQUESTED_IP_ADDRESS: address.packed,
+            Option.SERVER_IDENTIFIER: SERVER.packed,
+        }
+        ask = message(MessageType.DHCPREQUEST, mac, options=dict(asks.options(wants=wants)))
+        server.receive(ask, ARRIVAL, 1e9)
+        options = {Option.SERVER_IDENTIFIER: SERVER.packed, **dict([asks.machine_identifier])}
+        back = message(MessageType.DHCPRELEASE, mac, ciaddr=address, options=options)
+        return [event_of(a) for a in server.receive(back, ARRIVAL, 1e9) if isinstance(a, Happened | Left)]
+
+    assert gives_back(marked=False) == []
+    (event,) = gives_back(marked=True)
+    assert event is not None
+    assert (event.peer, event.played, event.boots) == (mac, True, False)
+
+
+def test_a_card_is_played_a_little_longer_than_the_probe_has_its_address() -> None:
+    played = Played()
+    played.leave("a", 0.0)
+    assert not played.plays("a", 0.0)
+    assert played.begin("a", 0.0)
+    played.leave("a", 10.0)
+    assert played.plays("a", 10.0 + AFTER_S - 0.1), "what it broke off may be told late"
+    assert not played.plays("a", 10.0 + AFTER_S)
+
+
+def test_a_machine_is_played_when_its_address_is_a_minute_old_and_few_are_remembered() -> None:
+    played = Played()
+    played.boots("a", 0.0)
+    assert not played.begin("a", JUST_S - 0.1)
+    assert not played.plays("a", JUST_S - 0.1)
+    assert played.begin("a", JUST_S)
+    played.boots("a", JUST_S)
+    assert not played.plays("a", JUST_S)
+    for number in range(MOST_JUST):
+        played.boots(f"{number}", JUST_S)
+    assert played.begin("a", JUST_S), "it is forgotten"
+
+
+@pytest.mark.parametrize("kind", [MessageType.DHCPDISCOVER, MessageType.DHCPREQUEST])
+def test_who_makes_macs_up_fills_no_log_where_addresses_are_somebody_elses(
+    farm: Farm, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: MessageType
+) -> None:
+    caplog.set_level("INFO")
+    subnet = {"subnet": "10.77.0.0/24", "unknown": "workers", "proxy": True}
+    proxied = Farm.model_validate(farm.model_dump() | {"dhcp": {"subnets": [subnet]}})
+    with hub_of(proxied, tmp_path) as hub:
+        for number in range(3 * MOST_PLAYED):
+            asked = said(kind, f"52:54:00:00:01:{number:02x}")
+            actions = hub.dhcp.receive(asked, ARRIVAL, 1e9)
+            assert len(happened(actions)) == 1
+            tell(hub, actions)
+        assert len(caplog.records) == MOST_PLAYED
