@@ -1,6 +1,6 @@
 """Serve DHCP and nothing else: `python -m tests.support.serve_dhcp INTERFACE FARM.json LEASES`.
 
-FARM.json is a `config.model.Farm`. Each event is printed as a line: `MAC STAGE DETAIL`. Ends on SIGTERM.
+FARM.json is a `config.model.Farm`. Each step of a boot is printed as a line: `MAC STAGE DETAIL`. Ends on SIGTERM.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from dhcp.transport import open_sockets, serve
 
 
 def tell(event: Event) -> None:
-    """Print an event."""
-    print(event.peer, event.stage, event.detail, flush=True)
+    """Print an event, if a boot goes on by it."""
+    if event.boots:
+        print(event.peer, event.stage, event.detail, flush=True)
 
 
 async def main(interface: str, configuration: Farm, leases: Path) -> None:
