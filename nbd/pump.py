@@ -65,10 +65,9 @@ class Desk:
         """Whether so many clients have threads of their own that these wait for their turns."""
         return self._pump.stays > FEWEST
 
-    @property
-    def turns(self) -> Turns:
-        """The turns of such threads."""
-        return self._pump.turns
+    def turns(self, device: int) -> Turns:
+        """Return the turns of such threads as read from the disk `device`: one that hangs lets go of no turn."""
+        return self._pump.turns(device)
 
 
 class _Own(threading.local):
@@ -153,8 +152,8 @@ class Pump:
         """How many clients have a thread of their own."""
         self.closing = False
         """Whether the threads are to end."""
-        self.turns = Turns()
-        """Of clients' own threads."""
+        self._turns: dict[int, Turns] = {}
+        """Of clients' own threads, by their disks."""
         self._crowded_until_s = 0.0
 
     @property
@@ -173,6 +172,11 @@ class Pump:
                 self._threads.append(thread)
                 thread.start()
         self.wake(client)
+
+    def turns(self, device: int) -> Turns:
+        """Return the turns of clients' own threads that read from a disk."""
+        with self._lock:
+            return self._turns.setdefault(device, Turns())
 
     def forget(self, client: Client) -> None:
         """Look at its socket no more."""

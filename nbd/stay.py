@@ -61,6 +61,7 @@ class Stay:
     ) -> None:
         """`count` is told of READs that were answered, and how many bytes they had."""
         self._desk = desk
+        self._turns = desk.turns(work.device)
         self._is_cold = False  # whether the last READs had to wait for the disk
         self._line = line
         self._session = session
@@ -138,7 +139,7 @@ class Stay:
         """Answer READs, in our turn if there are many of us; None when all is well."""
         if not self._desk.is_crowded:
             return self._answer_mixed(self._desk.batch, reads)
-        with self._desk.turns:
+        with self._turns:
             if self._is_cold:
                 return self._answer_together(self._desk.batch, reads)
             return self._answer_mixed(self._desk.batch, reads)

@@ -2,7 +2,8 @@
 
 Whoever waits for that lock gets it by chance, and with sixty threads some wait for a very long time. Here each waits
 in line, and when its turn has come there are few others left to wait with. As many have their turn as keep the
-interpreter busy: on a disk that is waited for these are many, else few.
+interpreter busy: on a disk that is waited for these are many, else few. Each disk has a line of its own, because who
+waits for one that hangs keeps its turn.
 """
 
 import threading

@@ -64,7 +64,8 @@ class Work:
         self.writes = 0
         self.written_bytes = 0
         self._disks = disks
-        self._device = device
+        self.device = device
+        """`st_dev` of the disk that the export is on."""
         self._post = post
         self._go_on = go_on
         self._cold: deque[tuple[Piece, Pieces]] = deque()
@@ -93,7 +94,7 @@ class Work:
 
     def disk(self) -> Pool:
         """Return the threads of the disk that the export is on. Raises `DiskHangs`."""
-        return self._disks.of(self._device, self.export.name)
+        return self._disks.of(self.device, self.export.name)
 
     def read(self, piece: Piece, pieces: Pieces) -> None:
         """Read a piece in a thread; its reply is with its head and tail, or is an error."""
