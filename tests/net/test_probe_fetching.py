@@ -106,7 +106,9 @@ def talks_nbd(*replies: bytes, data: bytes = b"", error: int = 0) -> Callable[[s
         if replies and replies[-1] == reply(Rep.ACK):
             peer.recv(4096)
             peer.sendall(struct.pack(">IIQ", 0x67446698, error, 1) + data)
-            peer.recv(4096)
+        peer.shutdown(socket.SHUT_WR)  # what it still sends is read, or it would see a reset and not an end
+        while peer.recv(4096):
+            pass
 
     return talk
 
