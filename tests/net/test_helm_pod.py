@@ -39,7 +39,6 @@ for place in "$hidden" "$closed" /run /var/lib /tmp; do
 	[ -z "$place" ] || mount -t tmpfs -o mode=755 tmpfs "$place"
 done
 [ -e "$python/bin" ] || { mkdir -p "$python" && mount --bind /mnt/python "$python"; }
-[ -e "$checkout/setup.cfg" ] || { mkdir -p "$checkout" && mount --bind /mnt/checkout "$checkout"; }
 while [ "$1" != -- ]; do
 	mkdir -p "$2"
 	mount --bind "/mnt/$1" "$2"
@@ -47,6 +46,7 @@ while [ "$1" != -- ]; do
 	shift 3
 done
 shift
+[ -e "$checkout/setup.cfg" ] || { mkdir -p "$checkout" && mount --bind /mnt/checkout "$checkout"; }
 mount -o remount,bind,ro /
 cd "$checkout"
 exec "$@"
