@@ -129,7 +129,11 @@ def test_dhclient_gets_renews_and_releases(segment: Segment, serving: Serving, t
     files = ["-sf", str(script), "-lf", str(tmp_path / "dhclient.leases"), "-pf", str(tmp_path / "pid")]
     host.run("dhclient", "-1", "-v", *files, "eth0")
     assert "BOUND 10.77.0.10 10.77.0.254 farm.example n1" in (tmp_path / "said").read_text()
-    first = int((tmp_path / "pid").read_text())
+    pid = tmp_path / "pid"
+    wait_until(
+        lambda: pid.exists() and pid.read_text().endswith("\n"), "the one in the background has written its pid"
+    )
+    first = int(pid.read_text())
     host.run("dhclient", "-x", *files, "eth0")
     wait_until(lambda: first not in host.pids(), "it has ended")
     host.run("dhclient", "-1", "-v", *files, "eth0")  # INIT-REBOOT: it remembers its lease
