@@ -4,13 +4,11 @@ import asyncio
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -21,6 +19,7 @@ from pxeboot.kube.api import Api, Unavailable
 from tests.support.control_plane import ControlPlane
 from tests.support.cut_line import CutLine
 from tests.support.kube_thread import ROOT, until
+from tests.support.lasting import Lasting
 
 pytestmark = pytest.mark.net
 
@@ -41,24 +40,15 @@ def kubeconfig(plane: ControlPlane) -> Path:
     return plane.controller_kubeconfig()
 
 
-class Tokens(threading.Thread):
+class Tokens(Lasting):
     """Sees every token of ours that is ever there, with an administrator's eyes: each lives for many looks."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._plane = plane
-        self._ended = threading.Event()
         self.ever: list[str] = []
         self.now: set[str] = set()
         self._looks = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join()
 
     def run(self) -> None:
         asyncio.run(self._look())
@@ -71,7 +61,7 @@ class Tokens(threading.Thread):
     async def _look(self) -> None:
         api = Api("admin", self._plane.kubeconfig)
         query = {"labelSelector": "app.kubernetes.io/managed-by=pxeboot"}
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             with suppress(Unavailable):
                 listed = await api.call("GET", "/api/v1/namespaces/kube-system/secrets", query=query)
                 names = [item["metadata"]["name"].removeprefix("bootstrap-token-") for item in listed["items"]]

@@ -3,37 +3,29 @@
 Whoever is late is to blame only when the machine was not. `judged` tries again what failed while it stood still.
 """
 
-import threading
 import time
 from collections.abc import Callable
-from typing import Self, TypeVar
+from typing import TypeVar
+
+from tests.support.lasting import Lasting
 
 T = TypeVar("T")
 
 _TICK_S = 0.01
 
 
-class Stalls(threading.Thread):
+class Stalls(Lasting):
     """While the context lasts: for how long this process did not run although it was to."""
 
     def __init__(self) -> None:
         """Nothing is watched yet."""
-        super().__init__(daemon=True)
-        self._ended = threading.Event()
+        super().__init__()
         self.longest_s = 0.0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join()
 
     def run(self) -> None:
         """Sleep, and see how long that was."""
         slept = time.monotonic()
-        while not self._ended.wait(_TICK_S):
+        while not self.ended.wait(_TICK_S):
             now = time.monotonic()
             self.longest_s = max(self.longest_s, now - slept - _TICK_S)
             slept = now
