@@ -10,7 +10,7 @@ from config.check_dhcp import levels, usable
 from config.check_machines import nodes_of
 from config.check_texts import is_comment
 from config.mistakes import shown
-from config.model import Farm
+from config.model import Farm, Node
 from config.yamltree import Place
 
 FAMILIES = ("FSTAB", "PREINIT", "RCFILE", "HOSTS", "CRONTAB", "MODULE", "INIT_COMMAND")
@@ -24,6 +24,8 @@ _OURS = {
 """Words of the command line that we write ourselves, and what another value does."""
 _COMMENTED = ("FSTAB_", "HOSTS_")
 _ADDRESS = re.compile("[0-9]+([.][0-9]+){3}")
+_UNLISTED = re.compile("node-([0-9a-f]{12})")
+"""The name of a machine that is not listed, with its MAC in it (`dhcp.plan.machine_name`)."""
 _HERE = ("127.", "localhost:")
 
 
@@ -80,6 +82,17 @@ def _machines(farm: Farm) -> Iterator[str]:
     for _, node in nodes_of(farm):
         if _ADDRESS.fullmatch(node.name) and node.name != str(node.ip):
             yield f"{node.name}: its name is an address, and not its own, which is {node.ip}"
+        yield from _strangers_name(node, farm)
+
+
+def _strangers_name(node: Node, farm: Farm) -> Iterator[str]:
+    """A name that another machine would have too, were that not listed."""
+    named = _UNLISTED.fullmatch(node.name)
+    if named is None or not node.macs or not any(subnet.unknown for subnet in farm.dhcp.subnets):
+        return
+    mac = ":".join(re.findall("..", named[1]))
+    if mac not in node.macs and not any(mac in other.macs for _, other in nodes_of(farm)):
+        yield f"{node.name}: a machine with the MAC {mac}, which is not listed, has this name too, so it boots nothing"
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

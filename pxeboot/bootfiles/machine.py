@@ -33,6 +33,7 @@ class Farmhouse:
         self.farm = farm
         self._by_mac: dict[str, tuple[Pool, Node]] = {}
         self._by_ip: dict[IPv4Address, tuple[Pool, Node]] = {}
+        self._names = {node.name for pool in farm.pools for node in pool.nodes}
         self._pools = {pool.name: pool for pool in farm.pools}
         for pool in farm.pools:
             for node in pool.nodes:
@@ -51,12 +52,18 @@ class Farmhouse:
         return known[1] if known else None
 
     def machine(self, mac: str, ip: IPv4Address, unknown_name: str) -> Machine | None:
-        """Return the machine with this MAC at this address, or None when the farm gives it nothing to boot."""
+        """Return the machine with this MAC at this address, or None when the farm gives it nothing to boot.
+
+        So it is with one that is not listed and whose name, which is made of its MAC, is a listed machine's: it would
+        boot, join and have a disk as that one, with no address of its.
+        """
         known = self._by_mac.get(mac) or self._by_ip.get(ip)  # a machine need not be known by its cards
         if known is not None:
             pool, node = known
             macs = node.macs if mac in node.macs or not mac else (*node.macs, mac)
             return self._assemble(pool, node.name, mac, macs, ip, (*pool.tags, *node.tags))
+        if unknown_name in self._names:
+            return None
         for subnet in self.farm.dhcp.subnets:
             if ip in subnet.subnet and subnet.unknown is not None:
                 pool = self._pools[subnet.unknown]

@@ -65,7 +65,7 @@ class View:
 
     def _unlisted(self, subnet: Subnet) -> Facts:
         network = next(network for network in self._plan.networks if network.network == subnet.subnet)
-        machine = self._house.machine("", subnet.subnet.network_address, "unlisted")
+        machine = self._house.machine("", subnet.subnet.network_address, "(unlisted)")
         ranges = [*([subnet.pool] if subnet.pool else []), *(pool.range for pool in subnet.pools)]
         facts = {"addresses": ", ".join(map(str, ranges))} if ranges else {}
         if machine is not None:

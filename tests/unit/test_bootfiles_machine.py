@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from config.model import Farm
+from dhcp.plan import machine_name
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 
 FIRST, SECOND, STRANGE = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:99"
@@ -89,6 +90,21 @@ def test_a_machine_that_is_not_listed_is_of_its_subnets_pool() -> None:
     assert machine.pool.name == "guests"
     assert machine.lts == {"A": "all", "B": "all", "C": "big", "D": "big"}
     assert house().name_of(STRANGE) is None
+
+
+def test_a_machine_that_is_not_listed_is_no_listed_one_by_its_name() -> None:
+    """Anybody may have the MAC that is in the name, and would join as that Node."""
+    pools = [
+        {"name": "a", "image": "node", "nodes": [{"name": "node-525400000099", "macs": [FIRST], "ip": str(IP)}]},
+        {"name": "guests", "image": "node"},
+    ]
+    found = house(pools=pools)
+    assert found.machine(STRANGE, IPv4Address("10.0.0.200"), machine_name(STRANGE)) is None
+    other = "52:54:00:00:00:98"
+    assert found.machine(other, IPv4Address("10.0.0.200"), machine_name(other)) is not None
+    own = found.machine(FIRST, IPv4Address("10.0.0.200"), machine_name(FIRST))
+    assert own is not None
+    assert own.name == machine_name(STRANGE)
 
 
 @pytest.mark.parametrize("ip", ["10.9.0.200", "192.0.2.1"])

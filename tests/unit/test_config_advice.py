@@ -24,6 +24,12 @@ def at_router(name: str, subnet: Mapping[str, object] | None = None, **dhcp: obj
     return {**SERVED, **IMAGE, **served, "pools": [{"name": "p", "image": "i", "nodes": [machine]}]}
 
 
+def of_name(name: str, mac: str, unknown: str | None = "p") -> dict[str, object]:
+    machine = {"name": name, "macs": [mac], "ip": "10.0.0.5"}
+    served = {"dhcp": {"subnets": [{"subnet": "10.0.0.0/24", "unknown": unknown}]}}
+    return {**SERVED, **IMAGE, **served, "pools": [{"name": "p", "image": "i", "nodes": [machine]}]}
+
+
 @pytest.mark.parametrize(
     ("farm", "lines"),
     [
@@ -50,6 +56,11 @@ def at_router(name: str, subnet: Mapping[str, object] | None = None, **dhcp: obj
         (at_router("m", subnet={"shared_network": "s"}, shared_networks={"s": {"routers": []}}, routers=["10.0.0.5"]),
          []),
         (at_router("10.0.0.6"), ["10.0.0.6: its name is an address, and not its own, which is 10.0.0.5"]),
+        (of_name("node-5254000000aa", "52:54:00:00:00:01"),
+         ["node-5254000000aa: a machine with the MAC 52:54:00:00:00:aa, which is not listed, has this name too"]),
+        (of_name("node-5254000000aa", "52:54:00:00:00:aa"), []),
+        (of_name("node-5254000000aa", "52:54:00:00:00:01", None), []),
+        (of_name("node-5254", "52:54:00:00:00:01"), []),
         (of_router("10.0.0.1"), []),
         (of_router("10.0.1.1"), ["dhcp.subnets[0].routers: 10.0.1.1 is outside of 10.0.0.0/24 (10.0.0.1-10.0.0.254)"]),
         ({"clusters": {"c": {"api_server": "127.0.0.1:6443"}, "d": {"api_server": "10.0.0.1:6443"}}},
