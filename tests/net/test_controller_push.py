@@ -15,6 +15,7 @@ import yaml
 from config.ltsconf import JOIN_EXPIRES_KEY, LtsConf
 from pxeboot.controller.join import JoinCommand
 from pxeboot.controller.token import parse_rfc3339
+from tests.support.cluster_info import ClusterInfo
 from tests.support.control_plane import ControlPlane
 from tests.support.kube_credentials import make_ca, openssl_ca_hash
 from tests.support.kube_thread import join_command, running_controller, until
@@ -162,15 +163,45 @@ def test_everything_else_of_the_object_and_of_its_text_stays(
     assert published(text) is not None
 
 
+def test_of_the_object_only_our_key_is_ours_by_server_side_apply(
+    plane: ControlPlane, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """So that it can be seen who wrote what, and who else applies the object does not take our key out of it."""
+    with running_controller(tmp_path, cluster(kubeconfig, tmp_path), "--once") as controller:
+        assert controller.wait() == 0, controller.log
+    theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pxeboot-lts"}, "data": {"other": "dGhpbmc="}}
+    plane.kubectl(
+        "apply", "--server-side", "--field-manager=gitops", "-n", "pxeboot", "-f", "-", text_in=json.dumps(theirs)
+    )
+    raw = json.loads(plane.kubectl("get", "-n", "pxeboot", OBJECT, "-o", "json"))
+    applied = {field["manager"]: field["fieldsV1"] for field in raw["metadata"]["managedFields"]
+               if field["operation"] == "Apply"}  # fmt: skip
+    assert applied["pxeboot"] == {"f:data": {"f:lts.conf": {}}}
+    assert published(pushed(plane)) is not None
+    assert base64.b64decode(raw["data"]["other"]) == b"thing"
+
+
 def test_a_config_map_can_hold_it_too(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> None:
     """Read and written with an administrator's rights, since the roles that we ship are for a Secret."""
     push = {"kind": "ConfigMap", "name": "farm-lts", "key": "conf"}
-    with running_controller(tmp_path, cluster(plane.kubeconfig, tmp_path, push=push), "--once") as controller:
-        assert controller.wait() == 0, controller.log
-    raw = json.loads(plane.kubectl("get", "-n", "pxeboot", "configmap/farm-lts", "-o", "json"))
-    plane.kubectl("delete", "-n", "pxeboot", "configmap/farm-lts")
-    assert published(raw["data"]["conf"]) is not None
-    assert raw["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pxeboot"
+    for had in ({}, {"other": "thing"}, {"other": "thing", "conf": SEED}):
+        if had:
+            metadata = {"name": "farm-lts", "namespace": "pxeboot", "labels": {"team": "blue"}}
+            there = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": had}
+            plane.kubectl("create", "-f", "-", text_in=json.dumps({**there, "binaryData": {"raw": "/wA="}}))
+        with running_controller(tmp_path, cluster(plane.kubeconfig, tmp_path, push=push), "--once") as controller:
+            assert controller.wait() == 0, controller.log
+        raw = json.loads(plane.kubectl("get", "-n", "pxeboot", "configmap/farm-lts", "-o", "json"))
+        plane.kubectl("delete", "-n", "pxeboot", "configmap/farm-lts")
+        text = raw["data"].pop("conf")
+        assert published(text) is not None
+        assert "conf" not in had or without_ours(text) == SEED
+        assert raw["data"] == {key: value for key, value in had.items() if key != "conf"}
+        if had:
+            assert raw["binaryData"] == {"raw": "/wA="}
+            assert raw["metadata"]["labels"] == {"team": "blue"}
+        else:
+            assert raw["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "pxeboot"
 
 
 def test_a_missing_object_that_may_not_be_made_is_told(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> None:
@@ -343,34 +374,19 @@ def test_a_ca_that_is_replaced_is_published_while_both_are_good_and_after(
     make_ca(tmp_path, "another")
     new = tmp_path / "another.crt"
     old_pem, new_pem = (plane.pki / "ca.crt").read_text(), new.read_text()
-    raw = json.loads(plane.kubectl("get", "-n", "kube-public", "configmap/cluster-info", "-o", "json"))
-    original = raw["data"]["kubeconfig"]
-
-    def say(pem: str) -> None:
-        """As who rotates the CA, or a tool that writes the whole object anew: without the signatures."""
-        config = yaml.safe_load(original)
-        config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(pem.encode()).decode()
-        text = yaml.safe_dump(config)
-        metadata = {"name": "cluster-info", "namespace": "kube-public"}
-        plane.kubectl(
-            "replace", "-f", "-", text_in=json.dumps({**raw, "metadata": metadata, "data": {"kubeconfig": text}})
-        )
 
     def pins() -> tuple[str, ...]:
         join = published_or_none(file.read_text())
         return join.discovery.ca_hashes if join else ()
 
     old_pin, new_pin = openssl_ca_hash(plane.pki / "ca.crt"), openssl_ca_hash(new)
-    try:
-        with running_controller(tmp_path, cluster(kubeconfig, tmp_path)):
-            until(lambda: settled(file), "the copy", 180)
-            assert pins() == (old_pin,)
-            say(old_pem + new_pem)
-            until(lambda: pins() == (old_pin, new_pin), "both", 25)
-            say(new_pem)
-            until(lambda: pins() == (new_pin,), "the new one", 25)
-    finally:
-        say(old_pem)
+    with ClusterInfo(plane) as info, running_controller(tmp_path, cluster(kubeconfig, tmp_path)):
+        until(lambda: settled(file), "the copy", 180)
+        assert pins() == (old_pin,)
+        info.say(authorities=old_pem + new_pem)
+        until(lambda: pins() == (old_pin, new_pin), "both", 25)
+        info.say(authorities=new_pem)
+        until(lambda: pins() == (new_pin,), "the new one", 25)
     assert len(tokens(plane)) == 1
 
 
