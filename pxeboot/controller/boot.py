@@ -233,6 +233,22 @@ class Boot:
         """Whether nothing is granted to it any more."""
         return self.phase is Phase.OVER
 
+    @property
+    def token_state(self) -> TokenState:
+        """Its token, for people."""
+        return TokenState(
+            *(self.token_id, self.node, self.id, self.made, self.expires), state=STATES.get(self.phase, "")
+        )
+
+    @property
+    def obstacle(self) -> str:
+        """What a token that was asked for waits for."""
+        if self.trouble:
+            return self.trouble
+        if self.phase <= Phase.CLEARING:
+            return "its old Node is watched for a sign of life"
+        return "its token is being made" if self.phase is Phase.MINTING else "cluster-info is not signed with it yet"
+
     def enter(self, phase: Phase, now: float) -> None:
         """Go on to a phase."""
         self.phase, self.changed = phase, now

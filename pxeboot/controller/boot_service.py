@@ -96,6 +96,10 @@ class BootKeeper:
         left_s = said.expires_s - self._wall()
         self._feed(lambda now: self._boots.begun(machine, said, now, left_s))
 
+    def ended(self, machine: str, boot: str) -> None:
+        """A machine was told to boot something that does not join here."""
+        self._feed(lambda now: self._boots.ended(machine, boot, now))
+
     async def give(self, machine: str, said: TokenAsked) -> JoinGiven | Refused:
         """Return the join command of a boot, or why there is none (now, if it says when to ask again)."""
         answer: asyncio.Future[JoinGiven | Refused] = asyncio.get_running_loop().create_future()

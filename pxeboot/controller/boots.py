@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from config.events import Stage
 from pxeboot.controller.boot import (
-    STATES,
     Action,
     Approve,
     Boot,
@@ -106,6 +105,11 @@ class Boots:
             actions += self._end(oldest, "too many boots began after it", now)
             self._forget(oldest)
         return actions + self._judge.known(boot, now) + self._go(boot, now)
+
+    def ended(self, node: str, boot_id: str, now: float) -> list[Action]:
+        """The machine of a boot was told to boot something that does not join here."""
+        boot = self._boots.get(boot_id)
+        return [] if boot is None or boot.node != node else self._end(boot, "its machine boots something else", now)
 
     def asked(self, node: str, said: TokenAsked, now: float) -> list[Action]:
         """The machine of a boot asks for its token. It is answered with `Give` or `Refuse`, now or later."""
@@ -278,17 +282,13 @@ class Boots:
 
     def tokens(self) -> Iterator[TokenState]:
         """The tokens that are there, as far as we know."""
-        yield from (self._state(boot) for boot in self._active.values() if boot.token_id and not boot.deleted)
+        yield from (boot.token_state for boot in self._active.values() if boot.token_id and not boot.deleted)
         yield from self._doom
 
     def obstacle(self, boot_id: str) -> str:
         """Say what a token that was asked for waits for."""
         boot = self._boots.get(boot_id)
-        if boot is None or boot.trouble:
-            return boot.trouble if boot else "this boot was not told of yet"
-        if boot.phase <= Phase.CLEARING:
-            return "its old Node is watched for a sign of life"
-        return "its token is being made" if boot.phase is Phase.MINTING else "cluster-info is not signed with it yet"
+        return "this boot was not told of yet" if boot is None else boot.obstacle
 
     def counts(self) -> dict[str, int]:
         """How many boots are in which phase, those that are over left out."""
@@ -407,11 +407,7 @@ class Boots:
 
     def _delete(self, boot: Boot, why: str) -> list[Action]:
         boot.deleted = True
-        return self._doom.add(self._state(boot), why)
-
-    def _state(self, boot: Boot) -> TokenState:
-        state = STATES.get(boot.phase, "")
-        return TokenState(boot.token_id, boot.node, boot.id, boot.made, boot.expires, state)
+        return self._doom.add(boot.token_state, why)
 
     def _forget(self, boot: Boot) -> None:
         self._boots.pop(boot.id, None)

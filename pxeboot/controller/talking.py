@@ -61,6 +61,9 @@ class BootTokens(Tokens, Protocol):
     def begun(self, machine: str, said: BootBegun) -> None:
         """A machine was told what to boot."""
 
+    def ended(self, machine: str, boot: str) -> None:
+        """A machine was told to boot something that joins here no more; `boot` is the one that this ends."""
+
     async def give(self, machine: str, said: TokenAsked) -> JoinGiven | Refused:
         """Answer a machine that asks for its token."""
 
@@ -145,6 +148,13 @@ def application(
             return _said(Refused(str(error)), 400)
         return await answer({})
 
+    async def end(request: web.Request) -> web.Response:
+        keeper = boots.get(request.match_info["cluster"])
+        if keeper is None:
+            return _unknown(request)
+        keeper.ended(request.match_info["node"], request.match_info["boot"])
+        return await answer({})
+
     async def give(request: web.Request) -> web.Response:
         keeper = boots.get(request.match_info["cluster"])
         if keeper is None:
@@ -180,6 +190,7 @@ def application(
 
     app = web.Application(client_max_size=LONGEST_BODY)
     app.router.add_put("/v1/boots/{cluster}/{node}", begin)
+    app.router.add_delete("/v1/boots/{cluster}/{node}/{boot}", end)
     app.router.add_post("/v1/boots/{cluster}/{node}/token", give)
     app.router.add_get("/v1/events", events.stream)
     app.router.add_get("/v1/tokens", seen)

@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pxeboot.joining import talk
-from pxeboot.joining.once import Boot
+from pxeboot.joining.once import MOST, Boot
 from pxeboot.joining.talk import BootBegun, JoinGiven, TokenAsked, Told
 
 log = logging.getLogger("pxeboot")
@@ -66,8 +66,8 @@ class Client:
     ) -> None:
         """Talk at the unix socket `path`.
 
-        `waiting` are the boots that the controller has to know of, `begun` what it is told of one, None if a newer one
-        of its machine has begun; `hear` takes in what it tells. `clock` gives seconds since 1970.
+        `waiting` are the boots that the controller has to know of, `begun` what it is told of one, None if that is
+        over or a newer one of its machine has begun; `hear` takes in what it tells. `clock` gives seconds since 1970.
         """
         self._path = path
         self._waiting = waiting
@@ -82,6 +82,7 @@ class Client:
         """Why it does not answer, or what it said to a boot that it would not take; "" if all is well."""
         self._said = False
         self._untold: dict[str, Boot] = {}  # by machine: only the newest counts
+        self._ended: dict[str, Boot] = {}  # likewise
         self._new = asyncio.Event()
         self._asking = asyncio.Semaphore(ASKING)
         self._session: aiohttp.ClientSession | None = None
@@ -89,6 +90,16 @@ class Client:
     def begins(self, boot: Boot) -> None:
         """Tell the controller of a boot as soon as it answers. Never blocks; call it in the event loop."""
         self._untold[boot.machine] = boot
+        self._new.set()
+
+    def ended(self, boot: Boot) -> None:
+        """Tell that a boot is over, though no other of its cluster begins. As `begins`.
+
+        A controller that was restarted meanwhile grants it nothing either: it was told of it no more.
+        """
+        self._ended[boot.machine] = boot
+        if len(self._ended) > MOST:
+            del self._ended[next(iter(self._ended))]
         self._new.set()
 
     async def ask(self, boot: Boot) -> JoinGiven:
@@ -167,16 +178,16 @@ class Client:
         self._is(True, "")
         while True:
             self._new.clear()
-            while self._untold:
-                machine, boot = next(iter(self._untold.items()))
+            while news := self._untold or self._ended:
+                machine, boot = next(iter(news.items()))
                 try:
-                    await self._tell(boot)
+                    await (self._tell(boot) if news is self._untold else self._tell_end(boot))
                 except (aiohttp.ClientError, HttpProcessingError, OSError):
                     await asyncio.sleep(TELL_AGAIN_S)
-                    self._untold[machine] = self._untold.pop(machine)  # the newest; others are told first
+                    news[machine] = news.pop(machine)  # the newest; others are told first
                     continue
-                if self._untold.get(machine) is boot:
-                    del self._untold[machine]
+                if news.get(machine) is boot:
+                    del news[machine]
             await self._new.wait()
 
     async def _tell(self, boot: Boot) -> None:
@@ -190,6 +201,12 @@ class Client:
         status, _ = await self._request("PUT", boot, "", TELL_S, talk.dump(begun))
         if self.connected:
             self.trouble = f"it keeps no cluster {boot.cluster}" if status == 404 else ""
+
+    async def _tell_end(self, boot: Boot) -> None:
+        """Tell that one boot is over. Raises `aiohttp.ClientError`, `OSError`."""
+        status, _ = await self._request("DELETE", boot, f"/{boot.id}", TELL_S, "")
+        if status >= 500:
+            raise aiohttp.ClientError(f"status {status} for a boot that is over")
 
     async def _request(self, method: str, boot: Boot, more: str, total_s: float, body: str) -> tuple[int, bytes]:
         """Return the status and the body of an answer. Raises `aiohttp.ClientError`, `OSError`."""

@@ -119,14 +119,23 @@ class Door:
         Returns the name of the folder of its node.cpio, "" if that is where everybody's is, and what is done when the
         menu may leave. Called in a thread; blocks nobody.
         """
-        cluster = self._cluster(machine)
+        cluster, before = self._cluster(machine), self._store.newest(machine.name)
         if cluster is None or not netboots or machine.pool.cluster is None:
-            return "", self._store.end(machine.name, "it does not boot from the network any more")
+            kept = self._store.end(machine.name, "it does not boot from the network any more")
+            self._tell(before, ends=True)
+            return "", kept
         boot, kept = self._store.begin(machine.name, machine.pool.cluster, machine.mac, machine.ip)
-        if self._loop is not None and cluster.minted == "boot" and self.client is not None:
-            with suppress(RuntimeError):  # we have stopped meanwhile
-                self._loop.call_soon_threadsafe(self.client.begins, boot)
+        if before is not None and before.cluster != boot.cluster:
+            self._tell(before, ends=True)
+        if cluster.minted == "boot":
+            self._tell(boot)
         return boot.folder, kept
+
+    def _tell(self, boot: Boot | None, *, ends: bool = False) -> None:
+        """Tell the controller of a boot that begins, or `ends` before it was over. Called in a thread."""
+        if self._loop is not None and self.client is not None and boot is not None and boot.state is not State.OVER:
+            with suppress(RuntimeError):  # we have stopped meanwhile
+                self._loop.call_soon_threadsafe(self.client.ended if ends else self.client.begins, boot)
 
     def _cluster(self, machine: Machine) -> Cluster | None:
         """Return the cluster that a machine joins with a command of its own."""
@@ -325,10 +334,10 @@ class Door:
     def _begun(self, boot: Boot) -> BootBegun | None:
         """Return what the controller is told of a boot, with what the farm's file says of its machine now.
 
-        None if it is not the newest of its machine.
+        None if it is not the newest of its machine, or is over.
         """
         newest = self._store.newest(boot.machine)
-        if newest is None or newest.id != boot.id:
+        if newest is None or newest.id != boot.id or newest.state is State.OVER:
             return None
         machine = self._tree().machine_of(boot.mac, boot.address, boot.machine)
         labels, taints = ({}, ()) if machine is None else (machine.labels, machine.taints)

@@ -1,6 +1,7 @@
 """What the daemon and the controller say to each other: JSON over HTTP, on the controller's unix socket. Pure.
 
     PUT    /v1/boots/CLUSTER/NODE          BootBegun → {}; a machine was given its menu
+    DELETE /v1/boots/CLUSTER/NODE/BOOT     {}; that boot is over: its machine was given a menu of another kind
     POST   /v1/boots/CLUSTER/NODE/token    TokenAsked → JoinGiven | 409, 503 Refused
     GET    /v1/events                      a line for each Told, as it happens, until the connection ends
     GET    /v1/tokens                      {"tokens": [TokenSeen, ...]}, no secrets

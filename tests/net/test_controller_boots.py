@@ -337,6 +337,23 @@ def test_a_revoked_token_opens_nothing(controller: Controller, voice: Voice, pla
     assert voice.say("DELETE", f"/v1/tokens/prod/{given.token_id}")[0] == 404
 
 
+def test_the_token_of_a_machine_that_boots_something_else_opens_nothing(
+    controller: Controller, voice: Voice, plane: ControlPlane, node: str
+) -> None:
+    boot = voice.begin(node)
+    given = voice.join(node, boot)
+    machine = controller.machine(node, given.command)
+    machine.refusal("GET", REQUESTS)
+    assert voice.say("DELETE", f"/v1/boots/prod/{node}/{'0' * 16}") == (200, "{}\n"), "no boot that it knows"
+    assert given.token_id in tokens(plane)
+    assert voice.say("DELETE", f"/v1/boots/prod/{node}/{boot}") == (200, "{}\n")
+    assert_opens_nothing(plane, machine, "boots something else")
+    until(lambda: given.token_id not in tokens(plane))
+    answer = voice.ask(node, boot, secrets.token_hex(32))
+    assert isinstance(answer, Refused)
+    assert answer.retry_after_s is None
+
+
 @pytest.mark.parametrize("jump_s", [86400.0, -86400.0])
 def test_our_clock_being_set_neither_extends_a_token_nor_ends_it(
     plane: ControlPlane, kubeconfig: Path, node: str, jump_s: float, monkeypatch: pytest.MonkeyPatch
@@ -460,6 +477,7 @@ def test_what_is_not_understood_is_refused_and_a_second_controller_too(
         ("POST", "/v1/boots/prod/m1/token", boot, 400),
         ("POST", "/v1/boots/prod/m1/token", f'{{"boot": "{"0" * 16}", "seed": "{"0" * 64}"}}', 503),
         ("DELETE", "/v1/tokens/other/abcdef", "", 404),
+        ("DELETE", f"/v1/boots/other/m1/{'0' * 16}", "", 404),
     ):
         assert voice.say(method, path, body)[0] == status, (method, path)
     run = "from pxeboot.cli.controller import command; command()"

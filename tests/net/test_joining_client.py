@@ -47,6 +47,8 @@ class Controller:
         self.lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.seen: list[tuple[str, str]] = []
         self.events = 0
+        self.cuts = False
+        """Whether it closes the connection without an answer."""
         self.put: Callable[[], web.Response] = lambda: web.Response(text="{}")
         self.post: Callable[[], web.Response] = lambda: web.Response(text=dump(GIVEN))
 
@@ -75,6 +77,8 @@ class Controller:
 
     async def _other(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.method, request.raw_path))
+        if self.cuts and request.transport is not None:
+            request.transport.abort()
         return self.put() if request.method == "PUT" else self.post()
 
 
@@ -176,19 +180,41 @@ async def test_a_controller_that_has_fallen_silent_is_sought_anew(
 @awaited
 async def test_a_boot_that_could_not_be_told_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TELL_AGAIN_S", 0.01)
-    monkeypatch.setattr(module, "TELL_S", 0.2)
     controller = Controller(tmp_path / "sock")
-
-    def broken() -> web.Response:
-        raise ConnectionResetError
-
-    controller.put = broken
+    controller.cuts = True
     async with talking(controller.path) as client, controller.listening():
         await until(lambda: client.connected)
-        client.begins(boot())
-        await until(lambda: controller.seen)
-        controller.put = lambda: web.Response(text="{}")
-        await until(lambda: client.trouble == "")
+        client.begins(boot(1))
+        await until(lambda: len(controller.seen) > 2)
+        controller.cuts = False
+        tried = len(controller.seen)
+        await until(lambda: len(controller.seen) > tried)
+        client.begins(boot(2))
+        await until(lambda: controller.seen[-1] == ("PUT", "/v1/boots/prod/m%202%2Fx"))
+    assert controller.seen[:-1] == [("PUT", "/v1/boots/prod/m%201%2Fx")] * (len(controller.seen) - 1)
+
+
+@awaited
+async def test_the_end_of_a_boot_is_told_until_it_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TELL_AGAIN_S", 0.01)
+    controller = Controller(tmp_path / "sock")
+    told = ("DELETE", f"/v1/boots/prod/m%201%2Fx/{boot(1).id}")
+    async with talking(controller.path) as client:
+        client.ended(boot(1))
+        controller.cuts = True
+        async with controller.listening():
+            await until(lambda: len(controller.seen) > 2)
+            controller.cuts, controller.post = False, lambda: web.Response(status=500)
+            tried = len(controller.seen)
+            await until(lambda: len(controller.seen) > tried + 2)
+            controller.post = lambda: web.Response(status=404)
+            tried = len(controller.seen)
+            await until(lambda: len(controller.seen) > tried)
+            client.ended(boot(2))
+            await until(lambda: controller.seen[-1] != told)
+    assert controller.seen == [told] * (len(controller.seen) - 1) + [
+        ("DELETE", f"/v1/boots/prod/m%202%2Fx/{boot(2).id}")
+    ]
 
 
 @awaited

@@ -22,7 +22,7 @@ from pxeboot.joining.talk import JoinGiven, Refused
 from tests.support.initramfs import busybox_root, inside, install, mode
 from tests.support.scripted_controller import COMMAND, ID, SECRET, ScriptedController, given
 from tests.support.segment import Host, Segment, lacking
-from tests.support.served import IP, MAC, Daemon, Prepared, get_lease, http, make_grub, status_json, tftp
+from tests.support.served import IP, MAC, Daemon, Prepared, get_lease, http, make_grub, node, status_json, tftp
 
 pytestmark = pytest.mark.net
 
@@ -143,6 +143,7 @@ def everybodys(grub: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def running(everybodys: Running) -> Running:
     everybodys.controller.answer, everybodys.controller.slow_s = given, 0.0
     everybodys.controller.begun.clear()
+    everybodys.controller.ended.clear()
     everybodys.controller.asked.clear()
     return everybodys
 
@@ -253,6 +254,20 @@ def test_a_new_menu_ends_the_boot_before(running: Running) -> None:
     running.controller.tell("m1", running.controller.begun[-1][2].boot, Stage.REGISTERED, "new", time.time())
     until(lambda: farm.steps()[-1] == ("registered", "new"), "what is told of the newest boot is shown")
     assert "old" not in [detail for _, detail in farm.steps()]
+
+
+def test_the_controller_hears_that_a_machine_boots_from_its_disk(running: Running) -> None:
+    farm = running.farm
+    name = farm.join_name()
+    until(lambda: running.controller.begun, "the boot is told")
+    boot = running.controller.begun[-1][2].boot
+    assert http(farm.machine, name)[0] == 200
+    assert node(farm.prepared.control, "m1", "boot=local").returncode == 0
+    try:
+        assert b"intent/no-disk" in http(farm.machine, MENU)[1]
+        until(lambda: running.controller.ended == [("prod", "m1", boot)], "the end of the boot is told")
+    finally:
+        assert node(farm.prepared.control, "m1", "boot=netboot").returncode == 0
 
 
 def test_who_may_not_join_is_told_so(running: Running) -> None:

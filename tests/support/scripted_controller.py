@@ -38,6 +38,8 @@ class ScriptedController:
         self.slow_s = 0.0
         self.begun: list[tuple[str, str, BootBegun]] = []
         """Cluster, node and boot, in the order in which they were told."""
+        self.ended: list[tuple[str, str, str]] = []
+        """Cluster, node and the boot's id."""
         self.asked: list[tuple[str, TokenAsked]] = []
         self._listeners: list[asyncio.Queue[str]] = []
         self._loop = asyncio.new_event_loop()
@@ -74,6 +76,7 @@ class ScriptedController:
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_put("/v1/boots/{cluster}/{node}", self._put)
+        app.router.add_delete("/v1/boots/{cluster}/{node}/{boot}", self._delete)
         app.router.add_post("/v1/boots/{cluster}/{node}/token", self._post)
         app.router.add_get("/v1/events", self._events)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -91,6 +94,11 @@ class ScriptedController:
     async def _put(self, request: web.Request) -> web.Response:
         boot = talk.boot_begun(await request.read())
         self.begun.append((request.match_info["cluster"], request.match_info["node"], boot))
+        return web.json_response({})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        told = request.match_info
+        self.ended.append((told["cluster"], told["node"], told["boot"]))
         return web.json_response({})
 
     async def _post(self, request: web.Request) -> web.Response:

@@ -344,6 +344,25 @@ def test_a_new_boot_ends_the_one_before_and_its_token(world: World) -> None:
     assert isinstance(world.answer(new), acts.Give)
 
 
+def test_a_boot_whose_machine_boots_something_else_is_over(world: World) -> None:
+    boot, token_id = given(world)
+    issued = world.tokens[token_id]
+    world.feed(world.engine.ended("m2", boot, world.now))
+    world.feed(world.engine.ended("m1", "f" * 16, world.now))
+    world.settle(1)
+    assert token_id in world.tokens
+    world.feed(world.engine.ended("m1", boot, world.now))
+    world.settle(1)
+    assert token_id not in world.tokens
+    world.tokens[token_id] = issued
+    request = world.request(token_id, "m1")
+    world.settle(1)
+    assert world.approved(request) is False
+    world.ask("m1", boot)
+    assert "boots something else" in last(world, boot).reason
+    assert not world.engine.ended("m1", boot, world.now)
+
+
 def test_what_was_to_be_approved_is_not_once_a_newer_boot_began(world: World) -> None:
     _, token_id = given(world)
     request = world.request(token_id, "m1")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import wraps
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -74,11 +75,18 @@ class FakeClient(Client):
         self.gives: JoinGiven | Exception = JoinGiven(COMMAND, "abcdef", NOW_S + 600)
         self.asked: list[Boot] = []
         self.told: list[Boot] = []
+        self.over: list[Boot] = []
         self.go = asyncio.Event()
         self.go.set()
 
     def begins(self, boot: Boot) -> None:
         self.told.append(boot)
+
+    def ended(self, boot: Boot) -> None:
+        self.over.append(boot)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
 
     async def ask(self, boot: Boot) -> JoinGiven:
         self.asked.append(boot)
@@ -330,6 +338,35 @@ async def test_a_machine_that_boots_something_else_may_not_join_any_more(entranc
     folder, kept = entrance.door.begins(machine, False)
     assert (folder, kept.result(10)) == ("", None)
     assert isinstance(await entrance.refusal(f"join/{boot.join}"), Gone)
+
+
+@awaited
+async def test_the_controller_hears_that_a_machine_boots_something_else(entrance: Entrance) -> None:
+    """What its token opens ends with its boot, and not only with the token's own time."""
+    running = asyncio.create_task(entrance.door.run())
+    await asyncio.sleep(0)
+    boot = entrance.begin()
+    machine = entrance.tree.machine_at(M1)
+    assert machine is not None
+    for _ in range(2):
+        entrance.door.begins(machine, False)
+    await asyncio.sleep(0)
+    assert ([told.id for told in entrance.client.told], [over.id for over in entrance.client.over]) == (
+        [boot.id], [boot.id]
+    )  # fmt: skip
+    assert entrance.door._begun(boot) is None
+    again = entrance.begin()
+    entrance.begin()
+    await asyncio.sleep(0)
+    assert len(entrance.client.over) == 1, "a boot of the same cluster ends the one before by itself"
+    elsewhere = machine.pool.model_copy(update={"cluster": "other"})
+    newest = entrance.store.newest("m1")
+    assert newest is not None
+    entrance.door.begins(replace(machine, pool=elsewhere), True)
+    await asyncio.sleep(0)
+    assert entrance.client.over[1:] == [newest]
+    assert newest.id != again.id
+    running.cancel()
 
 
 @awaited
