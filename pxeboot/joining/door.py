@@ -242,7 +242,11 @@ class Door:
     async def _spend(
         self, kind: Kind, name: str, machine: Machine, peer: IPv4Address, given: JoinGiven | None = None
     ) -> None:
-        """Spend a name, and wait until that is on disk. Raises `Withheld`."""
+        """Spend a name, and wait until that is on disk. Raises `Withheld`.
+
+        Whether it may is looked at once more: meanwhile its address may have become another's, its intent refuse.
+        """
+        self._may(kind, name, peer)
         what = _WHAT[kind]
         token_id, expires_s = ("", 0.0) if given is None else (given.token_id, given.expires_s)
         spent = self._store.fetch(kind, name, machine.name, token_id, expires_s)

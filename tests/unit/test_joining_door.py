@@ -47,12 +47,14 @@ class FakeTree:
         self.house = Farmhouse(farm)
         self.refused = False
         self.archives = True
+        self.moved: dict[IPv4Address, IPv4Address] = {}
+        """Addresses that have become those of other machines."""
 
     async def lookup(self, name: str, peer: IPv4Address) -> Content | None:
         return Made(name, b"of the tree", "etag")
 
     def machine_at(self, peer: IPv4Address) -> Machine | None:
-        node = self.house.node_at(peer)
+        node = self.house.node_at(self.moved.get(peer, peer))
         return None if node is None else self.house.machine(node.macs[0], peer, node.name)
 
     def machine_of(self, mac: str, address: IPv4Address, name: str) -> Machine | None:
@@ -242,6 +244,26 @@ async def test_a_machine_whose_intent_is_refuse_is_given_nothing(entrance: Entra
     entrance.tree.refused = True
     assert isinstance(await entrance.refusal(f"join/{boot.join}"), NotYours)
     assert isinstance(await entrance.refusal(cpio(boot)), NotYours)
+
+
+@pytest.mark.parametrize("becomes", ["another's", "nobody's", "refuse"])
+@awaited
+async def test_who_has_lost_the_right_while_it_waited_is_given_nothing(entrance: Entrance, becomes: str) -> None:
+    boot = entrance.begin()
+    entrance.client.go.clear()
+    waits = asyncio.create_task(entrance.get(f"join/{boot.join}"))
+    async with asyncio.timeout(60):
+        while not entrance.client.asked:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    if becomes == "refuse":
+        entrance.tree.refused = True
+    else:
+        entrance.tree.moved = {M1: M2 if becomes == "another's" else STRANGER}
+    entrance.client.go.set()
+    with pytest.raises(NotYours):
+        await waits
+    entrance.tree.refused, entrance.tree.moved = False, {}
+    await entrance.get(f"join/{boot.join}")
 
 
 @awaited
