@@ -295,7 +295,7 @@ class BootKeeper:
         request = verdict.request
         message = f"The kubelet of {verdict.node}, in its boot {verdict.boot}."
         async with self._working:
-            if not self._boots.stands(verdict):
+            if not self._boots.stands(verdict, self._clock()):
                 # Its boot has ended meanwhile: it is decided anew.
                 self._feed(lambda now: self._boots.decision_failed(request.uid, now, None))
                 return

@@ -92,7 +92,8 @@ class Boots:
         boot = Boot(said.boot, node, said.labels, said.taints, begun=now, changed=now)
         if said.token_id:
             boot.enter(Phase.GIVEN, now)
-            boot.token_id, boot.made = said.token_id, now
+            # Where its time is over nothing more is approved; whether it becomes Ready is followed all the same.
+            boot.token_id, boot.made, boot.deleted = said.token_id, now, left_s <= 0
             boot.expires = now + (left_s if 0 < left_s <= self._terms.ttl_s else self._terms.ttl_s)
         of_node = self._of_node.setdefault(node, [])
         actions = self._end(of_node[-1], "a newer boot of its machine began", now) if of_node else []
@@ -242,10 +243,10 @@ class Boots:
         """A certificate request is there no more, or was denied."""
         self._judge.gone(uid)
 
-    def stands(self, approval: Approve) -> bool:
+    def stands(self, approval: Approve, now: float) -> bool:
         """Whether what was to be approved still is, once its turn to be sent has come."""
         boot = self._boots.get(approval.boot)
-        return boot is not None and not boot.is_over and not boot.deleted
+        return boot is not None and not boot.is_over and not boot.deleted and now < boot.expires
 
     def synced(self, now: float) -> list[Action]:
         """All requests that there are have been seen: from now on they are decided."""
@@ -322,7 +323,7 @@ class Boots:
     def _do(self, boot: Boot, work: Work, now: float) -> list[Action]:
         boot.busy = True
         if isinstance(work, Mint):
-            boot.token_id, boot.expires = work.token.id, now + work.ttl_s
+            boot.token_id, boot.expires, boot.deleted = work.token.id, now + work.ttl_s, False
         self._wake(boot, None)
         return [work]
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 from pxeboot.controller.boot import Action, DeleteToken, TokenState
 from pxeboot.controller.pause import pause_s
 
+GRACE_S = 600.0
+"""So long after its life is over a token is still tried to be deleted. It opens nothing then, and a cluster whose
+`tokencleaner` runs deletes it as well."""
+
 
 @dataclass(slots=True)
 class _Doomed:
@@ -18,7 +22,7 @@ class _Doomed:
 
 
 class Doom:
-    """The tokens to be deleted, each tried again until it is gone or its own life is over."""
+    """The tokens to be deleted, each tried again until it is gone or its own life is long over."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -52,12 +56,12 @@ class Doom:
         return min((doomed.due for doomed in self._doomed.values() if doomed.due is not None), default=None)
 
     def expire(self, now: float) -> list[Action]:
-        """Try again what failed. The cluster itself deletes a token whose time is over."""
+        """Try again what failed."""
         actions: list[Action] = []
         for token_id, doomed in list(self._doomed.items()):
             if doomed.due is None or doomed.due > now:
                 continue
-            if now > doomed.was.expires:
+            if now > doomed.was.expires + GRACE_S:
                 del self._doomed[token_id]
             else:
                 doomed.due = None

@@ -52,6 +52,8 @@ def next_step(boot: Boot, now: float, ttl_s: float, look_s: float) -> Work | Wai
             return Mint(boot.id, boot.node, boot.token, groups, ttl_s)
         case Phase.BEGUN | Phase.CLEARING | Phase.MINTING:
             return _at(boot.begun + UNASKED_S, now, End("it did not ask for its token"))
+        case Phase.GIVEN if boot.deleted:  # its time was over when this controller began
+            return _at(boot.changed + UNASKED_S, now, End("it asked for no certificate in time", failed=True))
         case Phase.APPROVED | Phase.REGISTERED:
             return _next_to_ready(boot, now, look_s)
         case _:

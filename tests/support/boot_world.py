@@ -233,7 +233,7 @@ class World:
                 self.tokens.pop(token_id, None)
                 return lambda: engine.deleted(token_id)
             case acts.Approve(request):
-                if not engine.stands(action):
+                if not engine.stands(action, self.now):
                     return lambda: engine.decision_failed(request.uid, self.now, None)
                 return self._decide(request, approve=True)
             case acts.Deny(request):
