@@ -168,17 +168,18 @@ class Book:
 
     def _judge(self, asked: _Asked, outcome: Outcome, now: float) -> list[Act]:
         lease, number = asked.write.entry.lease, int(asked.write.address)
+        named = asked.write.replaces
         match outcome:
             case Done(entry):
                 if entry is not None:
-                    self._learn(entry)
+                    self._learn(entry, named)
                 self._told.pop(number, None)
                 return [*self._go(lease, asked.tickets, now), *self._settle(number, now)]
             case Refused(current):
                 if current is None:
                     self._entries.pop(number, None)
                 else:
-                    self._learn(current)
+                    self._learn(current, named)
                 if lease.state is State.RELEASED or asked.tries >= _TRIES:
                     self._told.pop(number, None)
                     return [*self._deny(asked.tickets, Why.TAKEN), *self._settle(number, now)]
@@ -289,8 +290,13 @@ class Book:
         lease, entry = self._leases.record(IPv4Address(number)), self._entries.get(number)
         if entry is None:
             self._told.pop(number, None)
-            if lease is not None and lease.holds(now) and self._pooled(lease.address):
-                self._pushes[number] = None
+            if lease is None or not lease.holds(now) or not self._pooled(lease.address):
+                return []
+            if lease.state is State.DECLINED and lease.expires == NEVER:  # an object that nobody could read is gone
+                freed = replace(lease, expires=int(now), state=State.RELEASED)
+                self._leases.remember(freed)
+                return [Keep(freed)]
+            self._pushes[number] = None
             return []
         if lease == entry.lease:
             self._told.pop(number, None)
@@ -319,11 +325,15 @@ class Book:
             and lease.holds(now)
         )
 
-    def _learn(self, entry: Entry) -> bool:
-        """Take what the API has, unless we know of something newer."""
+    def _learn(self, entry: Entry, named: str | None = None) -> bool:
+        """Take what the API has, unless we know of something newer.
+
+        `named` is the version that we asked it to replace. What it answers to that comes after it, though its number
+        be lower: that of an API that was put back to an earlier state.
+        """
         number = int(entry.lease.address)
         known = self._entries.get(number)
-        if known is not None and _is_newer(known.version, entry.version):
+        if known is not None and known.version != named and _is_newer(known.version, entry.version):
             return False
         self._entries[number] = entry
         if self._listed is not None:

@@ -1,8 +1,9 @@
-"""A watch that does not end: list, watch from there, and when it breaks go on, or list again.
+"""A watch that does not end: list, watch from there, when its time is over go on, and when it breaks list again.
 
 What can break it, each of which was seen: the connection is cut; the server ends it at its time-out; it ends at once,
-again and again; the version that we were at is forgotten (410, as an answer or as an event); the server is
-overloaded (429); or nothing comes any more from a server that has stopped, which only the clock tells.
+again and again; the version that we were at is forgotten (410, as an answer or as an event), or is one that the
+server has yet to reach, after a backup was restored; the server is overloaded (429); or nothing comes any more from a
+server that has stopped, which only the clock tells. After all but a watch that lasted its time we list again.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ GRACE_S = 5.0
 """A server that is so much later has stopped: with `WATCH_S` the bound on how long that is not noticed."""
 SHORT_S = 1.0
 """A watch that ended sooner did not work, though it was no error."""
+EARLY_S = 0.5
+"""A server that ends a watch by so much before its time has begun anew: what it remembers is to be listed again."""
 LEAST_PAUSE_S, MOST_PAUSE_S = 1.0, 20.0
 _LONGEST_LINE = 8 << 20
 _MOST_ODD = 100
@@ -73,6 +76,9 @@ class Watch(Generic[V]):
         self._on_sync = on_sync
         self._watch_s = watch_s
         self._version = ""
+        """Where to go on; "" when all is to be listed again."""
+        self._reached = ""
+        """The last version that we were at."""
         self._failures = 0
         self._told: bool | None = None
 
@@ -103,14 +109,15 @@ class Watch(Generic[V]):
         try:
             if not self._version:
                 await self._list()
-            began, before = time.monotonic(), self._version
+            began = time.monotonic()
             await self._watch()
-            if time.monotonic() - began >= SHORT_S:
-                self._failures = 0
-                return
-            if self._version == before:
+            lasted_s = time.monotonic() - began
+            if lasted_s < self._watch_s - EARLY_S:
                 self._version = ""
-            await self._pause("the API ends it at once")
+            if lasted_s >= SHORT_S:
+                self._failures = 0
+            else:
+                await self._pause("the API ends it at once")
         except _Gone:
             self._version = ""
             if self._failures:
@@ -120,12 +127,15 @@ class Watch(Generic[V]):
             self._tell(str(error))
             await asyncio.sleep((error.retry_after_s or 0.0) + random.random())
         except Unavailable as error:
-            if error.status not in (429, 503):
-                self._version = ""
+            self._version = ""
             await self._pause(str(error), error.retry_after_s)
 
     async def _list(self) -> None:
-        """Read all there is, in pages, and tell what is different from what we knew."""
+        """Read all there is, in pages, and tell what is different from what we knew.
+
+        An API that is at an earlier version than we were has lost what came between, as after a backup of etcd was
+        restored. Whoever compares versions must not think that he knows better: we were out of sync.
+        """
         query = self._selectors | {"limit": str(PAGE)}
         found = []
         while True:
@@ -139,7 +149,9 @@ class Watch(Generic[V]):
             if not follows:
                 break
             query["continue"] = str(follows)
-        self._version = version
+        if _is_earlier(version, self._reached):
+            self._tell("the API is in an earlier state than before, as after a backup was restored")
+        self._version = self._reached = version
         self._change(self._cache.listed(found))
 
     async def _get(self, query: dict[str, str]) -> Object:
@@ -183,7 +195,7 @@ class Watch(Generic[V]):
                 self._change(self._cache.put(*self._cache.read(raw)))
             elif kind == "DELETED":
                 self._change(self._cache.put(str(raw["metadata"]["name"]), None))
-            self._version = version
+            self._version = self._reached = version
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise Unavailable("an event cannot be understood") from None
 
@@ -233,6 +245,11 @@ class Watch(Generic[V]):
         pause_s = min(MOST_PAUSE_S, LEAST_PAUSE_S * 2.0 ** min(self._failures, 10)) * (1 + random.random()) / 2
         self._failures += 1
         await asyncio.sleep(max(pause_s, min(retry_after_s or 0.0, 60.0)))
+
+
+def _is_earlier(version: str, other: str) -> bool:
+    """Whether one version is known to be before another: both are numbers, as far as anybody has seen."""
+    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
 
 
 async def lines(given: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

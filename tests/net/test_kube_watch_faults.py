@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -116,6 +116,65 @@ def test_a_version_that_is_forgotten_costs_one_more_list_and_tells_nothing_twice
         await seen.end()
 
     run(server.api.kubeconfig, work)
+
+
+async def restore(server: ThreadedApi, versions_back: int) -> None:
+    """Put the API back to where it was so many versions ago, with the objects that it has now."""
+    server.api.store.version -= versions_back
+    server.api.store.changes.clear()
+
+
+@pytest.mark.parametrize("ill", [Fault.TOO_MANY_REQUESTS, Fault.INTERNAL, Fault.DOWN])
+def test_an_api_that_was_put_back_to_an_earlier_state_is_listed_again(server: ThreadedApi, ill: Fault) -> None:
+    """It says nothing of what changes until it is where we were: a watch from there is silent, and no error."""
+    for number in range(20):
+        make_node(server, f"m{number}")
+
+    async def work(api: Api) -> None:
+        seen = Followed(api, watch_s=2)
+        await seen.until(lambda: seen.watch.in_sync)
+        server.inject(ill)
+        await seen.until(lambda: not seen.watch.in_sync)
+        server.do(restore(server, 15))
+        server.inject(Fault.NONE)
+        await seen.until(lambda: seen.watch.in_sync)
+        make_node(server, "new")
+        await seen.until(lambda: ("new", True) in seen.changes)
+        await seen.end()
+
+    run(server.api.kubeconfig, work)
+
+
+class Hurried(Api):
+    """A client whose watches the server ends in good order, but before their time, as one does that begins anew."""
+
+    def stream(self, path: str, query: Mapping[str, str]):  # type: ignore[no-untyped-def]
+        """Ask for a watch that ends sooner than whoever asks expects."""
+        return super().stream(path, {**query, "timeoutSeconds": "2"})
+
+
+def test_a_server_that_ends_a_watch_early_and_is_in_an_earlier_state_makes_us_out_of_sync(
+    server: ThreadedApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever compares versions would else think that he knows better than what is listed."""
+    for number in range(20):
+        make_node(server, f"m{number}")
+
+    async def work(_: Api) -> None:
+        api = Hurried("prod", server.api.kubeconfig)
+        seen = Followed(api)
+        await seen.until(lambda: seen.watch.in_sync)
+        server.do(restore(server, 15))
+        await seen.until(lambda: len(seen.syncs) == 3)
+        assert [in_sync for in_sync, _ in seen.syncs] == [True, False, True]
+        assert "earlier state" in seen.syncs[1][1]
+        make_node(server, "new")
+        await seen.until(lambda: ("new", True) in seen.changes)
+        await seen.end()
+        await api.close()
+
+    run(server.api.kubeconfig, work)
+    assert caplog.text.count("earlier state") == 1
 
 
 @pytest.mark.parametrize("fault", [Fault.GONE, Fault.INTERNAL, Fault.DOWN])

@@ -450,6 +450,17 @@ def test_a_watch_from_too_old_a_version_is_told_410(cluster: Cluster) -> None:
     assert (first["object"]["kind"], first["object"]["code"]) == ("Status", 410)
 
 
+def test_a_watch_from_a_version_that_is_yet_to_come_is_silent_and_no_error(cluster: Cluster) -> None:
+    """Whoever was ahead of an API whose backup was restored has to find that out himself."""
+    version = int(cluster.admin.get(NODES).body["metadata"]["resourceVersion"])
+    with cluster.admin.watch(NODES, resourceVersion=version + 1000, timeoutSeconds=5) as events:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "unheard-of"}}
+        assert cluster.admin.post(NODES, node).status == 201
+        assert "unheard-of" not in [event["object"]["metadata"].get("name") for event in events]
+    with cluster.admin.watch(NODES, resourceVersion=version, timeoutSeconds=20) as events:
+        assert "unheard-of" in [event["object"]["metadata"].get("name") for event in itertools.islice(events, 1)]
+
+
 def test_a_watch_of_one_name_is_allowed_where_only_that_name_is(cluster: Cluster) -> None:
     """RBAC with names takes list and watch with a field selector."""
     path = "/api/v1/namespaces/kube-public/configmaps"

@@ -11,7 +11,7 @@ from config.model import Farm
 from dhcp.actions import Action, Store
 from dhcp.engine import Server
 from dhcp.fast import FastPath
-from dhcp.leases import NEVER, Lease, Leases, State
+from dhcp.leases import NEVER, SOMEBODY, Lease, Leases, State
 from dhcp.options import MessageType, Option
 from dhcp.plan import plan
 from dhcp.replies import Send
@@ -353,6 +353,44 @@ def test_what_somebody_deleted_is_made_again_while_it_holds() -> None:
     ours, _, _ = book(entry(lease(), 10))
     assert ours.gone(A1, "10.uid", NOW) == []
     assert asked(ours.expire(NOW)) == Write(Entry(lease(), END + LEASE_S), "")
+
+
+def test_an_api_that_was_put_back_to_an_earlier_state_is_believed_in_what_it_answers() -> None:
+    """Its versions are lower then; who stood by the higher one was refused for ever."""
+    ours, leases, _ = book(entry(lease(), 900))
+    leases.remember(renewed := lease(expires=END + 600))
+    write = asked(ours.put(renewed, 1, NOW))
+    assert write.replaces == "900.uid"
+    again = asked(ours.answered(write, Refused(entry(lease(), 40)), NOW))
+    assert again.replaces == "40.uid"
+    assert ours.answered(again, Done(entry(renewed, 41)), NOW) == [Go(1, renewed)]
+    later = lease(expires=END + 1200)
+    last = asked(ours.put(later, 2, NOW))
+    assert last.replaces == "41.uid"
+
+
+def test_what_came_while_it_was_asked_counts_more_than_its_answer() -> None:
+    ours, leases, _ = book(entry(lease(), 4))
+    leases.remember(renewed := lease(expires=END + 600))
+    write = asked(ours.put(renewed, 1, NOW))
+    ours.changed(entry(lease(Y), 9), NOW)
+    acts = ours.answered(write, Refused(entry(lease(), 6)), NOW)
+    assert acts == [Deny(1, Why.TAKEN), Keep(lease(Y))]
+    assert leases.bound(A1, NOW) == lease(Y)
+
+
+@pytest.mark.parametrize("deleted", ["while we look", "while we are away"])
+def test_an_object_that_nobody_can_read_keeps_its_address_until_it_is_deleted(deleted: str) -> None:
+    """It was made again by whoever had seen it, so that nobody ever got the address again."""
+    odd = entry(lease(SOMEBODY, expires=NEVER, state=State.DECLINED), 7)
+    ours, leases, acts = book(odd)
+    assert acts == [Keep(odd.lease)]
+    assert not leases.is_free(A1, X, NOW + 10**9)
+    acts = ours.gone(A1, "8.uid", NOW) if deleted == "while we look" else listed(ours)
+    assert acts == [Keep(lease(SOMEBODY, expires=int(NOW), state=State.RELEASED))]
+    assert ours.expire(NOW) == []
+    assert leases.is_free(A1, X, NOW)
+    assert asked(ours.put(lease(), 1, NOW)).replaces == ""
 
 
 def test_leases_that_the_api_does_not_know_are_written_at_the_start() -> None:

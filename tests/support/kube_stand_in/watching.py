@@ -96,6 +96,7 @@ async def watch(
         await response.prepare(request)
         await response.write(_line("ERROR", GONE.status))
         return response
+    since = int(request.query.get("resourceVersion") or 0)  # one that is yet to come is waited for in silence
     store.watchers.add(queue)
     try:
         await response.prepare(request)
@@ -116,7 +117,7 @@ async def watch(
                 if request.transport is not None:  # who watched may have gone
                     request.transport.abort()
                 return response
-            if concerns(change, target):
+            if concerns(change, target) and change.version > since:
                 passed = change.version
                 if said := event(change, matches):
                     await response.write(_line(*said))
