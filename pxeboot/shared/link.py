@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
@@ -84,6 +85,7 @@ class Link:
         self._again = asyncio.Event()
         self._trouble = "it was not asked yet"
         self._told_trouble = False
+        self._copies = True
         self._since = store.clock()
 
     @property
@@ -126,8 +128,8 @@ class Link:
                 case Ask(wish):
                     self._asks.append(wish)
                     self._asked.set()
-                case Go(ticket):
-                    self._waiting.pop(ticket).go()
+                case Go(ticket, lease):
+                    self._go(self._waiting.pop(ticket), lease)
                 case Deny(ticket, why):
                     self._waiting.pop(ticket).then(self._error(why))
                 case Keep(lease):
@@ -137,6 +139,23 @@ class Link:
                         "dhcp: %s was told that it may keep %s, which another server gave to %s meanwhile",
                         *(lease.mac, lease.address, now_of.mac),
                     )
+
+    def _go(self, waiting: _Waiting, lease: Lease) -> None:
+        """Store it and let its answer leave. What the API has needs our copy only while the API is away."""
+        if self.book.away or not self._pooled(lease.address):
+            waiting.go()
+        else:
+            self._store.keep(lease, partial(self._copied, waiting.then))
+
+    def _copied(self, then: Then, error: BaseException | None) -> None:
+        """It is on our disk too, or this is full, or broken: then its client has it all the same."""
+        if error is not None and self._copies:
+            log.error(
+                "dhcp: leases of cluster %s cannot be stored here; those that the API has are given all the same: %s",
+                *(self.cluster, error),
+            )
+        self._copies = error is None
+        then(None)
 
     def _error(self, why: Why) -> OSError:
         match why:

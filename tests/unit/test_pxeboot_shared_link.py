@@ -1,6 +1,7 @@
-"""pxeboot.shared.link: how it ends; what it does with a controller is in tests/net/test_dhcp_shared.py."""
+"""pxeboot.shared.link: how it ends, and a disk that is full; with a controller: tests/net/test_dhcp_shared.py."""
 
 import asyncio
+import errno
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 from aiohttp.http_exceptions import TransferEncodingError
 
 from config.model import Farm
+from dhcp.clock import SteadyClock
 from dhcp.engine import Server
+from dhcp.journal import Journal
+from dhcp.leases import Lease
 from dhcp.plan import plan
-from dhcp.shared_wire import Remove, Unknown
+from dhcp.shared_wire import Done, Remove, Unknown, Write
 from dhcp.store import LeaseStore
 from pxeboot.shared.link import Link
+from tests.support.crash_disk import CrashDisk
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -78,3 +83,36 @@ def test_an_answer_that_no_program_would_give_leaves_the_question_open(
         asyncio.run(scenario())
     finally:
         store.close()
+
+
+def test_a_full_disk_costs_nobody_the_lease_that_the_api_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the API is away our disk is all that remembers, so that nothing is told that is not on it."""
+    disk = CrashDisk()
+    store = LeaseStore(Journal(tmp_path / "leases", disk), SteadyClock())
+    farm = Farm.model_validate({"dhcp": {"subnets": [{"subnet": "10.77.0.0/24", "pool": "10.77.0.10-10.77.0.11"}]}})
+
+    async def scenario() -> None:
+        link = Link(tmp_path / "socket", "farm", Server(plan(farm), [], store.clock()), store)
+        link.book.begin_list()
+        link.book.list_over()
+        link.book.expire(now := store.clock())
+        disk.fail("write", errno.ENOSPC)
+        for renewed, error in ((False, None), (True, errno.ENOSPC)):
+            answer: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+            lease = Lease(IPv4Address("10.77.0.10"), "02:00:00:00:00:01", int(now) + 900 + 60 * renewed)
+            if renewed:
+                link.book.away_now()
+            store.put(lease, answer.set_result)
+            if not renewed:
+                wish = link._asks.popleft()
+                assert isinstance(wish, Write)
+                link._do(link.book.answered(wish, Done(wish.entry), now))
+            said = await asyncio.wait_for(answer, 60)
+            assert error == (said.errno if isinstance(said, OSError) else None)
+        assert store.degraded is not None
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        store.close()
+    assert caplog.text.count("those that the API has are given all the same") == 1
