@@ -22,7 +22,7 @@ from pxeboot.joining.talk import JoinGiven, Refused
 from tests.support.initramfs import busybox_root, inside, install, mode
 from tests.support.scripted_controller import COMMAND, ID, SECRET, ScriptedController, given
 from tests.support.segment import Host, Segment, lacking
-from tests.support.served import IP, MAC, Daemon, Prepared, get_lease, http, make_grub, node, status_json, tftp
+from tests.support.served import IP, MAC, Daemon, Prepared, get_lease, http, make_grub, node, status, status_json, tftp
 
 pytestmark = pytest.mark.net
 
@@ -175,6 +175,30 @@ def test_a_machine_that_boots_is_given_a_command_of_its_own_once(running: Runnin
     until(lambda: farm.steps()[-1] == ("ready", "ready it is"), "what the controller tells is not shown")
     assert [stage for stage, _ in farm.steps()[-4:]] == ["fetched", "approved", "registered", "ready"]
     assert farm.status["joins"]["given"] == 1
+
+
+def test_every_step_of_a_join_is_shown_with_its_time(running: Running) -> None:
+    """Those that the controller saw with the times at which it saw them, however late they are told."""
+    farm, controller = running.farm, running.controller
+    name = farm.join_name()
+    until(lambda: controller.begun, "the boot is told")
+    boot, began_s = controller.begun[0][2].boot, time.time()
+    controller.tell("m1", boot, Stage.TOKEN, "token abcdef was made for it", began_s + 1)
+    until(lambda: farm.steps()[-1][0] == "token", "its token is shown")
+    assert http(farm.machine, name)[0] == 200
+    fetched_s = time.time()
+    for after_s, stage in ((10, Stage.APPROVED), (20, Stage.REGISTERED), (30, Stage.READY)):
+        controller.tell("m1", boot, stage, f"{stage} it is", began_s + after_s)
+    until(lambda: farm.steps()[-1][0] == "ready", "what the controller tells is not shown")
+    steps = status_json(farm.prepared.control, "m1")["boot"]["steps"][-5:]
+    assert [step["stage"] for step in steps] == ["token", "fetched", "approved", "registered", "ready"]
+    token, fetched, *others = [step["first_s"] - began_s for step in steps]
+    assert [token, *others] == pytest.approx([1, 10, 20, 30], abs=0.001)
+    assert 0 <= fetched <= fetched_s - began_s + 0.001
+    began = status_json(farm.prepared.control, "m1")["boot"]["started_s"]
+    rows = [" ".join(line.split()) for line in status(farm.prepared.control, "m1").stdout.splitlines()]
+    for step in steps:
+        assert f"{step['first_s'] - began:.1f} s {step['stage']} {step['detail']}" in rows, rows
 
 
 def test_each_name_is_good_once_and_to_look_does_not_spend_it(running: Running) -> None:

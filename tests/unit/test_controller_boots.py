@@ -1,6 +1,8 @@
 """A token for each boot: what is made, approved, denied and deleted when. The API and the machines are made up."""
 
+import gc
 import secrets
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -28,9 +30,9 @@ def world(ca: Path) -> World:
     return World(public_kubeconfig("https://api.example:6443", ca))
 
 
-def given(world: World, node: str = "m1") -> tuple[str, str]:
+def given(world: World, node: str = "m1", boot: str | None = None) -> tuple[str, str]:
     """A machine boots and has its command: return its boot and its token's id."""
-    boot = world.begin(node)
+    boot = world.begin(node, boot)
     world.settle(40)
     world.ask(node, boot)
     world.settle(2)
@@ -293,6 +295,36 @@ def test_requests_of_boots_that_are_not_ours_are_left_alone_and_told_once(world:
     assert world.stages(boot) == [Stage.TOKEN]
 
 
+@pytest.mark.parametrize("odd", ["signer", "groups"])
+def test_what_somebody_else_approved_takes_the_place_of_the_machines_own_only_if_it_is_that(
+    world: World, odd: str
+) -> None:
+    boot, token_id = given(world)
+    if odd == "signer":
+        theirs = world.request(token_id, "m1", "k2", signer="kubernetes.io/kube-apiserver-client")
+    else:
+        groups = (MACHINES_GROUP, boot_group(boot, "m1"), "system:bootstrappers:more")
+        theirs = world.request(token_id, "m1", "k2", groups=groups)
+    assert theirs is not None
+    world.todo.clear()
+    world.feed(world.engine.request_seen(replace(theirs, approved=True), world.now))
+    assert Stage.APPROVED not in world.stages(boot)
+    own = world.request(token_id, "m1", "k1")
+    world.settle(1)
+    assert world.approved(own)
+
+
+def test_a_request_that_comes_when_the_time_of_its_token_is_over_is_denied(world: World) -> None:
+    _, token_id = given(world)
+    request = world.request(token_id, "m1")
+    assert request is not None
+    world.todo.clear()
+    later = replace(request, name="later", uid="later")
+    (verdict,) = world.engine.request_seen(later, world.now + TTL_S)[:1]
+    assert isinstance(verdict, acts.Deny)
+    assert "time of its token" in verdict.reason
+
+
 def test_a_boot_group_with_another_node_is_no_boot_of_ours(world: World) -> None:
     boot, token_id = given(world)
     request = world.request(token_id, "m2", groups=(MACHINES_GROUP, boot_group(boot, "m2")))
@@ -324,6 +356,44 @@ def test_after_ready_the_token_opens_nothing(world: World) -> None:
     assert world.approved(request) is False
     world.ask("m1", boot)
     assert last(world, boot).after_s is None
+
+
+def test_at_ready_the_token_is_deleted_though_there_is_more_to_do(world: World) -> None:
+    boot, token_id = given(world)
+    world.request(token_id, "m1")
+    world.settle(1)
+    world.register("m1", "new")
+    for _ in range(10):
+        world.advance(1)
+        for action in [world.todo.pop(0) for _ in world.todo[:]]:
+            world.perform(action, works=not isinstance(action, acts.ApplyOwned))
+    assert world.stages(boot) == READY
+    assert not world.applied
+    assert not world.tokens
+
+
+def test_with_an_approved_certificate_no_token_is_given_any_more(world: World) -> None:
+    boot, token_id = given(world)
+    world.request(token_id, "m1")
+    world.settle(1)
+    world.ask("m1", boot)
+    assert "approved already" in last(world, boot).reason
+    assert last(world, boot).after_s is None
+
+
+def test_the_token_of_a_boot_that_is_over_is_in_no_memory(world: World) -> None:
+    boot, token_id = given(world, boot=secrets.token_hex(8))
+    world.feed(world.engine.ended("m1", boot, world.now))
+    world.settle(1)
+
+    def kept() -> list[object]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, Token) and thing.id == token_id]
+
+    assert kept(), "the world around has it"
+    for around in (world.tokens, world.answers, world.did, world.todo):
+        around.clear()
+    gc.collect()
+    assert kept() == []
 
 
 def test_a_new_boot_ends_the_one_before_and_its_token(world: World) -> None:
@@ -604,6 +674,40 @@ def test_after_a_restart_nothing_is_decided_before_all_requests_were_seen(world:
     fresh.feed(fresh.engine.synced(fresh.now))
     fresh.settle(1)
     assert fresh.approved(second) is False
+
+
+def test_after_a_restart_a_second_key_is_denied_though_its_boot_is_told_last(world: World) -> None:
+    """The thief's request is the older one, and waits; that of the machine was approved."""
+    boot, token_id = given(world)
+    thiefs, own = (world.request(token_id, "m1", key) for key in ("k2", "k1"))
+    assert thiefs is not None
+    assert own is not None
+    world.todo.clear()
+    fresh = World(world.cluster_info, now=world.now)
+    fresh.seeds, fresh.tokens = world.seeds, world.tokens
+    fresh.requests = {thiefs.uid: thiefs, own.uid: replace(own, approved=True)}
+    for request in fresh.requests.values():
+        fresh.feed(fresh.engine.request_seen(request, fresh.now))
+    fresh.settle(1)
+    assert fresh.approved(thiefs) is None
+    fresh.begin("m1", boot, given=True)
+    fresh.settle(1)
+    assert fresh.approved(thiefs) is False
+    assert Stage.APPROVED in fresh.stages(boot)
+
+
+def test_a_token_that_is_made_again_after_its_end_is_listed_and_deleted_as_any(world: World) -> None:
+    boot, token_id = given(world)
+    fresh = World(world.cluster_info, now=world.now + TTL_S + 100)
+    fresh.seeds = world.seeds
+    begun = BootBegun(boot, IPv4Address("10.0.0.9"), 0.0, {"rack": "r1"}, (), token_id)
+    fresh.feed(fresh.engine.begun("m1", begun, fresh.now, -100.0))
+    fresh.ask("m1", boot)
+    fresh.settle(2)
+    assert isinstance(fresh.answer(boot), acts.Give)
+    assert [state.token_id for state in fresh.engine.tokens()] == [token_id]
+    fresh.settle(TTL_S)
+    assert not fresh.tokens
 
 
 def test_a_boot_whose_token_has_ended_is_followed_by_a_controller_that_starts_then(world: World) -> None:
