@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from pxeboot.image.store import open_image
+from tests.support.control_plane import ControlPlane
+from tests.support.kube_thread import join_command, until
 from tests.support.lab import IMAGES, ROOT
 from tests.support.machine import BOOT_S, SOON_S
 from tests.support.segment import CommandFailed, Segment, lacking, requires
-from tests.support.served import UDHCPC
+from tests.support.served import UDHCPC, get_lease, http
 from tests.support.systemd_root import SystemdRoot
 
 pytestmark = pytest.mark.boot
@@ -25,6 +27,12 @@ server: {interfaces: [eth9]}
 dhcp: {subnets: [{subnet: 10.99.0.0/24, pool: 10.99.0.100-10.99.0.110, unknown: all}]}
 images: {node: {path: /srv/pxeboot/images/node}}
 pools: [{name: all, image: node}]
+"""
+CLUSTERS = """\
+clusters:
+  prod:
+    kubeconfig: /run/credentials/pxeboot-controller.service/kubeconfig_prod
+    lts_conf: /var/lib/pxeboot-join/prod.conf
 """
 
 
@@ -136,3 +144,40 @@ def test_its_unit_runs_under_systemd_with_all_that_it_denies(root: Path, segment
             assert time.monotonic() < deadline, "it hangs and is not started again"
             time.sleep(0.5)
         host.run("systemctl", "stop", "pxeboot")
+
+
+@requires("unsquashfs", "nsenter", "busybox", "curl")
+def test_the_controllers_unit_runs_under_systemd_and_it_alone_has_the_credentials(
+    root: Path, segment: Segment, tmp_path: Path
+) -> None:
+    """As a user that exists while it runs, without any capability; the server's user reads what it writes, no more."""
+    farm, kubeconfig = root / "etc/pxeboot/farm.yaml", root / "etc/pxeboot/kubeconfigs/prod"
+    ours = FARM.replace("eth9", "eth1").replace("10.99.0.", "10.77.0.")
+    farm.write_text(ours.replace("image: node}]", "image: node, cluster: prod}]") + CLUSTERS)
+    farm.chmod(0o640)
+    with ControlPlane(tmp_path, segment.server) as plane:
+        shutil.copy(plane.controller_kubeconfig(), kubeconfig)
+        with SystemdRoot(segment.server, root, tmp_path / "systemd.log") as host:
+            host.run("chgrp", "pxeboot", "/etc/pxeboot/farm.yaml")
+            host.run("systemctl", "start", "pxeboot-controller", "pxeboot")
+            written = root / "var/lib/pxeboot-join/prod.conf"
+            until(lambda: written.exists() and join_command(written), "a join command", BOOT_S)
+            process = host.run("systemctl", "show", "-P", "MainPID", "pxeboot-controller").strip()
+            about = dict(line.split(":\t", 1) for line in host.run("cat", f"/proc/{process}/status").splitlines())
+            assert (int(about["CapEff"], 16), int(about["CapBnd"], 16)) == (0, 0)
+            assert (about["NoNewPrivs"], about["Seccomp"]) == ("1", "2")
+            users = {about["Uid"].split()[0], host.run("id", "-u", "pxeboot").strip(), "0"}
+            assert len(users) == 3, "neither root nor the server's user"
+            assert host.run("stat", "-c", "%a %G", "/var/lib/pxeboot-join/prod.conf").strip() == "640 pxeboot"
+            given = "/run/credentials/pxeboot-controller.service/kubeconfig_prod"
+            assert host.run("cat", given) == kubeconfig.read_text()
+            for secret in (given, "/etc/pxeboot/kubeconfigs/prod"):
+                with pytest.raises(CommandFailed):
+                    host.run("setpriv", "--reuid=pxeboot", "--regid=pxeboot", "--init-groups", "cat", secret)
+            get_lease(segment.client)
+            status, said = http(segment.client, "lts.conf")
+            assert (status, join_command(written) in said.decode()) == (200, True)
+            token = join_command(written).split()[4].partition(".")[0]
+            assert token in host.run("pxeboot", "token", "list")
+            until(lambda: "the controller answers" in journal(host), "the server's user may ask it", BOOT_S)
+            host.run("systemctl", "stop", "pxeboot", "pxeboot-controller")
