@@ -65,6 +65,19 @@ def test_a_record_that_was_given_up_is_taken_at_once() -> None:
     assert taken.lease.duration_s == 15
 
 
+def test_a_record_that_was_deleted_lasts_for_whoever_saw_it() -> None:
+    """Its holder leads until it hears of it, and then makes another."""
+    me = candidate()
+    me.observe(OTHERS, 100.0, WALL)
+    for now in (101.0, 114.9):
+        assert me.observe(None, now, WALL) == Wait("other")
+        assert me.holder == "other"
+    assert isinstance(me.observe(None, 115.0, WALL), Create)
+    me.observe(replace(OTHERS, holder="", resource_version="8"), 200.0, WALL)
+    assert isinstance(me.observe(None, 200.0, WALL), Create), "it had been given up"
+    assert isinstance(led().observe(None, 101.0, WALL), Create), "it was its own"
+
+
 def led() -> Candidate:
     """One that sent its record at 100, which was accepted."""
     me = candidate()
