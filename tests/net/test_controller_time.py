@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -22,6 +23,7 @@ from pxeboot.controller.keeper import Keeper
 from pxeboot.controller.lts_file import FilePlace, LtsFile, MadeFile
 from pxeboot.controller.token import parse_rfc3339
 from pxeboot.kube.api import Api
+from pxeboot.kube.elector import Elector
 from tests.support.kube_api import Fault
 from tests.support.kube_thread import ROOT, ThreadedApi, join_command, running_api, until
 from tests.support.stalls import Stalls, judged
@@ -46,10 +48,14 @@ def lts_conf(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def keeping(api: ThreadedApi, lts_conf: Path, terms: Terms) -> Iterator[tuple[Keeper, asyncio.AbstractEventLoop]]:
+def keeping(
+    api: ThreadedApi, lts_conf: Path, terms: Terms, elector: "Flickering | None" = None
+) -> Iterator[tuple[Keeper, asyncio.AbstractEventLoop]]:
     """A keeper at work, in a thread and on a loop of its own."""
     place, made = FilePlace(LtsFile(lts_conf, "Default", KEY)), MadeFile.beside(lts_conf, "prod")
     keeper = Keeper("prod", Api("prod", api.api.kubeconfig), place, made, terms, HostLines(None))
+    if elector is not None:
+        keeper.led_by(cast(Elector, elector))
     loop = asyncio.new_event_loop()
     task = loop.create_task(keeper.run())
 
@@ -148,6 +154,65 @@ def test_retry_after_is_obeyed(api: ThreadedApi, lts_conf: Path) -> None:
         until(lambda: len(api.api.requests) >= 2, "it is tried again", 120)
         first, second = (moment for moment, _, _ in api.api.requests[:2])
         assert 3 <= second - first < 20
+
+
+def test_retry_after_is_obeyed_in_the_middle_of_making_a_token(api: ThreadedApi, lts_conf: Path) -> None:
+    api.inject(Fault.TOO_MANY_CREATED)
+    with keeping(api, lts_conf, Terms(ttl_s=600)):
+
+        def made_at() -> list[float]:
+            return [moment for moment, method, _ in api.api.requests if method == "POST"]
+
+        until(lambda: len(made_at()) >= 2, "it is tried again", 120)
+        times = [moment for moment, _, _ in api.api.requests]
+        refused = made_at()[0]
+        assert 3 <= min(moment for moment in times if moment > refused) - refused < 20
+        assert not api.api.ever
+        api.inject(Fault.NONE)
+        until(lambda: held(lts_conf) is not None, "a token", 120)
+    assert len(api.api.ever) == 1
+
+
+def test_a_token_whose_making_was_not_answered_is_the_one_that_is_published(api: ThreadedApi, lts_conf: Path) -> None:
+    api.inject(Fault.LOST)
+    with keeping(api, lts_conf, Terms(ttl_s=600)):
+        until(lambda: held(lts_conf) is not None, "a token", 120)
+    [made] = api.api.ever
+    holds = held(lts_conf)
+    assert holds is not None
+    assert holds[0] == made.token.id
+
+
+class Flickering:
+    """An elector that loses the lead when the controller has written down the token that it is about to make."""
+
+    def __init__(self, noted: Path) -> None:
+        self._noted = noted
+        self.comes_back = False
+
+    @property
+    def leads(self) -> bool:
+        return self.comes_back or not self._noted.exists()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_who_loses_the_lead_just_before_a_token_is_made_makes_none(api: ThreadedApi, lts_conf: Path) -> None:
+    noted = MadeFile.beside(lts_conf, "prod").path
+    elector = Flickering(noted)
+    with keeping(api, lts_conf, Terms(ttl_s=600), elector) as (keeper, loop):
+        until(noted.exists, "a token is written down")
+        until(lambda: keeper.status()["leads"] is False, "it knows")
+        looks = len(api.api.requests)
+        time.sleep(1)
+        assert not api.api.ever
+        assert len(api.api.requests) <= looks + 1, "nor does it ask for anything"
+        assert lts_conf.read_text() == SEED
+        elector.comes_back = True
+        loop.call_soon_threadsafe(keeper.wake)
+        until(lambda: held(lts_conf) is not None, "a token", 120)
+    assert len(api.api.ever) == 1
 
 
 NOT_SIGNED = "the CA is that of our own kubeconfig, because kube-public/cluster-info is not signed"

@@ -11,6 +11,8 @@ class Fault(Enum):
     UNAUTHORIZED = "401"
     FORBIDDEN_LIST = "403 for lists of Secrets"
     CONFLICT = "409 for what is created"
+    TOO_MANY_CREATED = "429 for what is created"
+    LOST = "what is created is, and its answer does not arrive"
     GONE = "410 for what is watched"
     TOO_MANY_REQUESTS = "429"
     INTERNAL = "500"

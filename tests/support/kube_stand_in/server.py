@@ -132,7 +132,10 @@ class KubeApi(Cluster):
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.requests.append((time.monotonic(), request.method, request.path))
         try:
-            return await self._misbehave(request) or await handler(request)
+            answer = await self._misbehave(request) or await handler(request)
+            if self.fault is Fault.LOST and _creates(request) and request.transport:
+                request.transport.abort()
+            return answer
         except Refusal as refusal:
             return web.json_response(refusal.status, status=refusal.code, headers=refusal.headers)
 
@@ -144,6 +147,8 @@ class KubeApi(Cluster):
                 raise Refusal(403, "Forbidden", "secrets is forbidden: cannot list")
             case Fault.CONFLICT if request.method == "POST":
                 raise Refusal(409, "AlreadyExists", "it already exists")
+            case Fault.TOO_MANY_CREATED if _creates(request):
+                raise Refusal(429, "TooManyRequests", "too many requests", {"Retry-After": "3"})
             case Fault.TOO_MANY_REQUESTS:
                 raise Refusal(429, "TooManyRequests", "too many requests", {"Retry-After": "3"})
             case Fault.INTERNAL:
@@ -156,6 +161,8 @@ class KubeApi(Cluster):
                 request.transport.abort()
                 return web.Response()
             case Fault.NONE | Fault.DOWN | Fault.FORBIDDEN_LIST | Fault.CONFLICT | Fault.GONE:
+                pass
+            case Fault.TOO_MANY_CREATED | Fault.LOST:
                 pass
         return None
 
@@ -340,3 +347,7 @@ class KubeApi(Cluster):
         except (ValueError, TypeError, AttributeError, yaml.YAMLError):
             raise Refusal(400, "BadRequest", "the body is not an object") from None
         return dict(body)
+
+
+def _creates(request: web.Request) -> bool:
+    return request.method == "POST" and request.query.get("dryRun") != "All"
