@@ -34,7 +34,10 @@ def command(
         raise click.UsageError("give either --config FILE, or --interface and --image")
     if configuration is None and image is None:
         raise click.UsageError("--interface needs --image; or give --config FILE")
-    logs.begin(logging.DEBUG if verbose else logging.INFO)
+    from pxeboot.joining.text import hide_names
+
+    # A request that is malformed or misspelt is quoted, and may hold a name that is still good.
+    logs.begin(logging.DEBUG if verbose else logging.INFO, hide=hide_names)
     import asyncio
 
     from config.interfaces import NoInterface

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from config.model import Taint
 
 _PLAIN = re.compile("[^ -~]")
+_ONCE = re.compile("(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+"""What a name that is good once looks like, wherever it stands (`pxeboot.joining.once.Boot`)."""
 
 
 def told(name: str) -> str:
@@ -22,6 +24,15 @@ def told(name: str) -> str:
             return "join/***"
         case _:
             return name
+
+
+def hide_names(line: str) -> str:
+    """Return a line of a log without the names that are good once, in whatever form somebody asked for them.
+
+    >>> hide_names("asked for '/join/0123456789abcdef0123456789abcdef/': not found")
+    "asked for '/join/***/': not found"
+    """
+    return _ONCE.sub("***", line)
 
 
 def join_text(command: str, hosts: Iterable[str] = (), good_for_s: float | None = None) -> str:

@@ -252,6 +252,20 @@ def test_by_tftp_its_archive_is_given_once_and_its_join_command_never(running: R
     assert http(farm.machine, join)[0] == 200
 
 
+def test_a_request_that_is_quoted_in_the_log_is_so_without_its_secret(running: Running) -> None:
+    """`check_logs` looks for all names that there are; this one is still good."""
+    farm = running.farm
+    cpio = farm.menu()
+    for name in (cpio, farm.join_name(cpio)):
+        size = len(farm.daemon.log)
+        for path in (f"{name}/", f"x/{name}", f"{name}%00"):
+            assert http(farm.machine, path)[0] == 404
+        assert http(farm.machine, name, "-X", "(")[0] == 400, "a method that is none"
+        assert tftp(farm.machine, f"x/{name}") is None
+        assert farm.daemon.log[size:].count("***") >= 3
+    assert http(farm.machine, name)[0] == 200
+
+
 def test_by_the_old_name_there_is_nothing(running: Running) -> None:
     farm = running.farm
     farm.menu()

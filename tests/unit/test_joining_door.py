@@ -353,6 +353,24 @@ async def test_a_boot_that_is_not_its_machines_newest_is_not_told_of(entrance: E
 
 
 @awaited
+async def test_what_is_no_matter_of_a_controller_is_not_believed(entrance: Entrance) -> None:
+    boot = entrance.begin()
+    for stage in set(Stage) - {Stage.TOKEN, Stage.APPROVED, Stage.REGISTERED, Stage.READY, Stage.FAILED}:
+        entrance.door.hear(Told("prod", "m1", boot.id, stage, 1.0, "so"))
+    assert entrance.story == []
+
+
+@awaited
+async def test_a_machine_that_was_moved_to_another_cluster_joins_neither(entrance: Entrance) -> None:
+    boot = entrance.begin()
+    farm = entrance.tree.house.farm.model_dump(by_alias=True, exclude_unset=True)
+    farm["pools"][0]["cluster"] = "other"
+    entrance.tree.house = Farmhouse(Farm.model_validate(farm))
+    assert isinstance(await entrance.refusal(f"join/{boot.join}"), NotYours)
+    assert entrance.client.asked == []
+
+
+@awaited
 async def test_a_machine_that_boots_something_else_may_not_join_any_more(entrance: Entrance) -> None:
     boot = entrance.begin()
     machine = entrance.tree.machine_at(M1)
