@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 
+from pxeboot.joining.text import hide_names
 from pxeboot.messages import Messages, Severity
 
 SOURCE = "pxeboot"
@@ -76,7 +77,7 @@ class Kept(logging.Handler):
             return
         try:
             severity = _SEVERITIES.get(record.levelno, Severity.NOTICE)
-            self._messages.add(machine, record.created, SOURCE, record.getMessage(), severity)
+            self._messages.add(machine, record.created, SOURCE, hide_names(record.getMessage()), severity)
         except Exception:
             self.handleError(record)
 

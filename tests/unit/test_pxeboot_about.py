@@ -45,6 +45,12 @@ def test_a_line_that_begins_with_a_machines_name_is_about_it(messages: Messages)
     assert len(messages) == 1
 
 
+def test_a_name_that_is_good_once_is_not_kept(messages: Messages) -> None:
+    once = "0123456789abcdef" * 2
+    logging.getLogger("httpimage").warning("asked for '/join/%s/': not found", once, extra={"ip": "10.77.0.10"})
+    assert [line.text for line in messages.of("m1")] == ["asked for '/join/***/': not found"]
+
+
 @pytest.mark.parametrize("extra", [{"ip": "10.77.0.99"}, {"mac": "52:54:00:ff:ff:ff"}, {"ip": "no address"}, {}])
 def test_what_is_about_nobody_is_kept_of_nobody(messages: Messages, extra: dict[str, str]) -> None:
     logging.getLogger("tftp").warning("a stranger", extra=extra)
