@@ -5,11 +5,14 @@ import base64
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from lightkube.config.kubeconfig import KubeConfig
 
 from pxeboot.controller.token import Token
 from pxeboot.kube.api import CONNECTIONS_AGE_S, Api
@@ -198,6 +201,59 @@ def test_a_token_file_is_read_again_when_its_token_is_refused(server: ThreadedAp
         await api2.close()
 
     run(kubeconfig, work, clock)
+
+
+def swap(folder: Path, number: int, **files: str) -> None:
+    """Replace the files of a mounted volume all at once, as the kubelet does: each is a link into the folder `..data`,
+    which is a link to the newest of many."""
+    newest = folder / f"..{number}"
+    newest.mkdir(parents=True)
+    for name, text in files.items():
+        (newest / name).write_text(text)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data") / name)
+    (folder / "..data_tmp").symlink_to(newest.name)
+    (folder / "..data_tmp").rename(folder / "..data")
+    for old in folder.glob("..[0-9]*"):
+        if old != newest:
+            shutil.rmtree(old)
+
+
+def test_the_token_of_a_pod_is_taken_up_when_the_kubelet_swaps_the_volume(
+    server: ThreadedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the minute in which it is not read again by itself; and a CA that comes with it."""
+    account = tmp_path / "account"
+    good = json.loads(server.api.kubeconfig.read_text())["users"][0]["user"]["token"]
+    other = tmp_path / "other"
+    other.mkdir()
+    make_ca(other)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.api.port))
+    monkeypatch.setattr(KubeConfig, "from_service_account", partial(KubeConfig.from_service_account, account))
+    clock = Clock()
+
+    async def work() -> None:
+        api = Api("prod", None, clock=clock)
+        swap(account, 1, token="not-any-more", namespace="pxeboot", **{"ca.crt": server.api.ca.read_text()})
+        with pytest.raises(Unavailable) as failed:
+            await cluster_info(api)
+        assert failed.value.status == 401
+        clock.now += PAUSE_S
+        swap(account, 2, token=good, namespace="pxeboot", **{"ca.crt": server.api.ca.read_text()})
+        await cluster_info(api)
+        swap(account, 3, token="not-yet", namespace="pxeboot", **{"ca.crt": (other / "ca.crt").read_text()})
+        await cluster_info(api)  # with the connections and the token of a moment ago
+        await api.close()
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await cluster_info(api)
+        swap(account, 4, token=good, namespace="pxeboot", **{"ca.crt": server.api.ca.read_text()})
+        clock.now += PAUSE_S
+        await cluster_info(api)
+        assert "set api_server" in str(await api.own())
+        await api.close()
+
+    asyncio.run(work())
 
 
 def test_a_token_that_may_not_be_sent_is_not_quoted(server: ThreadedApi, tmp_path: Path) -> None:
