@@ -19,8 +19,9 @@ NAME = "join/" + "ab" * 16
 SAY = '#!/bin/sh\nprintf "%s: %s\\n" "$1" "$(cat "$2")" >>/said\n'
 GET = """\
 #!/bin/sh
-# Answers as the lines of /answers say, one after the other: EXIT WORDS; 0 gives /text.
+# Answers as the lines of /answers say, one after the other: EXIT WORDS; 0 gives /text. Keys of hosts are in /keys.
 echo "$1" >>/asked
+case $1 in lts/HOSTS_*) cp "/keys/${1#lts/}" "$2" 2>/dev/null && exit; exit 4 ;; esac
 read -r code words </answers
 sed -i 1d /answers
 [ "$code" != 0 ] || { cp /text "$2"; exit 0; }
@@ -33,6 +34,7 @@ KUBEADM = """\
 #!/bin/sh
 [ "$1" != config ] || { [ ! -e /old ] || exit 1; printf 'apiVersion: kubeadm.k8s.io/v1beta2\\nkind: x\\n'; exit; }
 echo "$*" >>/joined
+cp /etc/hosts /known
 [ "$2" != --config ] || { cat "$3" >/settings; stat -c %a "$3" >/mode; }
 left=$(cat /failures 2>/dev/null || echo 0)
 [ "$left" -gt 0 ] || { printf 'joined with abcdef.0123456789abcdef\\n\\n'; exit; }
@@ -54,9 +56,9 @@ class Booted:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in ("run/pxeboot", "etc/kubernetes"):
+        for folder in ("run/pxeboot", "etc/kubernetes", "keys"):
             shutil.rmtree(root / folder, ignore_errors=True)
-        for folder in ("run/pxeboot/rcfile.d", "etc/kubernetes"):
+        for folder in ("run/pxeboot/rcfile.d", "etc/kubernetes", "keys"):
             (root / folder).mkdir(parents=True)
         (root / "run/pxeboot/env").write_text(f"SERVER=x\nJOIN_KEY=RCFILE_07_JOIN_K8S\nJOIN_ONCE={NAME}\n")
         for name in ("said", "asked", "slept", "joined", "settings", "mode", "failures", "old", "systemctl", "order"):
@@ -217,6 +219,30 @@ def test_with_a_token_that_machines_share_the_next_try_finds_nothing_of_the_one_
     assert machine.run(answers=["0"] * 9, text=JOIN) == 0
     assert machine.lines("said")[-1] == "joined: the kubelet is well, though kubeadm said: cannot join with ***"
     assert not (machine.root / "run/pxeboot/join-settings").exists()
+
+
+@requires("dash", "busybox", "unshare")
+def test_a_machine_that_booted_without_a_command_knows_the_servers_name_before_it_joins(machine: Booted) -> None:
+    """As one does that boots while the API is away for long: what goes with the command is away, too."""
+    (machine.root / "run/pxeboot/env").write_text("SERVER=x\nJOIN_KEY=RCFILE_07_JOIN_K8S\n")
+    for key, line in (("HOSTS_07_JOIN_K8S", "10.0.0.1 api\n"), ("HOSTS_07_JOIN_K8S_2", "10.0.0.2 other")):
+        (machine.root / "keys" / key).write_text(line)
+    assert machine.run(["1 the server does not answer", "0"], text=JOIN) == 0
+    keys = ["RCFILE_07_JOIN_K8S"] * 2 + [f"HOSTS_07_JOIN_K8S{more}" for more in ("", "_2", "_3")]
+    assert machine.lines("asked") == [f"lts/{key}" for key in keys]
+    assert machine.lines("known") == ["127.0.0.1 localhost", "10.0.0.2 other", "10.0.0.1 api"]
+    (machine.root / "keys/HOSTS_07_JOIN_K8S_2").write_text("10.0.0.3 api")
+    (machine.root / "failures").write_text("1")
+    assert machine.run(["0"], text=JOIN) == 0
+    assert machine.lines("known")[3:] == ["10.0.0.3 api"], "and where it has moved to, when a try fails"
+    assert not (machine.root / "run/pxeboot/hosts").exists()
+
+
+@requires("dash", "busybox", "unshare")
+def test_of_an_address_that_is_a_number_no_machine_asks_for_more(machine: Booted) -> None:
+    (machine.root / "run/pxeboot/env").write_text("SERVER=x\nJOIN_KEY=RCFILE_07_JOIN_K8S\n")
+    assert machine.run(["0"], text=JOIN.replace("api:6443", "10.28.0.10:6443")) == 0
+    assert machine.lines("asked") == ["lts/RCFILE_07_JOIN_K8S"]
 
 
 @requires("dash", "busybox", "unshare")
