@@ -10,7 +10,10 @@ from collections.abc import Collection, Mapping
 
 HIDDEN = "***"
 
-_SECRET_WORD = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|psk|api[-_]?key|private[-_]?key|auth)"
+_SECRET_WORD = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|psk|api[-_]?key|private[-_]?key|auth(?!orized_keys))"
+)
+_NAMED = rf"{_SECRET_WORD}[A-Za-z0-9_]{{0,40}}"
 
 _SECRETS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
@@ -20,11 +23,16 @@ _SECRETS = re.compile(
     re.DOTALL,
 )
 _FOLLOWS = re.compile(
-    rf"({_SECRET_WORD}[A-Za-z0-9]{{0,40}}\s*[=:]\s*|(?<!-)--[a-z-]{{0,30}}{_SECRET_WORD}\s+)"
-    r"""("[^"]*"|'[^']*'|[^\s,;"']+)""",
+    # A word of a command line, such as GRUB's, that is quoted as a whole.
+    rf"""(?P<quote>["'])(?P<word>[^"'\s=:]{{0,60}}{_NAMED}=)(?:(?:(?!(?P=quote))[\s\S])*(?P=quote)"""
+    r"""(?:\\.|"[^"]*"|'[^']*'|[^]\s"'\\;,)}])*|.*)"""
+    # What follows such a word, or an option that is one.
+    rf"""|(?P<name>{_NAMED}(?:\\?["'])?\s*[=:]\s*|(?<!-)--[a-z-]{{0,30}}{_SECRET_WORD}\s+)"""
+    r"""(?:(?:bearer|basic|digest)[ \t]{1,9})?(?:\\.?|"[^"]*"|'[^']*'|["'].*|[^\s"'\\])+""",
     re.IGNORECASE,
 )
-"""Every repetition before the value is bounded, or cannot begin again within itself: a machine writes what is searched
+_IN_URL = re.compile(r"(://[^\s/:@]{0,100}:)[^\s/@]{1,200}@")
+"""Every repetition before a value is bounded, or cannot begin again within itself: a machine writes what is searched
 here, 64 KiB at a time, and all else waits while a search runs."""
 _SECRET_KEY = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|PSK|(?:^|_)KEY(?:_|$)")
 
@@ -38,7 +46,13 @@ def mask(text: str, known: Collection[str] = ()) -> str:
     for secret in known:
         if secret:
             text = text.replace(secret, HIDDEN)
-    return _FOLLOWS.sub(rf"\g<1>{HIDDEN}", _SECRETS.sub(HIDDEN, text))
+    return _FOLLOWS.sub(_without, _IN_URL.sub(rf"\g<1>{HIDDEN}@", _SECRETS.sub(HIDDEN, text)))
+
+
+def _without(found: re.Match[str]) -> str:
+    if found["name"] is not None:
+        return f"{found['name']}{HIDDEN}"
+    return f"{found['quote']}{found['word']}{HIDDEN}{found['quote']}"
 
 
 def mask_lts(values: Mapping[str, str], join_keys: Collection[str], known: Collection[str] = ()) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A machine that is told to boot another image than its pool's, and what people are shown of its files."""
 
 import asyncio
+import shlex
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -239,6 +240,11 @@ def test_the_join_command_is_shown_to_be_there(yard: Yard) -> None:
         "--password geheimes-wort --x",
         'PASSWORD="geheimes-wort"', "x:$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G31:1",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIgeheimes-wort\n-----END RSA PRIVATE KEY-----",
+        "password=a,geheimes-wort", "password=a;geheimes-wort", 'password="a"geheimes-wort', 'psk="geheimes-wort',
+        "secret_access_key=geheimes-wort", "PASSWORD_HASH=geheimes-wort", '{"password": "geheimes-wort"}',
+        '{\\"token\\": \\"geheimes-wort\\"}', "Authorization: Bearer geheimes-wort", 'password=\\"geheimes-wort',
+        "http://user:geheimes-wort@proxy:3128/", "'rd.password=a b geheimes-wort' 'quiet'",
+        "'password=a\ngeheimes-wort'",
     ],
 )  # fmt: skip
 def test_what_is_secret_is_masked(text: str) -> None:
@@ -252,7 +258,8 @@ def test_what_is_secret_is_masked(text: str) -> None:
     "text",
     [
         f"images/{'ab' * 32}/vmlinuz", "boot=pxeboot panic=60", "console=ttyS0,115200n8", "m1.c29.prod.example",
-        "tokens are rare", "sha256 is right", "BOOTIF=01-52-54-00-00-00-0a", "if [ $a = $b ]; then", "linux-6.1.0",
+        "tokens are rare", "sha256 is right", "ssh_authorized_keys: 2", "http://proxy:3128/a@b", "'quiet' 'root=pass'",
+         "BOOTIF=01-52-54-00-00-00-0a", "if [ $a = $b ]; then", "linux-6.1.0",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_is_shown(text: str) -> None:
@@ -264,7 +271,18 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert mask(mask(text)) == mask(text)
 
 
-@pytest.mark.parametrize("part", ["0pass", "-", "--a", "password", "_", "--token-", "pass ", "-----BEGIN ", "pass='"])
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+def test_a_word_of_a_shell_or_of_grub_is_masked_to_its_end_and_no_further(secret: str) -> None:
+    of_shell, of_grub = shlex.quote(secret), secret.replace("\\", "\\\\").replace("'", "'\\''")
+    assert mask(f"a=b password={of_shell} c=d") == "a=b password=*** c=d"
+    assert mask(f"linux 'a.token={of_grub}' 'c=d'; then") == "linux 'a.token=***' 'c=d'; then"
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["0pass", "-", "--a", "password", "_", "--token-", "pass ", "-----BEGIN ", "pass='", "'pass=", "\"'pass=", "://a:",
+     "pass=\\", "pass=\"'", "'a"],
+)  # fmt: skip
 def test_a_search_for_secrets_ends_whatever_a_machine_wrote(part: str) -> None:
     """A report is 64 KiB of a machine's choice, and nothing else runs meanwhile. Squared, this takes hours."""
     assert "geheim" not in mask(part * (65_000 // len(part)) + " password=geheim")
