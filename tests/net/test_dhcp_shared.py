@@ -16,6 +16,7 @@ import pytest
 
 from pxeboot.cli.asking import ask
 from tests.support.control_plane import ControlPlane
+from tests.support.restorable_plane import RestorablePlane
 from tests.support.segment import Host, Segment
 
 pytestmark = pytest.mark.net
@@ -131,9 +132,9 @@ def wire() -> Iterator[Segment]:
 
 
 @pytest.fixture(scope="module")
-def plane(wire: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def plane(wire: Segment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestorablePlane]:
     host = wire.host(address="10.77.0.5/24")
-    with ControlPlane(tmp_path_factory.mktemp("plane"), host) as plane:
+    with RestorablePlane(tmp_path_factory.mktemp("plane"), host) as plane:
         yield plane
 
 
@@ -253,3 +254,34 @@ def test_an_api_that_has_stopped_without_a_word_costs_a_client_one_repetition(
     for replica in replicas:
         replica.wait(lambda shared: shared["trouble"] is None and not shared["not_written_up"], 180)
     assert crowd.do("ask", 3101, 1, 90)["told"]
+
+
+@pytest.mark.parametrize("replicas", [LONG_S], indirect=True, ids=[""])
+def test_a_backup_of_etcd_that_is_restored_costs_nobody_his_address_and_gives_none_twice(
+    replicas: tuple[Replica, Replica], crowd: Crowd, plane: RestorablePlane
+) -> None:
+    """What was given after the backup was made is in no object any more; the servers have it, and write it up."""
+    before = crowd.do("ask", 4001, 15, 90)["told"]
+    backup = plane.back_up()
+    after = crowd.do("ask", 4101, 15, 90)["told"]
+    assert len(before) == len(after) == 15
+    crowd.begin("ask", 4201, 10, 300)
+    plane.restore(backup)
+    meanwhile = crowd.end()["told"]
+    assert len(meanwhile) == 10
+    told = [*before, *after, *meanwhile]
+    assert len({address for _, address, *_ in told}) == 40
+    for replica in replicas:
+        replica.wait(lambda shared: shared["trouble"] is None and not shared["not_written_up"], 180)
+    deadline = time.monotonic() + 120
+    wanted = {address: mac(number) for number, address, *_ in told}
+    while not wanted.items() <= (kept := holders(plane)).items():
+        assert time.monotonic() < deadline, f"not written up: {wanted.items() - kept.items()}"
+        time.sleep(0.5)
+    again = crowd.do("rebind", 4101, 15, 90)
+    assert [row[:2] for row in again["told"]] == [row[:2] for row in after]
+    assert not again["naks"]
+    new = crowd.do("ask", 4301, 10, 90)["told"]
+    assert len(new) == 10
+    assert not {address for _, address, *_ in new} & wanted.keys()
+    assert all(replica.status()["shared"]["conflicts"] == 0 for replica in replicas)
