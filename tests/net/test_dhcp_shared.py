@@ -1,6 +1,7 @@
 """Several `pxeboot serve` that share a pool, each with its controller, against a real API server."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -285,3 +286,18 @@ def test_a_backup_of_etcd_that_is_restored_costs_nobody_his_address_and_gives_no
     assert len(new) == 10
     assert not {address for _, address, *_ in new} & wanted.keys()
     assert all(replica.status()["shared"]["conflicts"] == 0 for replica in replicas)
+
+
+def test_a_server_whose_disk_is_full_leaves_nobody_waiting_while_the_api_answers(
+    replicas: tuple[Replica, Replica], crowd: Crowd, plane: ControlPlane
+) -> None:
+    """The API has the lease; what it says no server needs to have on a disk."""
+    pid = replicas[0].processes["serve"].pid
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))  # as ENOSPC, each write fails, with EFBIG
+    replicas[1].kill("serve")
+    told = crowd.do("ask", 5001, 20, 120)["told"]
+    assert len(told) == 20
+    assert max(took for *_, took in told) < 2 * RETRY_S + 2
+    assert "File too large" in replicas[0].status()["cannot_store"]
+    kept = holders(plane)
+    assert all(kept[address] == mac(number) for number, address, *_ in told)
