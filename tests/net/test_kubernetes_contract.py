@@ -336,6 +336,66 @@ def test_one_condition_of_a_node_is_merged_among_the_others(cluster: Cluster) ->
     assert (stale.status, stale.reason) == (409, "Conflict")
 
 
+def changed(cluster: Cluster, name: str, body: Callable[[Object], Object]) -> Object:
+    """A Node after the controller's merge patch, made of the Node as it is: others change a new one too."""
+    for _ in range(20):
+        answer = cluster.controller.call(
+            "PATCH", f"{NODES}/{name}", body(cluster.controller.get(f"{NODES}/{name}").body["metadata"]), MERGE
+        )
+        if answer.status != 409:
+            break
+    assert answer.status == 200
+    return answer.body
+
+
+def test_labels_and_taints_of_a_node_are_merged_while_it_is_as_it_was_read(cluster: Cluster) -> None:
+    labels = {"kept": "1", "gone": "1"}
+    metadata = {"name": "m7", "labels": labels}
+    assert cluster.admin.post(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": metadata}).status == 201
+    cordon = {"spec": {"unschedulable": True}, "metadata": {"annotations": {"theirs": "x"}}}
+    assert cluster.admin.call("PATCH", f"{NODES}/m7", cordon, MERGE).status == 200
+    taint = {"key": "gpu", "value": "true", "effect": "NoSchedule"}
+
+    def ours(known: Object) -> Object:
+        as_read = {"uid": known["uid"], "resourceVersion": known["resourceVersion"]}
+        more: Object = {"labels": {"gone": None, "new": "2"}, "annotations": {"pxeboot/owned": "{}"}}
+        return {"metadata": {**as_read, **more}, "spec": {"taints": [taint]}}
+
+    after = changed(cluster, "m7", ours)
+    found = {key: after["metadata"]["labels"].get(key) for key in ("kept", "gone", "new")}
+    assert found == {"kept": "1", "gone": None, "new": "2"}
+    assert after["metadata"]["annotations"].items() >= {"theirs": "x", "pxeboot/owned": "{}"}.items()
+    assert after["spec"]["unschedulable"] is True
+    assert taint in after["spec"]["taints"]
+    other = {"uid": "11111111-1111-1111-1111-111111111111"}
+    for known, reason in (
+        ({"resourceVersion": "1"}, (409, "Conflict")),
+        ({"resourceVersion": "1", **other}, (409, "Conflict")),  # it was made again
+        (other, (422, "Invalid")),
+    ):
+        stale = {"metadata": {**known, "labels": {"new": "3"}}}
+        refused = cluster.controller.call("PATCH", f"{NODES}/m7", stale, MERGE)
+        assert (refused.status, refused.reason) == reason
+    without = changed(cluster, "m7", lambda known: {"metadata": {"uid": known["uid"]}, "spec": {"taints": None}})
+    assert taint not in without["spec"].get("taints", [])
+    assert without["metadata"]["labels"]["new"] == "2"
+
+
+def test_apply_of_one_key_of_a_secret_leaves_the_others(cluster: Cluster) -> None:
+    secrets, mine = "/api/v1/namespaces/default/secrets", {"lts.conf": "Mg=="}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "five"}, "type": "Opaque"}
+    made = cluster.admin.post(secrets, {**secret, "data": {"theirs": "MQ=="}})
+    assert made.status == 201
+    version = {"name": "five", "resourceVersion": made.body["metadata"]["resourceVersion"]}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": version, "data": mine}
+    path = f"{secrets}/five?fieldManager=pxeboot&force=true"
+    after = cluster.admin.call("PATCH", path, body, APPLY)
+    assert (after.status, after.body["data"]) == (200, {"theirs": "MQ==", **mine})
+    assert after.body["type"] == "Opaque"
+    stale = cluster.admin.call("PATCH", path, {**body, "data": {"lts.conf": "Mw=="}}, APPLY)
+    assert (stale.status, stale.reason) == (409, "Conflict")
+
+
 def test_a_lease_is_made_once_and_replaced_only_as_it_was_read(cluster: Cluster) -> None:
     made = cluster.controller.post(LEASES, lease("one"))
     assert made.status == 201

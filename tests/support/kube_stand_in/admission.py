@@ -74,8 +74,11 @@ def filled(resource: Resource, body: Object) -> Object:
     return body
 
 
-def changed(target: Target, old: Object, body: Object, user: User) -> Object:
-    """Return what an update makes of `old` and `body`: only the part that the subresource is for. Raises `Refusal`."""
+def changed(target: Target, old: Object, body: Object, user: User, *, patched: bool = False) -> Object:
+    """Return what an update makes of `old` and `body`: only the part that the subresource is for. Raises `Refusal`.
+
+    To an update another uid is a precondition that fails; a patch that has one tries to change it.
+    """
     metadata, was = dict(body["metadata"]), old["metadata"]
     if metadata.get("name") not in (None, "", was["name"]):
         raise Refusal(400, "BadRequest", "the name of the object does not match that of the request")
@@ -86,6 +89,8 @@ def changed(target: Target, old: Object, body: Object, user: User) -> Object:
             "please apply your changes to the latest version and try again",
         )  # fmt: skip
     if metadata.get("uid") not in (None, "", was["uid"]):
+        if patched:
+            raise _invalid(target.resource, was["name"], "metadata.uid: field is immutable")
         raise Refusal(409, "Conflict", "Precondition failed: UID in precondition differs from that in the object")
     kept = {
         key: was[key] for key in ("name", "namespace", "uid", "creationTimestamp", "resourceVersion") if key in was

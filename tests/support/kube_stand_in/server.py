@@ -228,7 +228,8 @@ class KubeApi(Cluster):
         new = body if verb == "update" else self._patched(request, old, body)
         if place.subresource == "approval":
             admission.approver(self.store, user, old)
-        return self._store(place, old, admission.changed(place, old, new, user), manager), False
+        made = admission.changed(place, old, new, user, patched=verb == "patch")
+        return self._store(place, old, made, manager), False
 
     def _verb(self, request: web.Request, place: Target) -> str:
         if request.method == "GET" and request.query.get("watch") in ("true", "1"):
