@@ -131,3 +131,17 @@ def test_whether_it_is_done_is_asked_without_building(tmp_path: Path) -> None:
     )
     assert asked.returncode == 1
     assert not (tmp_path / "cache").exists()
+
+
+@requires("make")
+def test_make_test_begins_to_build_it_in_the_background_before_all_else() -> None:
+    """Lint and the unit tests go on meanwhile, and who needs it waits for it."""
+    root = SCRIPT.parents[2]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    said = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "test"], cwd=root, env=environment, capture_output=True,
+        text=True, timeout=90, check=True,
+    ).stdout  # fmt: skip
+    build = "setsid -f nice -n 19 tests/support/build-kubernetes"
+    begun, lint, unit = (said.find(what) for what in (build, "== lint", "== unit tests"))
+    assert 0 <= begun < lint < unit

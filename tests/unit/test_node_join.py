@@ -75,6 +75,10 @@ class Booted:
             (folder / name).write_text(command)
         if not list(folder.glob("*.RCFILE_07_JOIN_K8S")):
             (folder / "0001.RCFILE_07_JOIN_K8S").write_text("")
+        return self.boot()
+
+    def boot(self) -> int:
+        """Run rcfile with what is there."""
         return run_inside(self.root, "/usr/lib/pxeboot/rcfile", path="/fake:/bin").returncode
 
     def lines(self, name: str) -> list[str]:
@@ -236,6 +240,15 @@ def test_a_machine_that_booted_without_a_command_knows_the_servers_name_before_i
     assert machine.run(["0"], text=JOIN) == 0
     assert machine.lines("known")[3:] == ["10.0.0.3 api"], "and where it has moved to, when a try fails"
     assert not (machine.root / "run/pxeboot/hosts").exists()
+
+
+@requires("dash", "busybox", "unshare")
+def test_a_machine_of_no_cluster_runs_its_commands_and_asks_for_nothing(machine: Booted) -> None:
+    (machine.root / "run/pxeboot/env").write_text("SERVER=x\nJOIN_KEY=''\nJOIN_ONCE=''\n")
+    (machine.root / "run/pxeboot/rcfile.d/0000.RCFILE_05_A").write_text("echo a >>/order")
+    assert machine.boot() == 0
+    assert machine.lines("order") == ["a"]
+    assert machine.lines("asked") == machine.lines("slept") == machine.lines("joined") == []
 
 
 @requires("dash", "busybox", "unshare")
