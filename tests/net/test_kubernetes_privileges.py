@@ -408,6 +408,26 @@ def test_a_node_renews_its_own_certificate_and_gets_no_other(world: World) -> No
     assert node.call("PATCH", f"{NODES}/neighbour/status", {"status": {}}, STRATEGIC).status == 403
 
 
+def test_who_has_a_nodes_certificate_makes_a_deleted_node_anew_and_changes_no_taint(world: World) -> None:
+    """What helps against somebody who became a Node: that it stays, with a taint. Its machine gets another name."""
+    name = "taken"
+    key, request = signing_request(world.folder / "keys", name)
+    assert world.machine.post(REQUESTS, request).status == 201
+    assert decide(world.controller, request, "Approved").status == 200
+    crt = world.folder / "taken.crt"
+    crt.write_bytes(certificate(world.admin, request))
+    thief = Client(world.admin.url, world.admin.ca, certificate=crt, key=key)
+    body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    assert thief.post(NODES, body).status == 201
+    assert world.admin.delete(f"{NODES}/{name}").status == 200
+    assert thief.post(NODES, body).status == 201, "to delete the Node is no help"
+    # The cluster's own controllers write taints of a new Node, too: any other list is not what there is.
+    refused = thief.call("PATCH", f"{NODES}/{name}", {"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}, MERGE)
+    assert (refused.status, "not allowed to modify taints" in refused.body["message"]) == (403, True)
+    assert thief.call("PATCH", f"{NODES}/{name}", {"metadata": {"annotations": {"a": "b"}}}, MERGE).status == 200
+    assert thief.delete(f"{NODES}/{name}").status == 403
+
+
 # The files themselves.
 
 
