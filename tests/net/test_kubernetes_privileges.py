@@ -422,7 +422,9 @@ def test_who_has_a_nodes_certificate_makes_a_deleted_node_anew_and_changes_no_ta
     assert world.admin.delete(f"{NODES}/{name}").status == 200
     assert thief.post(NODES, body).status == 201, "to delete the Node is no help"
     # The cluster's own controllers write taints of a new Node, too: any other list is not what there is.
-    refused = thief.call("PATCH", f"{NODES}/{name}", {"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}, MERGE)
+    refused = thief.call(
+        "PATCH", f"{NODES}/{name}", {"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}, MERGE
+    )
     assert (refused.status, "not allowed to modify taints" in refused.body["message"]) == (403, True)
     assert thief.call("PATCH", f"{NODES}/{name}", {"metadata": {"annotations": {"a": "b"}}}, MERGE).status == 200
     assert thief.delete(f"{NODES}/{name}").status == 403
