@@ -1,5 +1,7 @@
 """The five commands of docs/kubernetes.md, typed as they stand there, at a cluster that kubeadm made.
 
+And those of docs/howto/several-clusters.md, with a kubeconfig whose current context is another cluster.
+
 What systemd does for the controller's unit is done by hand: the credentials it hands over, the command it starts.
 """
 
@@ -26,6 +28,7 @@ from tests.support.served import IP, MAC
 pytestmark = pytest.mark.net
 
 PAGE = ROOT / "docs/kubernetes.md"
+SEVERAL = ROOT / "docs/howto/several-clusters.md"
 UNIT = ROOT / "deploy/pxeboot-controller.service"
 FARM: Mapping[str, Any] = {
     "server": {"interfaces": ["eth1"]},
@@ -61,7 +64,7 @@ class Operator:
         systemctl = folder / "bin/systemctl"
         systemctl.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{folder}/told\n')
         systemctl.chmod(0o755)
-        self._env = {
+        self.env = {
             "PATH": f"{folder}/bin:{os.environ['PATH']}",
             "HOME": str(folder / "home"),
             "KUBECONFIG": str(plane.kubeconfig),
@@ -75,7 +78,7 @@ class Operator:
     def types(self, line: str) -> str:
         """Run a line of shell, which has to end with 0, and return all that it said."""
         done = subprocess.run(
-            self.argv("sh", "-c", line), cwd=self.folder / "home", env=self._env, stdin=subprocess.DEVNULL,
+            self.argv("sh", "-c", line), cwd=self.folder / "home", env=self.env, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
@@ -94,7 +97,7 @@ class Operator:
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 self.argv(str(self.folder / "bin" / Path(program).name), *arguments),
-                env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
             yield process
@@ -103,21 +106,25 @@ class Operator:
             process.wait()
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
+        yield plane
+
+
 @pytest.fixture
-def operator(tmp_path: Path) -> Iterator[Operator]:
+def operator(plane: ControlPlane, tmp_path: Path) -> Iterator[Operator]:
     there = Path("/etc/pxeboot")
     made = not there.exists()
     there.mkdir(exist_ok=True)  # something has to be there to be hidden
-    with ControlPlane(tmp_path) as plane:
-        (tmp_path / "operator").mkdir()
-        yield Operator(tmp_path / "operator", plane)
+    yield Operator(tmp_path, plane)
     if made:
         with suppress(OSError):
             there.rmdir()
 
 
 @requires("unshare", "install")
-def test_after_the_five_commands_a_machine_is_given_its_join_command(operator: Operator, tmp_path: Path) -> None:
+def test_after_the_five_commands_a_machine_is_given_its_join_command(operator: Operator, plane: ControlPlane) -> None:
     five, farm = page()
     assert len(five.commands) == 5
     (operator.folder / "etc/farm.yaml").write_text(yaml.safe_dump(farm))
@@ -136,5 +143,30 @@ def test_after_the_five_commands_a_machine_is_given_its_join_command(operator: O
         with Voice(socket) as voice:
             given = voice.join("m1", voice.begin("m1"))
     assert given.command.startswith("kubeadm join ")
-    assert given.command.endswith(openssl_ca_hash(tmp_path / "root/etc/kubernetes/pki/ca.crt"))
+    assert given.command.endswith(openssl_ca_hash(plane.pki / "ca.crt"))
     assert "WARNING" not in (operator.folder / "log").read_text()
+
+
+@requires("unshare", "install")
+def test_of_several_clusters_each_has_the_credentials_of_its_own_context(
+    operator: Operator, plane: ControlPlane
+) -> None:
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    (context,) = config["contexts"]
+    config["contexts"] = [
+        {**context, "name": "prod"},
+        {"name": "other", "context": {**context["context"], "cluster": "x"}},
+    ]
+    config["clusters"].append({"name": "x", "cluster": {"server": "https://127.0.0.1:1"}})
+    (operator.folder / "several").write_text(yaml.safe_dump({**config, "current-context": "other"}))
+    operator.env["KUBECONFIG"] = str(operator.folder / "several")
+    (operator.folder / "etc/kubeconfigs").mkdir()
+    commands = next(step.commands for step in steps(SEVERAL) if "make-kubeconfig" in step.text)
+    for line in commands:
+        operator.types(line)
+    made = operator.folder / "etc/kubeconfigs/prod"
+    assert made.stat().st_mode & 0o777 == 0o600
+    (cluster,) = yaml.safe_load(made.read_text())["clusters"]
+    assert cluster["cluster"]["server"] == plane.url
+    said = plane.kubectl("get", "certificatesigningrequests", kubeconfig=made, check=False)
+    assert "error" not in said.lower(), said
