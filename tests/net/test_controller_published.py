@@ -130,12 +130,13 @@ def test_kubeadm_takes_the_command_while_the_ca_is_replaced_and_a_node_comes_of_
     file, machine, node = tmp_path / "lts.conf", tmp_path / "machine", f"m-{secrets.token_hex(4)}"
     make_ca(tmp_path, "another")
     (machine / "etc").mkdir(parents=True)
-    with (
-        ClusterInfo(plane) as info,
-        running_controller(tmp_path, {"prod": {"kubeconfig": str(kubeconfig), "lts_conf": str(file)}}),
-    ):
+    given = {"kubeconfig": str(kubeconfig)}
+    clusters = {"prod": {**given, "lts_conf": str(file)}, "each": given}
+    with ClusterInfo(plane) as info, running_controller(tmp_path, clusters):
         info.say(authorities=(tmp_path / "another.crt").read_text() + (plane.pki / "ca.crt").read_text())
         until(lambda: file.exists() and join_command(file).count("sha256:") == 2, "both are pinned", 180)
+        with Voice(tmp_path / "controller.sock", "each") as voice:
+            assert voice.join(node, voice.begin(node)).command.split()[5:] == join_command(file).split()[5:]
         program, verb, *rest = join_command(file).split()
         assert (program, verb) == ("kubeadm", "join")
         said = tmp_path / "said"
