@@ -26,6 +26,8 @@ _PREFIX = "dhcp-"
 _LONGEST_HOLDER = 128
 _LONGEST_S = (1 << 31) - 1
 """What leaseDurationSeconds can hold."""
+_LATEST = 253_402_300_799
+"""The last second that a Time can tell, in the year 9999."""
 
 
 def name_of(address: IPv4Address) -> str:
@@ -96,7 +98,7 @@ def version_of(found: kube.Lease) -> str:
 
 
 def _text(when: int) -> str:
-    return "never" if when == NEVER else rfc3339(when)
+    return "never" if when == NEVER else rfc3339(min(when, _LATEST))
 
 
 def _time(text: str) -> int:

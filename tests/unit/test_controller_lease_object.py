@@ -65,6 +65,14 @@ def test_an_object_whose_time_somebody_made_shorter_still_keeps_its_address_whil
     assert found.until == ENTRY.lease.expires
 
 
+def test_a_quarantine_of_thousands_of_years_can_be_written() -> None:
+    """It could not, and with it no lease was shared any more."""
+    declined = Lease(IPv4Address("10.28.72.10"), "x", int(NOW) + 10**12, State.DECLINED)
+    found = entry_of(object_of(Entry(declined, declined.expires), NOW, "", FARM))
+    assert found is not None
+    assert found.until == found.lease.expires > NOW + 10**11
+
+
 @pytest.mark.parametrize("name", ["pxeboot-controller", "10-28-72-10", "dhcp-10.28.72.10"])
 def test_an_object_of_another_name_is_none_of_ours(name: str) -> None:
     assert entry_of(replace(object_of(ENTRY, NOW, "", FARM), name=name)) is None
