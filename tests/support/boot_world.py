@@ -73,6 +73,10 @@ class World:
     seeds: dict[str, str] = field(default_factory=dict)
     applied: list[str] = field(default_factory=list)
     did: list[acts.Action] = field(default_factory=list)
+    ends: dict[str, float] = field(default_factory=dict)
+    """When the token that was made last for a boot ends."""
+    approved_at: dict[str, float] = field(default_factory=dict)
+    """When a request was approved, by its uid."""
 
     def __post_init__(self) -> None:
         self.engine = Boots(Terms(TTL_S, signer_wait_s=self.signer_wait_s))
@@ -86,7 +90,7 @@ class World:
         seed = self.seeds.setdefault(boot, hashlib.sha256(boot.encode()).hexdigest())
         token_id = Token.derived(seed).id if given else ""
         begun = BootBegun(boot, IPv4Address("10.0.0.9"), 0.0, {"rack": "r1"}, (), token_id)
-        self.feed(self.engine.begun(node, begun, self.now, TTL_S))
+        self.feed(self.engine.begun(node, begun, self.now, self.ends.get(boot, self.now + TTL_S) - self.now))
         return boot
 
     def ask(self, node: str, boot: str, seed: str | None = None) -> None:
@@ -217,6 +221,7 @@ class World:
             case acts.Mint(boot, node, token, groups, ttl_s):
                 assert groups == (MACHINES_GROUP, boot_group(boot, node))
                 self.tokens[token.id] = Issued(token, groups, boot, node, self.now + ttl_s)
+                self.ends[boot] = self.now + ttl_s
                 return lambda: engine.minted(boot, self.now)
             case acts.LookInfo():
                 data = {"kubeconfig": self.cluster_info} if self.cluster_info else {}
@@ -244,6 +249,8 @@ class World:
     def _decide(self, request: Request, *, approve: bool) -> Callable[[], Sequence[acts.Action] | None]:
         now = self.requests[request.uid]
         if now.waits:
+            if approve:
+                self.approved_at[request.uid] = self.now
             now = self.requests[request.uid] = replace(now, approved=approve, denied=not approve)
         if approve and now.approved:
             return lambda: self.engine.request_approved(request, self.now)

@@ -38,6 +38,12 @@ class Boots(RuleBasedStateMachine):
         self.newest[node] = boot
         self.boots.append((boot, node))
 
+    @rule(node=nodes)
+    def a_machine_boots_something_else(self, node: str) -> None:
+        boot = self.newest.pop(node, None)
+        if boot is not None:
+            self.world.feed(self.world.engine.ended(node, boot, self.world.now))
+
     @rule(node=nodes, asks=st.booleans())
     def a_machine_comes_to_its_command(self, node: str, asks: bool) -> None:
         self.a_machine_gets_its_menu(node, old=True)
@@ -138,7 +144,8 @@ class Boots(RuleBasedStateMachine):
             node, key = self.stolen[request.uid]
             assert node_digest(node) == named.node_digest
             assert request.pem == pem_for(node, key)
-            assert self.newest[node] == named.boot
+            assert self.newest.get(node) == named.boot
+            assert self.world.approved_at[request.uid] < self.world.ends[named.boot]
             self.approved.setdefault(named.boot, set()).add(key)
             assert len(self.approved[named.boot]) == 1
 
@@ -150,7 +157,7 @@ class Boots(RuleBasedStateMachine):
         for boot, answers in self.world.answers.items():
             for answer in answers[self.answered.get(boot, 0) :]:
                 if isinstance(answer, acts.Give):
-                    assert self.newest[answer.node] == boot
+                    assert self.newest.get(answer.node) == boot
                     assert answer.join.token == Token.derived(self.world.seeds[boot])
             self.answered[boot] = len(answers)
 
@@ -168,7 +175,7 @@ class Boots(RuleBasedStateMachine):
         ready = {tell.boot for tell in self.world.told if tell.stage is Stage.READY}
         for token_id, issued in self.world.tokens.items():
             if token_id not in self.orphans and self.world.now < issued.expires:
-                assert self.newest[issued.node] == issued.boot
+                assert self.newest.get(issued.node) == issued.boot
                 assert issued.boot not in ready
         self.world.settle(8000)
         left = {token_id for token_id, issued in self.world.tokens.items() if token_id not in self.orphans}
