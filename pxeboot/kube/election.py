@@ -1,14 +1,14 @@
 """Who leads: (a Lease as it was read, now) → what to do. Pure; `now` is in seconds of our own clock, which only runs.
 
 The times in a record are another machine's, so they decide nothing. A record is over when *we* have seen it unchanged
-for as long as it says that it lasts, though somebody may have deleted it meanwhile. And we lead only until `renew_s`
-after we *sent* the last renewal that was accepted, which is before it could be over for anybody else, even if the API
-does not answer and even if we were stopped meanwhile.
+for as long as it says that it lasts, though it may have been deleted meanwhile, or be one of a backup by now. And we
+lead only until `renew_s` after we *sent* the last renewal that was accepted, which is before it could be over for
+anybody else, even if the API does not answer and even if we were stopped meanwhile.
 """
 
 from dataclasses import dataclass, replace
 
-from pxeboot.kube.values import Lease
+from pxeboot.kube.values import Lease, is_earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,13 @@ class Candidate:
 
     def observe(self, record: Lease | None, now: float, wall: float) -> Action:
         """Say what to do about the record, read by `now`. `wall`, seconds since 1970, is only written down."""
-        if record is None:
+        seen = self._seen
+        is_lost = seen and (record is None or is_earlier(record.resource_version, seen.resource_version))
+        if seen and is_lost and seen.holder not in ("", self._identity) and now - self._seen_at < seen.duration_s:
             self.until = 0.0
-            seen = self._seen
-            if seen and seen.holder not in ("", self._identity) and now - self._seen_at < seen.duration_s:
-                return Wait(seen.holder)  # who may not know yet that somebody deleted it
-            self._seen = None
+            return Wait(seen.holder)  # who may not know yet
+        if record is None:
+            self._seen, self.until = None, 0.0
             return Create(Lease(self._name, self._identity, self._duration_s, acquired_s=wall, renewed_s=wall))
         if self._seen is None or self._seen.resource_version != record.resource_version:
             self._seen, self._seen_at = record, now

@@ -78,3 +78,14 @@ class Lease:
     uid: str = ""
     resource_version: str = ""
     """Of the object as the API has it; "" for one to be made."""
+
+
+def is_earlier(version: str, other: str) -> bool:
+    """Whether one resourceVersion is known to be before another: both are numbers, as far as anybody has seen.
+
+    An API never goes back but when a backup of its etcd is restored.
+
+    >>> is_earlier("99", "100"), is_earlier("100", "99"), is_earlier("a", "b")
+    (True, False, False)
+    """
+    return version.isdecimal() and other.isdecimal() and int(version) < int(other)

@@ -18,6 +18,7 @@ from pxeboot.kube.api import Api
 from pxeboot.kube.cache import Cache, Change, NotAnObject
 from pxeboot.kube.errors import Held, Unavailable, refusal
 from pxeboot.kube.paths import Object, Resource
+from pxeboot.kube.values import is_earlier
 
 log = logging.getLogger("controller")
 
@@ -149,7 +150,7 @@ class Watch(Generic[V]):
             if not follows:
                 break
             query["continue"] = str(follows)
-        if _is_earlier(version, self._reached):
+        if is_earlier(version, self._reached):
             self._tell("the API is in an earlier state than before, as after a backup was restored")
         self._version = self._reached = version
         self._change(self._cache.listed(found))
@@ -245,11 +246,6 @@ class Watch(Generic[V]):
         pause_s = min(MOST_PAUSE_S, LEAST_PAUSE_S * 2.0 ** min(self._failures, 10)) * (1 + random.random()) / 2
         self._failures += 1
         await asyncio.sleep(max(pause_s, min(retry_after_s or 0.0, 60.0)))
-
-
-def _is_earlier(version: str, other: str) -> bool:
-    """Whether one version is known to be before another: both are numbers, as far as anybody has seen."""
-    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
 
 
 async def lines(given: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -78,6 +78,17 @@ def test_a_record_that_was_deleted_lasts_for_whoever_saw_it() -> None:
     assert isinstance(led().observe(None, 101.0, WALL), Create), "it was its own"
 
 
+@pytest.mark.parametrize("holder", ["", "me", "a third"])
+def test_a_record_of_a_restored_backup_does_not_end_the_lead_of_whoever_was_seen_with_it(holder: str) -> None:
+    me, restored = candidate(), replace(OTHERS, holder=holder, duration_s=1, resource_version="3")
+    me.observe(OTHERS, 100.0, WALL)
+    assert me.observe(restored, 114.9, WALL) == Wait("other")
+    assert not me.leads(114.9)
+    took = me.observe(restored, 115.0, WALL)
+    assert took == Wait("a third") if holder == "a third" else isinstance(took, Replace)
+    assert isinstance(me.observe(restored, 116.0, WALL), Replace)
+
+
 def led() -> Candidate:
     """One that sent its record at 100, which was accepted."""
     me = candidate()
