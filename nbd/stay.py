@@ -137,6 +137,7 @@ class Stay:
 
     def _answer(self, reads: Reads) -> Rest | None:
         """Answer READs, in our turn if there are many of us; None when all is well."""
+        self._desk.settle()
         if not self._desk.is_crowded:
             return self._answer_mixed(self._desk.batch, reads)
         with self._turns:
