@@ -12,16 +12,20 @@ import socket
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from time import monotonic
 
-from tftp.kernel import Port, Sender
+from tftp import wire
+from tftp.kernel import Port, Sender, go_near
 from tftp.steady import Steady
 
 READ = 32 * 1024
 """How many bytes of a file are read at once, with windows of more than one block. So much, and as much again with
 headers, is in memory."""
-PART = 16 * 1024
+PART = 32 * 1024
 """How many with windows of one block."""
+NEAR = 8
+"""After so many parts it goes to its client's processor again, from which the kernel may have moved it."""
 LOOK_S = 0.02
 """How often it looks whether silence has lasted too long."""
 ENOUGH = 4096
@@ -100,7 +104,11 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> byt
     try:
         if steady.windowsize == 1:
             part = _Part(steady.blksize)
-            while part.read(steady, file):
+            for number in count():
+                if not part.read(steady, file):
+                    break
+                if not number % NEAR:
+                    go_near(sock)
                 datagram = _blocks(steady, part, descriptor)
                 if datagram is not None:
                     return datagram
@@ -125,10 +133,12 @@ class _Part:
 
     def __init__(self, blksize: int) -> None:
         size = _HEADER + blksize
-        count = max(1, PART // blksize)
-        memory = memoryview(bytearray(count * size))
-        self._whole = [memory[at : at + size] for at in range(0, count * size, size)]
-        self._headers = [datagram[:_HEADER] for datagram in self._whole]
+        blocks = max(1, PART // blksize)
+        self._memory = memory = memoryview(bytearray(blocks * size))
+        self._whole = [memory[at : at + size] for at in range(0, blocks * size, size)]
+        self._headers = struct.Struct(">" + f"I{blksize}x" * blocks)
+        self._acks = struct.Struct(f">{blocks + 1}I")
+        self._each_ack = struct.Struct(f"{_HEADER}s" * (blocks + 1))
         self._contents = [datagram[_HEADER:] for datagram in self._whole]
         self.acks: Sequence[bytes] = ()
         self.datagrams: Sequence[bytes | memoryview] = ()
@@ -136,19 +146,21 @@ class _Part:
 
     def read(self, steady: Steady, file: int) -> bool:
         """Get what follows; return False at the end of the file, or if it cannot be read."""
-        count = len(self._whole)
-        if steady.sent + count >= steady.blocks:  # the last block is shorter than the others
+        blocks, sent = len(self._whole), wire.number(steady.sent, steady.rollover)
+        if steady.sent + blocks >= steady.blocks or sent + blocks > 0xFFFF:
+            # The last block is shorter than the others, or their numbers begin again.
             self.acks, self.datagrams = steady.coming(_following(steady, file))
             return bool(self.datagrams)
-        offset, length = steady.sent * steady.blksize, count * steady.blksize
+        offset, length = steady.sent * steady.blksize, blocks * steady.blksize
+        # All headers at once, each with the two fields that it has; the zeros between them make room for the file.
+        ack, data = wire.Opcode.ACK << 16 | sent, wire.Opcode.DATA << 16 | sent
+        self._headers.pack_into(self._memory, 0, *range(data + 1, data + blocks + 1))
         try:
             if os.preadv(file, self._contents, offset) != length:  # it was truncated
                 return False
         except OSError:
             return False
-        self.acks, headers = steady.headers(count)
-        for place, header in zip(self._headers, headers, strict=True):
-            place[:] = header
+        self.acks = self._each_ack.unpack(self._acks.pack(*range(ack, ack + blocks + 1)))
         self.datagrams = self._whole
         return True
 

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 IP_PKTINFO = 8
@@ -56,6 +57,20 @@ class Port:
         """Close the socket, unless others use it too."""
         if not self.shared:
             self.sock.close()
+
+
+def go_near(sock: socket.socket) -> None:
+    """Go on, in this thread, on the processor on which the last datagram to `sock`, which is connected, came in.
+
+    Whoever is woken from another processor waits for that one's call. It is no place to stay: the kernel moves the
+    thread on as soon as there is an idle processor. Where it may not be asked for this, nothing happens.
+    """
+    with suppress(OSError):
+        here = sock.getsockopt(socket.SOL_SOCKET, socket.SO_INCOMING_CPU)
+        anywhere = os.sched_getaffinity(0)
+        if here in anywhere:
+            os.sched_setaffinity(0, {here})
+            os.sched_setaffinity(0, anywhere)
 
 
 def shared_port(listener: socket.socket, local: str) -> Port:

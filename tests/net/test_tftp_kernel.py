@@ -1,14 +1,16 @@
-"""Sending a window with one system call yields the same datagrams as sending it one by one."""
+"""Sending a window with one system call yields the same datagrams as sending it one by one; where a thread goes on."""
 
 import json
+import os
 import socket
 import sys
+import threading
 
 import pytest
 
 from tests.support.segment import Segment, requires
 from tests.support.tftp_server import REPOSITORY
-from tftp import wire
+from tftp import kernel, wire
 from tftp.kernel import Port, Sender
 
 pytestmark = pytest.mark.net
@@ -81,3 +83,46 @@ def test_an_error_of_the_network_counts_as_loss() -> None:
         # Without SO_BROADCAST the kernel refuses this address.
         assert Sender().send(Port(sock), ("255.255.255.255", 9), window(512, 4, 512)) == 0
         assert Sender(segmentation=False).send(Port(sock), ("255.255.255.255", 9), window(512, 4, 512)) == 0
+
+
+def test_a_thread_goes_where_its_clients_datagrams_come_in_and_is_not_held_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, moves = os.sched_setaffinity, []
+
+    def move(pid: int, processors: set[int]) -> None:
+        moves.append(set(processors))
+        real(pid, processors)
+
+    def send(processor: int) -> None:
+        real(0, {processor})
+        client.sendto(b"ack", server.getsockname())
+
+    everywhere = os.sched_getaffinity(0)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind(("127.0.0.1", 0))
+        client.bind(("127.0.0.1", 0))
+        server.connect(client.getsockname())  # of others the kernel does not keep it
+        for processor in everywhere:
+            thread = threading.Thread(target=send, args=(processor,))
+            thread.start()
+            thread.join()
+            assert server.recv(10) == b"ack"
+            moves.clear()
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "sched_setaffinity", move)
+                kernel.go_near(server)
+            assert moves == [{processor}, everywhere]
+    assert os.sched_getaffinity(0) == everywhere
+
+
+def test_where_a_thread_may_not_be_moved_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, processors: set[int]) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        kernel.go_near(sock)
