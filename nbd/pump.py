@@ -67,23 +67,14 @@ class Desk:
         return self._pump.stays > FEWEST
 
     def settle(self) -> None:
-        """Be on one processor with all threads that clients have of their own; anywhere, if this is the only one.
+        """Be on one processor with all threads of NBD while several clients have one of their own; else anywhere.
 
         They take turns with the interpreter's lock. To hand it over to another processor costs more than most of what
         is done with it: sixty clients of a cold disk need half the processor, and wait half as long, on one.
         """
         if (is_shared := self._pump.stays > 1) is not self._is_shared:
-            self._move(is_shared)
-
-    def leave(self) -> None:
-        """Be anywhere again, also for the threads that are started from here."""
-        if self._is_shared:
-            self._move(False)
-
-    def _move(self, is_shared: bool) -> None:
-        self._is_shared = is_shared
-        with suppress(OSError):  # where it may not be asked for
-            os.sched_setaffinity(0, self._pump.together if is_shared else self._pump.anywhere)
+            self._is_shared = is_shared
+            self._pump.place(is_shared)
 
     def turns(self, device: int) -> Turns:
         """Return the turns of such threads as read from the disk `device`: one that hangs lets go of no turn."""
@@ -185,6 +176,11 @@ class Pump:
         """Whether more clients want threads of their own than may have them."""
         return time.monotonic() < self._crowded_until_s
 
+    def place(self, is_shared: bool) -> None:
+        """Have this thread run where those of several clients do, or anywhere."""
+        with suppress(OSError):  # where it may not be asked for
+            os.sched_setaffinity(0, self.together if is_shared else self.anywhere)
+
     def add(self, client: Client) -> None:
         """Take a client, and run it."""
         assert client.fd is not None
@@ -248,6 +244,7 @@ class Pump:
     def _work(self) -> None:
         desk = Desk(self)
         while not self.closing:
+            desk.settle()
             for fd, events in self._epoll.poll(maxevents=1):
                 client = self._next(fd)
                 if client is not None:
@@ -310,6 +307,7 @@ class Pump:
         return True
 
     def _host(self) -> None:
+        self.place(False)  # it began where the thread was that started it
         desk = Desk(self)
         while True:
             try:
@@ -325,7 +323,6 @@ class Pump:
             except Exception:
                 log.exception("nbd: dropped a client because of an error of ours")
                 client.broken()
-            desk.leave()
             with self._lock:
                 self.stays -= 1
             self._run(desk, client, 0)

@@ -42,10 +42,6 @@ def test_threads_of_several_clients_share_a_processor_and_that_of_one_client_is_
             pump.stays = stays
             desk.settle()
             assert os.sched_getaffinity(0) == expected
-        pump.stays = 2
-        desk.settle()
-        desk.leave()
-        assert os.sched_getaffinity(0) == everywhere
 
     in_a_thread(run)
     assert os.sched_getaffinity(0) == everywhere
@@ -65,5 +61,4 @@ def test_only_a_change_asks_the_kernel_and_where_that_may_not_be_asked_all_goes_
     for stays in 1, 1, 2, 3, 2, 1, 1:
         pump.stays = stays
         desk.settle()
-    desk.leave()
     assert asked == [pump.together, pump.anywhere]
