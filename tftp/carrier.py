@@ -23,7 +23,9 @@ READ = 32 * 1024
 """How many bytes of a file are read at once, with windows of more than one block. So much, and as much again with
 headers, is in memory."""
 PART = 32 * 1024
-"""How many with windows of one block."""
+"""How many with windows of one block, if those are `MOST` blocks or fewer."""
+MOST = 1024
+"""Pieces of memory that one system call fills (IOV_MAX)."""
 NEAR = 8
 """After so many parts it goes to its client's processor again, from which the kernel may have moved it."""
 LOOK_S = 0.02
@@ -133,7 +135,7 @@ class _Part:
 
     def __init__(self, blksize: int) -> None:
         size = _HEADER + blksize
-        blocks = max(1, PART // blksize)
+        blocks = min(max(1, PART // blksize), MOST)
         self._memory = memory = memoryview(bytearray(blocks * size))
         self._whole = [memory[at : at + size] for at in range(0, blocks * size, size)]
         self._headers = struct.Struct(">" + f"I{blksize}x" * blocks)
