@@ -85,6 +85,7 @@ class _Own(threading.local):
     """The desk of a thread that is none of the pump's."""
 
     desk: Desk | None = None
+    is_free = False
 
 
 class Client(ABC):
@@ -166,10 +167,6 @@ class Pump:
         self._turns: dict[int, Turns] = {}
         """Of clients' own threads, by their disks."""
         self._crowded_until_s = 0.0
-        self.anywhere = os.sched_getaffinity(0)
-        """The processors that we may use."""
-        self.together = {max(self.anywhere)}
-        """Where clients' own threads are when there are several: not the first, which has most of the interrupts."""
 
     @property
     def is_crowded(self) -> bool:
@@ -177,9 +174,23 @@ class Pump:
         return time.monotonic() < self._crowded_until_s
 
     def place(self, is_shared: bool) -> None:
-        """Have this thread run where those of several clients do, or anywhere."""
+        """Have this thread run where those of several clients do, or anywhere.
+
+        Where the main thread may run, which is never moved: a container's processors change while we run. Of these
+        several clients have the last; the first has most of the interrupts. Whoever is right is left alone, because
+        the kernel gives a thread that was placed once none of the processors that are added later.
+        """
         with suppress(OSError):  # where it may not be asked for
-            os.sched_setaffinity(0, self.together if is_shared else self.anywhere)
+            anywhere = os.sched_getaffinity(os.getpid())
+            wanted = {max(anywhere)} if is_shared else anywhere
+            if os.sched_getaffinity(0) != wanted:
+                os.sched_setaffinity(0, wanted)
+
+    def free(self) -> None:
+        """Have this thread, which is none of the pump's, run anywhere: it began where the one was that started it."""
+        if not self._own.is_free:
+            self._own.is_free = True
+            self.place(False)
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""

@@ -287,7 +287,8 @@ class Stay:
             if len(reads) > 1 and self._desk.is_alone():
                 pool = work.disk()
                 others = [
-                    pool.submit(partial(self._read, bytearray(head_size + read[2]), read)) for read in reads[1:FEW]
+                    pool.submit(work.aside, partial(self._read, bytearray(head_size + read[2]), read))
+                    for read in reads[1:FEW]
                 ]
         except (DiskHangs, RuntimeError):
             pass  # then one after the other; who hangs here is this client alone

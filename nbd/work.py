@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from errno import EIO
 from functools import partial
+from typing import TypeVar
 
 from config.disks import DiskHangs, Disks, Pool
 from nbd.actions import BlockStatus, Cache, Flush, Trim, Write, WriteZeroes
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 Ordered = Write | Flush | Trim | WriteZeroes | BlockStatus
 Post = Callable[[Callable[[], None]], None]
+T = TypeVar("T")
 _Reply = bytes | bytearray | None
 """None: there can be none, and the client is to be dropped."""
 
@@ -48,8 +50,13 @@ _Reply = bytes | bytearray | None
 class Work:
     """The work on one open export, for one connection. All but what says so is called by whoever runs that."""
 
-    def __init__(self, export: Export, disks: Disks, device: int, post: Post, go_on: Post) -> None:
-        """`post` has something called by whoever runs the connection, from any thread; `go_on` also runs it."""
+    def __init__(
+        self, export: Export, disks: Disks, device: int, post: Post, go_on: Post, free: Callable[[], None]
+    ) -> None:
+        """`post` has something called by whoever runs the connection, from any thread; `go_on` also runs it.
+
+        `free` is called by the threads of the disk, before anything else: see `Pump.free`.
+        """
         self.export = export
         self.replies: Replies = SIMPLE
         self.answers: deque[bytes | bytearray] = deque()
@@ -68,6 +75,7 @@ class Work:
         """`st_dev` of the disk that the export is on."""
         self._post = post
         self._go_on = go_on
+        self._free = free
         self._cold: deque[tuple[Piece, Pieces]] = deque()
         self._cold_lock = threading.Lock()  # of `_cold` and `_drains`
         self._drains = 0
@@ -104,7 +112,7 @@ class Work:
                 self._cold.append((piece, pieces))
                 # One thread, so that every client gets its turn; more for a client that is alone with its disk.
                 if not self._drains or (pool.waiting < FEW and self._drains < MAX_READS):
-                    pool.submit(self._drain)
+                    pool.submit(self.aside, self._drain)
                     self._drains += 1
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
             self.failed = str(error)
@@ -160,6 +168,11 @@ class Work:
         self._waiting_bytes = 0
 
     # In threads
+
+    def aside(self, work: Callable[[], T]) -> T:
+        """Do `work`, in a thread of the disk; all that is given to `disk` goes through here."""
+        self._free()
+        return work()
 
     def answer(self, asked: BlockStatus | Cache) -> bytes:
         """Return the answer; waits for the disk. For who runs the connection and may wait, while `jobs` is 0."""
@@ -250,7 +263,7 @@ class Work:
         """Have a thread do `work`, whose reply is sent; `then` is called before."""
         self.jobs += 1
         try:
-            self.disk().submit(self._work, work, then)
+            self.disk().submit(self.aside, partial(self._work, work, then))
         except (DiskHangs, RuntimeError) as error:  # as much as we keep waits for it; or the server ends
             self.failed = str(error)
             self._finished(then, None)
@@ -296,6 +309,6 @@ class Work:
             return
         self._released = True
         try:
-            self.disk().submit(self.export.close)
+            self.disk().submit(self.aside, self.export.close)
         except (DiskHangs, RuntimeError):
             self.export.close()

@@ -47,9 +47,8 @@ def test_threads_of_several_clients_share_a_processor_and_that_of_one_client_is_
     assert os.sched_getaffinity(0) == everywhere
 
 
-def test_only_a_change_asks_the_kernel_and_where_that_may_not_be_asked_all_goes_on(
-    pump: Pump, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_a_thread_may_not_be_moved_all_goes_on(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = os.sched_getaffinity(0)
     asked = []
 
     def refuse(pid: int, processors: set[int]) -> None:
@@ -61,4 +60,33 @@ def test_only_a_change_asks_the_kernel_and_where_that_may_not_be_asked_all_goes_
     for stays in 1, 1, 2, 3, 2, 1, 1:
         pump.stays = stays
         desk.settle()
-    assert asked == [pump.together, pump.anywhere]
+    assert asked == [{max(everywhere)}] * (len(everywhere) > 1)  # once, and where it is already it need not go
+
+
+def test_who_began_where_several_clients_are_does_not_stay_there(pump: Pump) -> None:
+    everywhere = os.sched_getaffinity(0)
+    found = []
+
+    def of_the_disk() -> None:
+        found.append(os.sched_getaffinity(0))
+        pump.free()
+        found.append(os.sched_getaffinity(0))
+
+    def run() -> None:
+        pump.stays = 2
+        Desk(pump).settle()
+        in_a_thread(of_the_disk)
+
+    in_a_thread(run)
+    assert found == [{max(everywhere)}, everywhere]
+
+
+def test_processors_that_come_and_go_are_heeded(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    have, asked = {3, 5}, []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: have if pid == os.getpid() else set())
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: asked.append(processors))
+    desk = Desk(pump)
+    for processors, stays in ({3, 5}, 2), ({3}, 1), ({3, 4}, 2), ({2, 4, 9}, 1):
+        have, pump.stays = processors, stays
+        desk.settle()
+    assert asked == [{5}, {3}, {4}, {2, 4, 9}]

@@ -1,7 +1,9 @@
-"""The work of a connection on a disk that takes none: the client is dropped, and its export closed once."""
+"""The work of a connection in threads; on a disk that takes none the client is dropped, its export closed once."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -35,7 +37,7 @@ def export(tmp_path: Path) -> Counted:
 @pytest.fixture
 def work(export: Counted) -> Work:
     """On a disk of which as much waits as we keep."""
-    made = Work(export, Disks(threads=1, waiting=0), 0, lambda item: item(), lambda item: item())
+    made = Work(export, Disks(threads=1, waiting=0), 0, lambda item: item(), lambda item: item(), lambda: None)
     made.replies = STRUCTURED
     return made
 
@@ -55,3 +57,24 @@ def test_other_work_that_no_thread_takes_ends_the_client_and_closes_its_export_o
     assert work.torn
     work.close()
     assert export.closed == 1
+
+
+def test_a_thread_of_the_disk_is_freed_before_it_does_anything(export: Counted) -> None:
+    done: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    freed = []
+
+    def free() -> None:
+        freed.append(done.qsize())
+
+    disks = Disks(threads=1, waiting=10)
+    work = Work(export, disks, 0, done.put, done.put, free)
+    work.replies = STRUCTURED
+    pieces = Pieces(Read(1, 0, 4096, whole=False), STRUCTURED)
+    work.read(pieces.piece(), pieces)
+    done.get(timeout=9)()
+    work.order(BlockStatus(1, 0, 4096, req_one=False, contexts=(1,)))
+    done.get(timeout=9)()
+    work.close()
+    disks.of(0, "node").submit(int).result(9)  # its only thread: the export was closed before
+    assert (freed, export.closed) == ([0, 0, 0], 1)
+    disks.close()
