@@ -171,9 +171,21 @@ class Hub:
         return About(self.machine_name, of_card, lambda name: self.timeline.get(name) is not None)
 
     def machine_name(self, address: IPv4Address) -> str | None:
-        """Return the name of the machine that holds an address now."""
-        asker = self.who(address)
-        return asker.name if asker is not None else None
+        """Return the name of the machine that holds an address now.
+
+        One that is not listed and whose MAC makes a listed machine's name is not that one: it has no part of its disk.
+        A machine that booted by that name there, before the farm's file said otherwise, keeps its own.
+        """
+        holder = self.dhcp.who(address, self._clock())
+        if holder is None:
+            return None
+        if holder.node_name is not None:
+            return holder.node_name
+        name = dhcp.plan.machine_name(holder.mac or "")
+        if not self.tree.house.is_listed(name):
+            return name
+        pin = self.roots.pins.get(name)
+        return name if pin is not None and pin.address == address else f"{name} (not listed)"
 
     def find(self, word: str) -> Machine | dict[str, object]:
         """Return the machine that a person means, as the control socket does, or what it says of one that is none."""

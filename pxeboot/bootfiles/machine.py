@@ -46,6 +46,10 @@ class Farmhouse:
         known = self._by_mac.get(mac)
         return known[1].name if known else None
 
+    def is_listed(self, name: str) -> bool:
+        """Return whether there is a node of this name."""
+        return name in self._names
+
     def node_at(self, ip: IPv4Address) -> Node | None:
         """Return the node whose static address this is."""
         known = self._by_ip.get(ip)

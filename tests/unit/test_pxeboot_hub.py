@@ -11,9 +11,11 @@ import dhcp.plan
 import dhcp.store
 from config.events import Event, Stage
 from config.model import Farm
+from dhcp.leases import NEVER, Lease
 from pxeboot.api.names import names_of
 from pxeboot.bootfiles.machine import Farmhouse
 from pxeboot.exports.pin_store import PinStore
+from pxeboot.exports.pins import Pin
 from pxeboot.hub import Hub
 from pxeboot.intent_store import IntentStore
 from pxeboot.joining.store import BootStore
@@ -80,3 +82,23 @@ def test_a_machine_that_was_heard_of_is_found_by_name_mac_and_address(tmp_path: 
         offered = names_of(hub.farm, [(machine.name, machine.mac) for machine in hub.timeline])
         assert offered["machines"] == ["m1", "m2", "node-525400000099"]
         assert {"52:54:00:00:00:99": "node-525400000099", "52:54:00:00:00:02": "m2"}.items() <= offered["macs"].items()  # type: ignore[attr-defined]
+
+
+def test_a_machine_that_is_not_listed_has_no_part_of_a_listed_ones_disk(tmp_path: Path) -> None:
+    """Its MAC makes the name of a listed machine, whose card is another by now."""
+    mac, there, own = "52:54:00:00:00:99", IPv4Address("10.0.0.200"), IPv4Address("10.0.0.1")
+    nodes = [{"name": "node-525400000099", "macs": ["52:54:00:00:00:01"], "ip": str(own)}]
+    farm = farm_of(
+        tmp_path,
+        images={"node": {"path": "/images/node"}},
+        pools=[{"name": "a", "image": "node", "nodes": nodes}],
+        dhcp={"subnets": [{"subnet": "10.0.0.0/24", "pool": "10.0.0.200-10.0.0.210", "unknown": "a"}]},
+    )
+    with hub_of(farm, tmp_path) as hub:
+        hub.dhcp.leases.remember(Lease(there, mac, NEVER))
+        hub.roots.pins.put(Pin("node-525400000099", "node", "ab" * 32, own, 5.0)).result(10)
+        assert hub.machine_name(own) == hub.roots.whose(own) == "node-525400000099"
+        assert hub.machine_name(there) == hub.roots.whose(there) == "node-525400000099 (not listed)"
+        # It booted as that one, and the file was edited since: it goes on reading its root.
+        hub.roots.pins.put(Pin("node-525400000099", "node", "ab" * 32, there, 6.0)).result(10)
+        assert hub.roots.whose(there) == "node-525400000099"
