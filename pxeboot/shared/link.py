@@ -154,7 +154,9 @@ class Link:
                 "dhcp: leases of cluster %s cannot be stored here; those that the API has are given all the same: %s",
                 *(self.cluster, error),
             )
-        self._copies = error is None
+            self._copies = False
+        elif error is None and self._store.degraded is None:  # what is on a disk that fails was there before
+            self._copies = True
         then(None)
 
     def _error(self, why: Why) -> OSError:

@@ -116,3 +116,37 @@ def test_a_full_disk_costs_nobody_the_lease_that_the_api_has(tmp_path: Path, cap
     finally:
         store.close()
     assert caplog.text.count("those that the API has are given all the same") == 1
+
+
+def test_a_full_disk_is_told_of_once_though_some_leases_are_on_it_already(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = CrashDisk()
+    store = LeaseStore(Journal(tmp_path / "leases", disk), SteadyClock())
+    farm = Farm.model_validate({"dhcp": {"subnets": [{"subnet": "10.77.0.0/24", "pool": "10.77.0.10-10.77.0.19"}]}})
+
+    async def scenario() -> None:
+        link = Link(tmp_path / "socket", "farm", Server(plan(farm), [], store.clock()), store)
+        link.book.begin_list()
+        link.book.list_over()
+        link.book.expire(now := store.clock())
+        leases = [
+            Lease(IPv4Address(f"10.77.0.1{number}"), f"02:00:00:00:00:0{number}", int(now) + 900)
+            for number in range(4)
+        ]
+        for number, lease in enumerate((leases[0], leases[1], leases[0], leases[2], leases[0], leases[3])):
+            if number == 1:
+                disk.fail("write", errno.ENOSPC)
+            answer: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+            store.put(lease, answer.set_result)
+            while link._asks:
+                wish = link._asks.popleft()
+                assert isinstance(wish, Write)
+                link._do(link.book.answered(wish, Done(wish.entry), now))
+            assert await asyncio.wait_for(answer, 60) is None
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        store.close()
+    assert caplog.text.count("those that the API has are given all the same") == 1
