@@ -184,7 +184,8 @@ class Client:
                     await (self._tell(boot) if news is self._untold else self._tell_end(boot))
                 except (aiohttp.ClientError, HttpProcessingError, OSError):
                     await asyncio.sleep(TELL_AGAIN_S)
-                    news[machine] = news.pop(machine)  # the newest; others are told first
+                    if machine in news:  # else too many have ended meanwhile
+                        news[machine] = news.pop(machine)  # the newest; others are told first
                     continue
                 if news.get(machine) is boot:
                     del news[machine]
