@@ -31,7 +31,7 @@ _FOLLOWS = re.compile(
     r"""(?:(?:bearer|basic|digest)[ \t]{1,9})?(?:\\.?|"[^"]*"|'[^']*'|["'].*|[^\s"'\\])+""",
     re.IGNORECASE,
 )
-_IN_URL = re.compile(r"(://[^\s/:@]{0,100}:)[^\s/@]{1,200}@")
+_IN_URL = re.compile(r"(://[^\s/:@]{0,100}:)[^\s/@]{1,200}@(?:[^\s/@]{0,200}@)*")
 """Every repetition before a value is bounded, or cannot begin again within itself: a machine writes what is searched
 here, 64 KiB at a time, and all else waits while a search runs."""
 _SECRET_KEY = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|PSK|(?:^|_)KEY(?:_|$)")

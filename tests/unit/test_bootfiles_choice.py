@@ -243,8 +243,8 @@ def test_the_join_command_is_shown_to_be_there(yard: Yard) -> None:
         "password=a,geheimes-wort", "password=a;geheimes-wort", 'password="a"geheimes-wort', 'psk="geheimes-wort',
         "secret_access_key=geheimes-wort", "PASSWORD_HASH=geheimes-wort", '{"password": "geheimes-wort"}',
         '{\\"token\\": \\"geheimes-wort\\"}', "Authorization: Bearer geheimes-wort", 'password=\\"geheimes-wort',
-        "http://user:geheimes-wort@proxy:3128/", "'rd.password=a b geheimes-wort' 'quiet'",
-        "'password=a\ngeheimes-wort'",
+        "http://user:geheimes-wort@proxy:3128/", "http://user:a@geheimes-wort@proxy:3128/",
+        "'rd.password=a b geheimes-wort' 'quiet'", "'password=a\ngeheimes-wort'",
     ],
 )  # fmt: skip
 def test_what_is_secret_is_masked(text: str) -> None:
@@ -281,7 +281,7 @@ def test_a_word_of_a_shell_or_of_grub_is_masked_to_its_end_and_no_further(secret
 @pytest.mark.parametrize(
     "part",
     ["0pass", "-", "--a", "password", "_", "--token-", "pass ", "-----BEGIN ", "pass='", "'pass=", "\"'pass=", "://a:",
-     "pass=\\", "pass=\"'", "'a"],
+     "://a:b@", "@", "pass=\\", "pass=\"'", "'a"],
 )  # fmt: skip
 def test_a_search_for_secrets_ends_whatever_a_machine_wrote(part: str) -> None:
     """A report is 64 KiB of a machine's choice, and nothing else runs meanwhile. Squared, this takes hours."""
