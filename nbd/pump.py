@@ -85,7 +85,8 @@ class _Own(threading.local):
     """The desk of a thread that is none of the pump's."""
 
     desk: Desk | None = None
-    is_free = False
+    is_shared: bool | None = None
+    """Where it was placed; None: wherever it began."""
 
 
 class Client(ABC):
@@ -186,11 +187,11 @@ class Pump:
             if os.sched_getaffinity(0) != wanted:
                 os.sched_setaffinity(0, wanted)
 
-    def free(self) -> None:
-        """Have this thread, which is none of the pump's, run anywhere: it began where the one was that started it."""
-        if not self._own.is_free:
-            self._own.is_free = True
-            self.place(False)
+    def settle(self) -> None:
+        """Have this thread, which is none of the pump's, run where those are, at the first time wherever it began."""
+        if (is_shared := self.stays > 1) is not self._own.is_shared:
+            self._own.is_shared = is_shared
+            self.place(is_shared)
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""

@@ -196,7 +196,7 @@ class Service:
 
     def work(self, connection: Connection, export: Export) -> Work:
         """See `nbd.owner.Owner`."""
-        return Work(export, self._disks, export.device, connection.post, connection.go_on, self._pump.free)
+        return Work(export, self._disks, export.device, connection.post, connection.go_on, self._pump.settle)
 
     def chosen(self, connection: Connection, export: Export) -> None:
         """See `nbd.owner.Owner`."""

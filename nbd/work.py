@@ -51,11 +51,11 @@ class Work:
     """The work on one open export, for one connection. All but what says so is called by whoever runs that."""
 
     def __init__(
-        self, export: Export, disks: Disks, device: int, post: Post, go_on: Post, free: Callable[[], None]
+        self, export: Export, disks: Disks, device: int, post: Post, go_on: Post, settle: Callable[[], None]
     ) -> None:
         """`post` has something called by whoever runs the connection, from any thread; `go_on` also runs it.
 
-        `free` is called by the threads of the disk, before anything else: see `Pump.free`.
+        `settle` is called by the threads of the disk, before anything else: see `Pump.settle`.
         """
         self.export = export
         self.replies: Replies = SIMPLE
@@ -75,7 +75,7 @@ class Work:
         """`st_dev` of the disk that the export is on."""
         self._post = post
         self._go_on = go_on
-        self._free = free
+        self._settle = settle
         self._cold: deque[tuple[Piece, Pieces]] = deque()
         self._cold_lock = threading.Lock()  # of `_cold` and `_drains`
         self._drains = 0
@@ -171,7 +171,7 @@ class Work:
 
     def aside(self, work: Callable[[], T]) -> T:
         """Do `work`, in a thread of the disk; all that is given to `disk` goes through here."""
-        self._free()
+        self._settle()
         return work()
 
     def answer(self, asked: BlockStatus | Cache) -> bytes:

@@ -63,14 +63,15 @@ def test_where_a_thread_may_not_be_moved_all_goes_on(pump: Pump, monkeypatch: py
     assert asked == [{max(everywhere)}] * (len(everywhere) > 1)  # once, and where it is already it need not go
 
 
-def test_who_began_where_several_clients_are_does_not_stay_there(pump: Pump) -> None:
+def test_a_thread_of_the_disk_is_where_the_others_are_and_stays_nowhere(pump: Pump) -> None:
     everywhere = os.sched_getaffinity(0)
     found = []
 
     def of_the_disk() -> None:
-        found.append(os.sched_getaffinity(0))
-        pump.free()
-        found.append(os.sched_getaffinity(0))
+        for stays in 1, 2, 60, 0:
+            pump.stays = stays
+            pump.settle()
+            found.append(os.sched_getaffinity(0))
 
     def run() -> None:
         pump.stays = 2
@@ -78,7 +79,7 @@ def test_who_began_where_several_clients_are_does_not_stay_there(pump: Pump) -> 
         in_a_thread(of_the_disk)
 
     in_a_thread(run)
-    assert found == [{max(everywhere)}, everywhere]
+    assert found == [everywhere, {max(everywhere)}, {max(everywhere)}, everywhere]
 
 
 def test_processors_that_come_and_go_are_heeded(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,15 +59,15 @@ def test_other_work_that_no_thread_takes_ends_the_client_and_closes_its_export_o
     assert export.closed == 1
 
 
-def test_a_thread_of_the_disk_is_freed_before_it_does_anything(export: Counted) -> None:
+def test_a_thread_of_the_disk_settles_before_it_does_anything(export: Counted) -> None:
     done: SimpleQueue[Callable[[], None]] = SimpleQueue()
-    freed = []
+    settled = []
 
-    def free() -> None:
-        freed.append(done.qsize())
+    def settle() -> None:
+        settled.append(done.qsize())
 
     disks = Disks(threads=1, waiting=10)
-    work = Work(export, disks, 0, done.put, done.put, free)
+    work = Work(export, disks, 0, done.put, done.put, settle)
     work.replies = STRUCTURED
     pieces = Pieces(Read(1, 0, 4096, whole=False), STRUCTURED)
     work.read(pieces.piece(), pieces)
@@ -76,5 +76,5 @@ def test_a_thread_of_the_disk_is_freed_before_it_does_anything(export: Counted) 
     done.get(timeout=9)()
     work.close()
     disks.of(0, "node").submit(int).result(9)  # its only thread: the export was closed before
-    assert (freed, export.closed) == ([0, 0, 0], 1)
+    assert (settled, export.closed) == ([0, 0, 0], 1)
     disks.close()
