@@ -51,7 +51,6 @@ class Desk:
     """What a thread works with."""
 
     def __init__(self, pump: "Pump") -> None:
-        self._is_shared = False
         # From the kernel, which gives the pages that are used.
         self.inbox = memoryview(mmap.mmap(-1, INBOX_BYTES))
         self.batch = memoryview(mmap.mmap(-1, FILL_BYTES))
@@ -67,14 +66,8 @@ class Desk:
         return self._pump.stays > FEWEST
 
     def settle(self) -> None:
-        """Be on one processor with all threads of NBD while several clients have one of their own; else anywhere.
-
-        They take turns with the interpreter's lock. To hand it over to another processor costs more than most of what
-        is done with it: sixty clients of a cold disk need half the processor, and wait half as long, on one.
-        """
-        if (is_shared := self._pump.stays > 1) is not self._is_shared:
-            self._is_shared = is_shared
-            self._pump.place(is_shared)
+        """See `Pump.settle`."""
+        self._pump.settle()
 
     def turns(self, device: int) -> Turns:
         """Return the turns of such threads as read from the disk `device`: one that hangs lets go of no turn."""
@@ -82,9 +75,10 @@ class Desk:
 
 
 class _Own(threading.local):
-    """The desk of a thread that is none of the pump's."""
+    """What a thread has of its own."""
 
     desk: Desk | None = None
+    """Of one that is none of the pump's."""
     is_shared: bool | None = None
     """Where it was placed; None: wherever it began."""
 
@@ -174,8 +168,19 @@ class Pump:
         """Whether more clients want threads of their own than may have them."""
         return time.monotonic() < self._crowded_until_s
 
-    def place(self, is_shared: bool) -> None:
-        """Have this thread run where those of several clients do, or anywhere.
+    def settle(self) -> None:
+        """Have this thread run where all threads of NBD do while several clients have one of their own; else anywhere.
+
+        They take turns with the interpreter's lock. To hand it over to another processor costs more than most of what
+        is done with it: sixty clients of a cold disk need half the processor, and wait half as long, on one. A thread
+        begins where the one is that started it, so the first time it is moved in any case.
+        """
+        if (is_shared := self.stays > 1) is not self._own.is_shared:
+            self._own.is_shared = is_shared
+            self._place(is_shared)
+
+    def _place(self, is_shared: bool) -> None:
+        """Move this thread.
 
         Where the main thread may run, which is never moved: a container's processors change while we run. Of these
         several clients have the last; the first has most of the interrupts. Whoever is right is left alone, because
@@ -186,12 +191,6 @@ class Pump:
             wanted = {max(anywhere)} if is_shared else anywhere
             if os.sched_getaffinity(0) != wanted:
                 os.sched_setaffinity(0, wanted)
-
-    def settle(self) -> None:
-        """Have this thread, which is none of the pump's, run where those are, at the first time wherever it began."""
-        if (is_shared := self.stays > 1) is not self._own.is_shared:
-            self._own.is_shared = is_shared
-            self.place(is_shared)
 
     def add(self, client: Client) -> None:
         """Take a client, and run it."""
@@ -319,7 +318,6 @@ class Pump:
         return True
 
     def _host(self) -> None:
-        self.place(False)  # it began where the thread was that started it
         desk = Desk(self)
         while True:
             try:
