@@ -95,16 +95,12 @@ class Steady:
         blocks = len(content) // blksize
         if sent * blksize + len(content) == self.size_bytes:
             blocks = self.blocks - sent  # the last one may be empty
-        acks, headers = self.headers(blocks)
+        names = [wire.number(block, self.rollover) for block in range(sent, sent + blocks + 1)]
         offsets = range(0, blocks * blksize, blksize)
-        return acks, [header + content[at : at + blksize] for header, at in zip(headers, offsets, strict=True)]
-
-    def headers(self, blocks: int) -> tuple[list[bytes], list[bytes]]:
-        """Return the ACK of each block from the last one that was sent on, and how the DATA of the `blocks` that
-        follow begin.
-        """
-        names = [wire.number(block, self.rollover) for block in range(self.sent, self.sent + blocks + 1)]
-        return [_pack(_ACK, name) for name in names], [_pack(_DATA, name) for name in names[1:]]
+        datagrams = [
+            _pack(_DATA, name) + content[at : at + blksize] for name, at in zip(names[1:], offsets, strict=True)
+        ]
+        return [_pack(_ACK, name) for name in names], datagrams
 
     def exchanges(self, content: bytes | memoryview) -> list[tuple[bytes, list[bytes]]]:
         """Return what is to come: each ACK that is due, and the window of DATA that answers it; see `coming`."""
