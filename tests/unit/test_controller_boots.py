@@ -358,6 +358,12 @@ def test_after_ready_the_token_opens_nothing(world: World) -> None:
     assert last(world, boot).after_s is None
 
 
+def all_but_labels(world: World) -> None:
+    """Do what is asked for; labels and taints cannot be set."""
+    for action in [world.todo.pop(0) for _ in world.todo[:]]:
+        world.perform(action, works=not isinstance(action, acts.ApplyOwned))
+
+
 def test_at_ready_the_token_is_deleted_though_there_is_more_to_do(world: World) -> None:
     boot, token_id = given(world)
     world.request(token_id, "m1")
@@ -365,8 +371,7 @@ def test_at_ready_the_token_is_deleted_though_there_is_more_to_do(world: World) 
     world.register("m1", "new")
     for _ in range(10):
         world.advance(1)
-        for action in [world.todo.pop(0) for _ in world.todo[:]]:
-            world.perform(action, works=not isinstance(action, acts.ApplyOwned))
+        all_but_labels(world)
     assert world.stages(boot) == READY
     assert not world.applied
     assert not world.tokens
@@ -511,8 +516,7 @@ def test_of_labels_that_cannot_be_set_people_are_told_and_it_is_not_tried_for_ev
     world.register("m1", "new")
     for _ in range(2000):
         world.advance(2)
-        for action in [world.todo.pop(0) for _ in world.todo[:]]:
-            world.perform(action, works=not isinstance(action, acts.ApplyOwned))
+        all_but_labels(world)
     assert world.stages(boot)[-1] is Stage.FAILED
     assert "labels and taints after 60 minutes, and is left alone now: it is down" in world.told[-1].detail
     assert world.engine.counts() == {}
