@@ -33,17 +33,6 @@ READY = [Stage.TOKEN, Stage.APPROVED, Stage.REGISTERED, Stage.READY]
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(plane: ControlPlane) -> Path:
-    return plane.controller_kubeconfig()
-
-
 class Controller:
     """`pxeboot controller` for cluster `prod`, with what the daemon says to it, and the machines it boots."""
 

@@ -29,17 +29,6 @@ TTL_S = 24.0
 LEAD_S = 4
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(plane: ControlPlane) -> Path:
-    return plane.controller_kubeconfig()
-
-
 class Tokens(Lasting):
     """Sees every token of ours that is ever there, with an administrator's eyes: each lives for many looks."""
 

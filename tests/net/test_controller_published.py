@@ -10,7 +10,6 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,17 +29,6 @@ pytestmark = pytest.mark.net
 
 HOSTS = "HOSTS_07_JOIN_K8S"
 OBJECT = ("-n", "pxeboot", "secret/pxeboot-lts")
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(plane: ControlPlane) -> Path:
-    return plane.controller_kubeconfig()
 
 
 def settled(file: Path) -> bool:

@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,6 @@ FSTAB_03_DOCKER="tmpfs /var/lib/docker tmpfs size=60% 0 0"   # big
 """
 MODULE = "    MODULE_01 = dummy\n"
 OBJECT = "secret/pxeboot-lts"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(plane: ControlPlane) -> Path:
-    return plane.controller_kubeconfig()
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,17 +40,6 @@ GPU = Taint(key="gpu", value="true", effect="NoSchedule")
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a real API server may take longer than the controller waits for an answer."""
     monkeypatch.setattr("pxeboot.kube.api.REQUEST_S", 60.0)
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(plane: ControlPlane) -> Path:
-    return plane.controller_kubeconfig()
 
 
 @pytest.fixture
