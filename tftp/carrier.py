@@ -5,19 +5,17 @@ a server in C, because the kernel lets it and its client take turns on one proce
 come, it hands back; so it knows neither time-outs nor errors, nor who the client is.
 """
 
-import gc
 import os
-import signal
 import socket
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import count
-from time import monotonic
+from time import monotonic, process_time
 
 from tftp import wire
 from tftp.kernel import Port, Sender, go_near
 from tftp.steady import Steady
+from tftp.turns import TURN_S
 
 READ = 32 * 1024
 """How many bytes of a file are read at once, with windows of more than one block. So much, and as much again with
@@ -34,59 +32,74 @@ ENOUGH = 4096
 """Bytes that hold a transfer's state and a datagram of its client's."""
 DATAGRAM = 256
 """An ACK has 4 bytes; of the text of an ERROR the engine wants less than this."""
+ASK = struct.Struct("=?d")
+"""What a carrier tells its origin: whether it wants a turn now, and for how many seconds it used a processor since it
+said so last. It is answered by one byte when the turn comes."""
 
 _HEADER = 4  # bytes of DATA before its block
 _TIMEVAL = struct.Struct("@ll")
 
 
-def main(control: int) -> None:
-    """For each socket that comes by the one with the descriptor `control`, have a copy of this process be a carrier.
+class Turn:
+    """This process's right to send, which others may be waiting for (`tftp.turns`)."""
 
-    Copies share most of their memory, so that eight of them fit into the caches of a processor together. When
-    `control` is closed, this waits for all of them to end.
-    """
-    # They end when the server does, not before: the server may have to say something to the clients first.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
-    gc.disable()  # nothing here refers to itself, and it would look through the blocks of each part of a file
-    with socket.socket(fileno=control) as origin:
-        while descriptors := _received(origin)[1]:
-            with socket.socket(fileno=descriptors[0]) as server:
-                try:
-                    copy = os.fork()
-                except OSError:  # no room for another process; the server sees that its socket is closed
-                    continue
-                if copy == 0:
-                    origin.close()
-                    _serve(server)
-                    return
-    with suppress(ChildProcessError):
-        os.wait()  # there is nothing to learn, so it returns when there is no copy any more
+    def __init__(self, origin: socket.socket | None) -> None:
+        self._origin = origin
+        """None: nobody else sends."""
+        self._until = 0.0
+        self._used_s = process_time()
+
+    def take(self, steady: Steady) -> None:
+        """Wait until it is our turn, if ours is over; `steady` then knows that its client is not to blame for that."""
+        began = monotonic()
+        if began < self._until:
+            return
+        self._tell(wanted=True)
+        now = monotonic()
+        self._until = now + TURN_S
+        steady.sent_at += now - began
+
+    def end(self) -> None:
+        """Let the next one have it."""
+        self._until = 0.0
+        self._tell(wanted=False)
+
+    def _tell(self, *, wanted: bool) -> None:
+        """Tell the origin, and wait for its answer if we want to go on. Without one, everybody may."""
+        if self._origin is None:
+            return
+        before, self._used_s = self._used_s, process_time()
+        try:
+            self._origin.send(ASK.pack(wanted, self._used_s - before))
+            if wanted and not self._origin.recv(1):
+                self._origin = None
+        except ConnectionError:
+            self._origin = None
 
 
-def _serve(server: socket.socket) -> None:
+def serve(server: socket.socket, turn: Turn) -> None:
     """Carry on what comes by `server`, until that is closed."""
     sender = Sender()
     try:
         server.send(b"here")
         while True:
-            message, descriptors = _received(server)
+            message, descriptors = received(server)
             if not message:
                 return
             port, file = descriptors
             steady, _ = Steady.unpack(message)
             try:
                 with socket.socket(fileno=port) as sock:
-                    datagram = carry(steady, sock, file, sender)
+                    datagram = carry(steady, sock, file, sender, turn)
             finally:
+                turn.end()
                 os.close(file)
             server.send(steady.pack() + datagram)
     except ConnectionError:  # the server is gone
         return
 
 
-def _received(sock: socket.socket) -> tuple[bytes, list[int]]:
+def received(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors that came with it; neither if the other side is gone."""
     try:
         return socket.recv_fds(sock, ENOUGH, 2)[:2]
@@ -94,7 +107,7 @@ def _received(sock: socket.socket) -> tuple[bytes, list[int]]:
         return b"", []
 
 
-def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> bytes:
+def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender, turn: Turn) -> bytes:
     """Send window after window of `file` from `sock`, which is connected to the client, and keep `steady` up to date.
 
     Returns the first datagram that is not the ACK of the whole window or cannot be answered here; none if nothing
@@ -109,6 +122,7 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> byt
             for number in count():
                 if not part.read(steady, file):
                     break
+                turn.take(steady)
                 if not number % NEAR:
                     go_near(sock)
                 datagram = _blocks(steady, part, descriptor)
@@ -116,6 +130,7 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender) -> byt
                     return datagram
             return _patiently(steady, descriptor)
         while content := _following(steady, file):
+            turn.take(steady)
             for expected, window in steady.exchanges(content):
                 datagram = _patiently(steady, descriptor)
                 if datagram != expected or not steady.acknowledged(monotonic()):

@@ -6,7 +6,8 @@ once, its socket and its file are handed to a process of ours that does nothing 
 loop has it back at the first event that is anything else: a gap, silence, an ERROR, the end. All decisions, counters
 and log lines stay here. Clients that find no free carrier are served by the loop.
 
-All carriers are copies of one process, their origin, which is started when the first is wanted and does nothing else.
+All carriers are copies of one process, their origin, which is started when the first is wanted. It does nothing else
+but say who of them may send when they keep all processors busy (`tftp.turns`).
 """
 
 import asyncio
@@ -31,7 +32,7 @@ FAILURES = 3
 """After so many carriers that died, no more are started."""
 _END_S = 2.0
 
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from tftp.carrier import main; main(int(sys.argv[2]))"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from tftp.origin import main; main(int(sys.argv[2]))"
 
 Back = Callable[[Steady | None, bytes], None]
 """Called with where a transfer has come to and a datagram that is to be acted on, if any. None: its carrier died."""

@@ -16,7 +16,8 @@ import pytest
 from tests.support.tftp_children import carriers, carrying, children
 from tests.support.tftp_server import Peer, Server, running
 from tftp import wire
-from tftp.carrier import READ, carry
+from tftp.carrier import READ, Turn, carry
+from tftp.carriers import Origin
 from tftp.kernel import Sender
 from tftp.steady import Steady
 
@@ -142,7 +143,7 @@ def stop_after(folder: Path, windows: int, last: bytes, windowsize: int, rto_s: 
         client.settimeout(0.1)
         file = os.open(folder / "image", os.O_RDONLY)
         stack.callback(os.close, file)
-        carrying = stack.enter_context(ThreadPoolExecutor(1)).submit(carry, steady, ours, file, Sender())
+        carrying = stack.enter_context(ThreadPoolExecutor(1)).submit(carry, steady, ours, file, Sender(), Turn(None))
         said_at, sent = began, 6 + windowsize
         for _ in range(windows):
             said_at = time.monotonic()
@@ -159,6 +160,65 @@ def stop_after(folder: Path, windows: int, last: bytes, windowsize: int, rto_s: 
     assert (steady.acked, steady.sent) == (sent - windowsize, sent)
     assert said_at - 0.001 <= steady.sent_at <= time.monotonic()
     assert last or time.monotonic() >= said_at + steady.rto_least_s
+
+
+ONE_AT_A_TIME = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+os.sched_getaffinity = lambda _: {0}
+from tftp import origin, turns
+turns.Turns.limit = property(lambda _: 1, lambda _, limit: None)
+origin.main(int(sys.argv[2]))
+"""
+
+
+class Carried:
+    """A transfer of the whole file by a carrier of `origin`, and its client."""
+
+    def __init__(self, origin: Origin, file: int, stack: ExitStack) -> None:
+        self.control = stack.enter_context(origin.copy())
+        self.control.setblocking(True)
+        assert self.control.recv(100) == b"here"
+        self.client, ours = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for sock in (self.client, ours):
+            sock.bind(("127.0.0.1", 0))
+        ours.connect(self.client.getsockname())
+        self.client.connect(ours.getsockname())
+        self.client.settimeout(60.0)
+        began = time.monotonic()
+        steady = Steady(
+            len(CONTENT), BLKSIZE, 1, 0, 0, 1, began, 0.001, 0.0, 0.0005, 60.0, 60.0, began + 60, began + 99
+        )
+        socket.send_fds(self.control, [steady.pack()], [ours.fileno(), file])
+
+    def fetch(self, after: int = 1, last: int = len(CONTENT) // BLKSIZE) -> bytes:
+        """Take all blocks behind `after`. The last of the file, which is short, is for the engine to see to."""
+        content = []
+        for block in range(after, last):
+            self.client.send(wire.Ack(block).encode())
+            data = wire.decode(self.client.recv(2000))
+            assert isinstance(data, wire.Data)
+            assert data.block == block + 1
+            content.append(data.data)
+        return b"".join(content)
+
+
+def test_carriers_take_turns_and_a_silent_client_ends_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tftp.carriers._PROGRAM", ONE_AT_A_TIME)
+    with ExitStack() as stack:
+        file = os.open(folder / "image", os.O_RDONLY)
+        stack.callback(os.close, file)
+        origin = Origin()
+        stack.callback(origin.end)
+        silent = Carried(origin, file, stack)
+        silent.fetch(last=10)  # it has the only turn, and its client says no more
+        others = [Carried(origin, file, stack) for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            fetched = list(pool.map(Carried.fetch, others))
+        whole = len(CONTENT) // BLKSIZE * BLKSIZE
+        assert all(content == CONTENT[BLKSIZE:whole] for content in fetched)
+        os.kill(origin.process.pid, signal.SIGKILL)  # then nobody waits for a turn any more
+        assert silent.fetch(after=10) == CONTENT[10 * BLKSIZE : whole]
 
 
 @pytest.mark.parametrize("windowsize", [1, 4])
