@@ -8,7 +8,7 @@ come, it hands back; so it knows neither time-outs nor errors, nor who the clien
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic, process_time
 
@@ -35,6 +35,14 @@ DATAGRAM = 256
 ASK = struct.Struct("=?d")
 """What a carrier tells its origin: whether it wants a turn now, and for how many seconds it used a processor since it
 said so last. It is answered by one byte when the turn comes."""
+SEND, SEND_EAGERLY = b"!", b"+"
+"""The answer; the second where a processor has nothing better to do than to look for what the client says."""
+LOOKS = 64
+"""How often a carrier looks for an ACK before it sleeps, when it may: some 50 µs, less than to be woken may take."""
+PATIENCE = 3
+"""So often it may have looked in vain within a part of the file; then it only sleeps until its turn is over."""
+
+Receive = Callable[[int, int], bytes]
 
 _HEADER = 4  # bytes of DATA before its block
 _TIMEVAL = struct.Struct("@ll")
@@ -46,6 +54,8 @@ class Turn:
     def __init__(self, origin: socket.socket | None) -> None:
         self._origin = origin
         """None: nobody else sends."""
+        self.eager = False
+        """Whether to look for the client's answers instead of sleeping, if they come soon enough."""
         self._until = 0.0
         self._used_s = process_time()
 
@@ -66,13 +76,16 @@ class Turn:
 
     def _tell(self, *, wanted: bool) -> None:
         """Tell the origin, and wait for its answer if we want to go on. Without one, everybody may."""
+        self.eager = False
         if self._origin is None:
             return
         before, self._used_s = self._used_s, process_time()
         try:
             self._origin.send(ASK.pack(wanted, self._used_s - before))
-            if wanted and not self._origin.recv(1):
-                self._origin = None
+            if wanted:
+                answer = self._origin.recv(1)
+                self.eager = answer == SEND_EAGERLY
+                self._origin = self._origin if answer else None
         except ConnectionError:
             self._origin = None
 
@@ -125,14 +138,15 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender, turn: 
                 turn.take(steady)
                 if not number % NEAR:
                     go_near(sock)
-                datagram = _blocks(steady, part, descriptor)
+                datagram = _blocks(steady, part, descriptor, _receiver(sock, turn))
                 if datagram is not None:
                     return datagram
             return _patiently(steady, descriptor)
         while content := _following(steady, file):
             turn.take(steady)
+            receive = _receiver(sock, turn)
             for expected, window in steady.exchanges(content):
-                datagram = _patiently(steady, descriptor)
+                datagram = _patiently(steady, descriptor, receive)
                 if datagram != expected or not steady.acknowledged(monotonic()):
                     return datagram
                 sender.send(port, peer, window)
@@ -182,7 +196,7 @@ class _Part:
         return True
 
 
-def _blocks(steady: Steady, part: _Part, descriptor: int) -> bytes | None:
+def _blocks(steady: Steady, part: _Part, descriptor: int, receive: Receive) -> bytes | None:
     """Do as `carry` does for a part of the file, block by block. Returns None when all of it is sent.
 
     What is done for each block is as little as can be, because it happens 47,000 times in 64 MiB. Only the first
@@ -191,7 +205,7 @@ def _blocks(steady: Steady, part: _Part, descriptor: int) -> bytes | None:
     """
     before, acks, datagrams = steady.sent, part.acks, part.datagrams
     coming = zip(acks, datagrams, strict=False)  # the ACK of the last one is waited for with the next part
-    receive, send = os.read, os.write  # have the shortest way through the interpreter
+    send = os.write  # it and `os.read` have the shortest way through the interpreter
     datagram = _patiently(steady, descriptor)
     expected, block = next(coming)
     if datagram != expected or not steady.acknowledged(monotonic()):
@@ -217,11 +231,37 @@ def _blocks(steady: Steady, part: _Part, descriptor: int) -> bytes | None:
     return None
 
 
-def _patiently(steady: Steady, descriptor: int) -> bytes:
+def _receiver(sock: socket.socket, turn: Turn) -> Receive:
+    """Return what waits for the next datagram.
+
+    To sleep until it comes, and be woken from another processor, can take several times as long as all else that is
+    done for a block, on either side. So where a processor is idle, the socket is looked at `LOOKS` times before; not
+    in the rest of a turn once a client has been too slow for that.
+    """
+    if not turn.eager:
+        return os.read
+    look, slept = sock.recv, 0
+
+    def receive(descriptor: int, size: int) -> bytes:
+        nonlocal slept
+        if slept < PATIENCE:
+            for _ in range(LOOKS):
+                try:
+                    return look(size, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    continue
+            slept += 1
+            turn.eager = slept < PATIENCE
+        return os.read(descriptor, size)
+
+    return receive
+
+
+def _patiently(steady: Steady, descriptor: int, receive: Receive = os.read) -> bytes:
     """Return the next datagram; none if there is none before the deadline. Raises `OSError`."""
     while True:
         try:
-            return os.read(descriptor, DATAGRAM)
+            return receive(descriptor, DATAGRAM)
         except BlockingIOError:
             if monotonic() >= steady.deadline:
                 return b""

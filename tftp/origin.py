@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from time import monotonic
 
-from tftp.carrier import ASK, Turn, received, serve
+from tftp.carrier import ASK, SEND, SEND_EAGERLY, Turn, received, serve
 from tftp.turns import LOOK_S, TURN_S, Processors, Turns
 
 
@@ -60,8 +60,9 @@ class _Copies:
             self._looked_at = now
             self._turns.look(*self._processors.shares())
         for descriptor in self._turns.next(now):
+            eager = self._turns.few and self._turns.spare
             with suppress(OSError):  # it has ended, which is heard next
-                self._askers[descriptor].send(b"!")
+                self._askers[descriptor].send(SEND_EAGERLY if eager else SEND)
         return True
 
     def close(self) -> None:

@@ -30,6 +30,8 @@ class Turns:
     def __init__(self, processors: int) -> None:
         self.limit = 2 * processors
         """How many may send at a time. One for each processor always may."""
+        self.spare = True
+        """Whether processors were idle lately."""
         self._least = processors
         self._sending: dict[int, float] = {}
         self._waiting: dict[int, None] = {}
@@ -38,6 +40,11 @@ class Turns:
     def crowded(self) -> bool:
         """Whether there are more than can send at all times."""
         return len(self._sending) + len(self._waiting) > self._least
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few that each, and each one's client, can have a processor of its own."""
+        return len(self._sending) + len(self._waiting) <= self._least // 2
 
     def ask(self, who: int) -> None:
         """Take note that `who` wants a turn; one that it has ends."""
@@ -51,6 +58,7 @@ class Turns:
 
     def look(self, idle: float, ours: float) -> None:
         """Let fewer or more send, by the share of the processors that is idle, and the one that carriers use."""
+        self.spare = idle > BUSY
         if idle > SPARE or ours < OURS:
             self.limit *= 2 if self._waiting else 1
         elif idle < BUSY:

@@ -1,13 +1,15 @@
 """tftp.turns: who sends, when there are more than keep the processors busy."""
 
+import os
 import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tftp.carrier import ASK, Turn
+from tftp.carrier import ASK, DATAGRAM, PATIENCE, SEND, SEND_EAGERLY, Turn, _receiver
 from tftp.steady import Steady
 from tftp.turns import LONGEST_S, Processors, Turns
 
@@ -105,8 +107,9 @@ def test_a_turn_that_was_waited_for_is_not_taken_for_a_slow_client() -> None:
         assert used_s >= 0
         time.sleep(0.05)
         assert not waiting.done()
-        theirs.send(b"!")
+        theirs.send(SEND)
         waiting.result(60.0)
+        assert not turn.eager
         assert 5.05 <= steady.sent_at <= 5.0 + time.monotonic() - began
         turn.end()
         assert ASK.unpack(theirs.recv(100))[0] is False
@@ -121,3 +124,43 @@ def test_without_an_origin_nobody_waits() -> None:
         for _ in range(3):
             turn.take(steady)
             turn.end()
+
+
+def test_a_carrier_looks_for_answers_while_they_come_soon() -> None:
+    steady = Steady(1 << 20, 512, 1, 0, 1, 2, 5.0, 0, 0, 0, 0, 0, deadline=9.0, ends_at=99.0)
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client, sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs, ours, client, sock:
+        turn = Turn(ours)
+        theirs.send(SEND_EAGERLY)
+        turn.take(steady)
+        assert turn.eager
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 20_000))
+        receive = _receiver(sock, turn)
+        client.send(b"soon")
+        assert receive(sock.fileno(), DATAGRAM) == b"soon"
+        for _ in range(PATIENCE):
+            assert turn.eager
+            with pytest.raises(BlockingIOError):  # it looked, and then it waited
+                receive(sock.fileno(), DATAGRAM)
+        assert not turn.eager
+        client.send(b"late")
+        assert receive(sock.fileno(), DATAGRAM) == b"late"
+        assert _receiver(sock, turn) is os.read
+
+
+@pytest.mark.parametrize(("processors", "carriers", "few"), [(1, 1, False), (2, 1, True), (2, 2, False), (8, 4, True)])
+def test_a_few_carriers_have_processors_to_themselves(processors: int, carriers: int, few: bool) -> None:
+    turns = Turns(processors)
+    asked(turns, *range(carriers))
+    turns.next(0.0)
+    assert turns.few == few
+
+
+def test_who_looks_for_answers_keeps_no_processor_from_others() -> None:
+    turns = Turns(2)
+    assert turns.spare
+    turns.look(0.04, 0.5)
+    assert not turns.spare
+    turns.look(0.3, 0.1)
+    assert turns.spare
