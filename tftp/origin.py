@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from contextlib import suppress
 from time import monotonic
 
@@ -80,11 +81,15 @@ class _Copies:
                 ours.close()
                 raise
             if copy == 0:
-                ours.close()
-                self.close()
-                self._server.close()
-                serve(server, Turn(theirs))
-                os._exit(0)
+                try:
+                    ours.close()
+                    self.close()
+                    self._server.close()
+                    serve(server, Turn(theirs))
+                except BaseException:  # a bug of ours must not make a second origin of it
+                    sys.excepthook(*sys.exc_info())
+                finally:
+                    os._exit(0)
         self._askers[ours.fileno()] = ours
         self._poll.register(ours, select.POLLIN)
 
