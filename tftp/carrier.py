@@ -9,19 +9,17 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import count
 from time import monotonic, process_time
 
 from tftp import wire
-from tftp.kernel import Port, Sender, go_near
+from tftp.kernel import Windows, go_near
 from tftp.steady import Steady
 from tftp.turns import TURN_S
 
 READ = 32 * 1024
-"""How many bytes of a file are read at once, with windows of more than one block. So much, and as much again with
-headers, is in memory."""
-PART = 32 * 1024
-"""How many with windows of one block, if those are `MOST` blocks or fewer."""
+"""How many bytes of a file are read at once, if a window is not longer. With headers, so much is in memory."""
 MOST = 1024
 """Pieces of memory that one system call fills (IOV_MAX)."""
 NEAR = 8
@@ -92,7 +90,6 @@ class Turn:
 
 def serve(server: socket.socket, turn: Turn) -> None:
     """Carry on what comes by `server`, until that is closed."""
-    sender = Sender()
     try:
         server.send(b"here")
         while True:
@@ -103,7 +100,7 @@ def serve(server: socket.socket, turn: Turn) -> None:
             steady, _ = Steady.unpack(message)
             try:
                 with socket.socket(fileno=port) as sock:
-                    datagram = carry(steady, sock, file, sender, turn)
+                    datagram = carry(steady, sock, file, turn)
             finally:
                 turn.end()
                 os.close(file)
@@ -120,7 +117,7 @@ def received(sock: socket.socket) -> tuple[bytes, list[int]]:
         return b"", []
 
 
-def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender, turn: Turn) -> bytes:
+def carry(steady: Steady, sock: socket.socket, file: int, turn: Turn) -> bytes:
     """Send window after window of `file` from `sock`, which is connected to the client, and keep `steady` up to date.
 
     Returns the first datagram that is not the ACK of the whole window or cannot be answered here; none if nothing
@@ -128,10 +125,10 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender, turn: 
     """
     sock.setblocking(True)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, int(LOOK_S * 1e6)))
-    peer, port, descriptor = sock.getpeername(), Port(sock), sock.fileno()
+    descriptor = sock.fileno()
     try:
+        part = _Part(steady.blksize, steady.windowsize)
         if steady.windowsize == 1:
-            part = _Part(steady.blksize)
             for number in count():
                 if not part.read(steady, file):
                     break
@@ -142,46 +139,55 @@ def carry(steady: Steady, sock: socket.socket, file: int, sender: Sender, turn: 
                 if datagram is not None:
                     return datagram
             return _patiently(steady, descriptor)
-        while content := _following(steady, file):
-            turn.take(steady)
-            receive = _receiver(sock, turn)
-            for expected, window in steady.exchanges(content):
-                datagram = _patiently(steady, descriptor, receive)
-                if datagram != expected or not steady.acknowledged(monotonic()):
-                    return datagram
-                sender.send(port, peer, window)
-        return _patiently(steady, descriptor)
+        with closing(Windows(sock, _HEADER + steady.blksize, steady.windowsize)) as windows:
+            for number in count():
+                if not part.read(steady, file):
+                    break
+                turn.take(steady)
+                if not (turn.eager or number % NEAR):
+                    go_near(sock)
+                receive = _receiver(sock, turn)
+                for expected, window in zip(part.acks, part.windows, strict=True):
+                    datagram = _patiently(steady, descriptor, receive)
+                    if datagram != expected or not steady.acknowledged(monotonic()):
+                        return datagram
+                    windows.send(window, early=turn.eager)
+            return _patiently(steady, descriptor)
     except OSError:  # it is lost on the way, or the client's machine says that nobody listens: the engine will see
         return b""
 
 
 class _Part:
-    """Some blocks of a file as datagrams, all in one piece of memory that is used again for the next.
+    """Some windows of a file as datagrams, all in one piece of memory that is used again for the next.
 
     Eight carriers and their clients then leave more of the processors' caches to each other: with new memory for each
     part, and copies to put the headers before the blocks, all of them together needed some 7 % more processor.
     """
 
-    def __init__(self, blksize: int) -> None:
+    def __init__(self, blksize: int, windowsize: int = 1) -> None:
+        windows = min(max(1, READ // (blksize * windowsize)), MOST // windowsize)
+        self._blocks = blocks = windows * windowsize
         size = _HEADER + blksize
-        blocks = min(max(1, PART // blksize), MOST)
         self._memory = memory = memoryview(bytearray(blocks * size))
-        self._whole = [memory[at : at + size] for at in range(0, blocks * size, size)]
+        self._windows = [memory[at : at + windowsize * size] for at in range(0, blocks * size, windowsize * size)]
         self._headers = struct.Struct(">" + f"I{blksize}x" * blocks)
-        self._acks = struct.Struct(f">{blocks + 1}I")
-        self._each_ack = struct.Struct(f"{_HEADER}s" * (blocks + 1))
-        self._contents = [datagram[_HEADER:] for datagram in self._whole]
+        self._acks = struct.Struct(f">{windows}I")
+        self._each_ack = struct.Struct(f"{_HEADER}s" * windows)
+        self._contents = [memory[at + _HEADER : at + size] for at in range(0, blocks * size, size)]
         self.acks: Sequence[bytes] = ()
-        self.datagrams: Sequence[bytes | memoryview] = ()
-        """As from `Steady.coming`."""
+        """Each ACK that is due."""
+        self.windows: Sequence[bytes | memoryview] = ()
+        """The window of DATA that answers it."""
 
     def read(self, steady: Steady, file: int) -> bool:
         """Get what follows; return False at the end of the file, or if it cannot be read."""
-        blocks, sent = len(self._whole), wire.number(steady.sent, steady.rollover)
-        if steady.sent + blocks >= steady.blocks or sent + blocks > 0xFFFF:
-            # The last block is shorter than the others, or their numbers begin again.
-            self.acks, self.datagrams = steady.coming(_following(steady, file))
-            return bool(self.datagrams)
+        blocks, sent = self._blocks, wire.number(steady.sent, steady.rollover)
+        if not blocks or steady.sent + blocks >= steady.blocks or sent + blocks > 0xFFFF:
+            # The last block is shorter than the others, or their numbers begin again; or the windows are too long.
+            exchanges = steady.exchanges(_following(steady, file))
+            self.acks = [ack for ack, _ in exchanges]
+            self.windows = [b"".join(window) for _, window in exchanges]
+            return bool(exchanges)
         offset, length = steady.sent * steady.blksize, blocks * steady.blksize
         # All headers at once, each with the two fields that it has; the zeros between them make room for the file.
         ack, data = wire.Opcode.ACK << 16 | sent, wire.Opcode.DATA << 16 | sent
@@ -191,8 +197,8 @@ class _Part:
                 return False
         except OSError:
             return False
-        self.acks = self._each_ack.unpack(self._acks.pack(*range(ack, ack + blocks + 1)))
-        self.datagrams = self._whole
+        self.acks = self._each_ack.unpack(self._acks.pack(*range(ack, ack + blocks, steady.windowsize)))
+        self.windows = self._windows
         return True
 
 
@@ -203,8 +209,8 @@ def _blocks(steady: Steady, part: _Part, descriptor: int, receive: Receive) -> b
     answer, and those that come late, are timed. All the same `steady` knows what was sent, and never takes it for
     sent earlier than it was.
     """
-    before, acks, datagrams = steady.sent, part.acks, part.datagrams
-    coming = zip(acks, datagrams, strict=False)  # the ACK of the last one is waited for with the next part
+    before, acks, blocks = steady.sent, part.acks, part.windows
+    coming = zip(acks, blocks, strict=True)  # the ACK of the last one is waited for with the next part
     send = os.write  # it and `os.read` have the shortest way through the interpreter
     datagram = _patiently(steady, descriptor)
     expected, block = next(coming)
@@ -227,7 +233,7 @@ def _blocks(steady: Steady, part: _Part, descriptor: int, receive: Receive) -> b
     except OSError:
         steady.reached(before + acks.index(expected) + (datagram == expected), monotonic())
         raise
-    steady.reached(before + len(datagrams), monotonic())
+    steady.reached(before + len(blocks), monotonic())
     return None
 
 

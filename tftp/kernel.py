@@ -237,3 +237,55 @@ class Sender:
                 raise
             return False
         return True
+
+
+class Windows:
+    """Sends windows of DATA, of `size` bytes but for the last one, from a socket that is connected to their client.
+
+    It is `Sender` for who waits for each ACK: from when that comes, nothing is made, and no route looked for, until
+    the window leaves. How the socket is to segment is told to the socket itself, which others have too: see `close`.
+    """
+
+    def __init__(self, sock: socket.socket, size: int, windowsize: int) -> None:
+        self._sock = sock
+        self._descriptor = sock.fileno()
+        self._size = size
+        at_once = min(_MAX_GSO_SEGMENTS, _MAX_GSO_BYTES // size)
+        self._most = at_once * size
+        self._first = min(at_once, max(1, windowsize // 4)) * size
+        self._segmented = False
+        with suppress(OSError):  # otherwise this kernel cannot
+            sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, size)
+            self._segmented = True
+
+    def send(self, window: bytes | memoryview, *, early: bool) -> None:
+        """Send datagrams that stand one after the other. Raises `OSError`; then the rest of them is lost.
+
+        If it is to be `early`, the first quarter goes for itself. A client that sleeps on another processor of this
+        machine is then woken while the kernel is still busy with the rest. It costs another system call.
+        """
+        if early:
+            self._send(window[: self._first])
+            window = window[self._first :]
+        for at in range(0, len(window), self._most):
+            self._send(window[at : at + self._most])
+
+    def close(self) -> None:
+        """Leave the socket as it was."""
+        if self._segmented:
+            self._segmented = False
+            self._sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 0)
+
+    def _send(self, some: bytes | memoryview) -> None:
+        """Send them as one message; one by one, as all others from then on, if the path or the kernel forbids that."""
+        if self._segmented:
+            try:
+                os.write(self._descriptor, some)
+            except OSError as error:
+                if error.errno not in _CANNOT_SEGMENT | _NOT_THESE:
+                    raise
+                self.close()
+            else:
+                return
+        for at in range(0, len(some), self._size):
+            os.write(self._descriptor, some[at : at + self._size])

@@ -1,5 +1,6 @@
 """Transfers that a process of their own carries on: their bytes, who may speak in them, and when it dies."""
 
+import errno
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.support.tftp_server import Peer, Server, running
 from tftp import wire
 from tftp.carrier import READ, Turn, carry
 from tftp.carriers import Origin
-from tftp.kernel import Sender
+from tftp.kernel import UDP_SEGMENT, Windows
 from tftp.steady import Steady
 
 pytestmark = pytest.mark.net
@@ -112,7 +113,7 @@ PARTS = 2 * READ // BLKSIZE
 """Blocks that are read with two calls."""
 
 
-@pytest.mark.parametrize("windowsize", [1, 2])
+@pytest.mark.parametrize("windowsize", [1, 2, 16])
 @pytest.mark.parametrize("last", [b"\0\4\xff\xff", b"\0\5\0\0enough\0", b"junk", b""])
 @pytest.mark.parametrize("windows", [0, 1, 2, READ // BLKSIZE - 1, READ // BLKSIZE, READ // BLKSIZE + 1, PARTS])
 def test_wherever_a_client_stops_its_carrier_says_how_far_it_came(
@@ -143,7 +144,7 @@ def stop_after(folder: Path, windows: int, last: bytes, windowsize: int, rto_s: 
         client.settimeout(0.1)
         file = os.open(folder / "image", os.O_RDONLY)
         stack.callback(os.close, file)
-        carrying = stack.enter_context(ThreadPoolExecutor(1)).submit(carry, steady, ours, file, Sender(), Turn(None))
+        carrying = stack.enter_context(ThreadPoolExecutor(1)).submit(carry, steady, ours, file, Turn(None))
         said_at, sent = began, 6 + windowsize
         for _ in range(windows):
             said_at = time.monotonic()
@@ -157,9 +158,132 @@ def stop_after(folder: Path, windows: int, last: bytes, windowsize: int, rto_s: 
         if last:
             client.send(last)
         assert carrying.result(60.0) == last  # or silence, until the deadline
+        assert ours.getsockopt(socket.SOL_UDP, UDP_SEGMENT) == 0
     assert (steady.acked, steady.sent) == (sent - windowsize, sent)
     assert said_at - 0.001 <= steady.sent_at <= time.monotonic()
     assert last or time.monotonic() >= said_at + steady.rto_least_s
+
+
+class Broken(Turn):
+    """Which fails once the socket is prepared."""
+
+    def take(self, steady: Steady) -> None:
+        raise RuntimeError
+
+
+def test_a_carrier_that_fails_leaves_the_socket_as_it_was(folder: Path) -> None:
+    with pair(socket.IPPROTO_UDP) as (ours, _), (folder / "image").open("rb") as file:
+        times_s = 0.0, 0.001, 0.0, 0.0005, 60.0, 60.0, 60.0, 60.0
+        with pytest.raises(RuntimeError):
+            carry(Steady(len(CONTENT), BLKSIZE, 4, 0, 0, 4, *times_s), ours, file.fileno(), Broken(None))
+        assert ours.getsockopt(socket.SOL_UDP, UDP_SEGMENT) == 0
+
+
+@contextmanager
+def pair(protocol: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected to each other; the second gets all that is sent."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, protocol) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, protocol) as client,
+    ):
+        for sock in (ours, client):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+            sock.bind(("127.0.0.1", 0))
+        ours.connect(client.getsockname())
+        client.connect(ours.getsockname())
+        client.settimeout(60.0)
+        yield ours, client
+
+
+def datagrams(blksize: int, count: int, last: int) -> list[bytes]:
+    lengths = [blksize] * (count - 1) + [last]
+    return [wire.data_header(65530 + number) + bytes((number,)) * length for number, length in enumerate(lengths)]
+
+
+def arrived(client: socket.socket) -> list[bytes]:
+    """All that was sent to it."""
+    found = []
+    client.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            found.append(client.recv(70_000))
+    return found
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    ("blksize", "count", "last", "calls"),
+    [
+        *[(1428, 1, 9, (1, 1)), (1428, 2, 1428, (1, 2)), (1428, 16, 1428, (1, 2)), (1428, 16, 0, (1, 2))],
+        *[(1428, 3, 1428, (1, 1)), (8, 65, 3, (2, 2)), (1468, 45, 0, (2, 2)), (40_000, 3, 5, (3, 3))],
+    ],
+)
+def test_a_window_leaves_with_one_call_or_its_beginning_before_it(
+    blksize: int, count: int, last: int, calls: tuple[int, int], early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lengths = os.write, []
+
+    def write(descriptor: int, some: bytes) -> int:
+        lengths.append(len(some))
+        return real(descriptor, some)
+
+    window = datagrams(blksize, count, last)
+    with pair(socket.IPPROTO_UDP) as (ours, client):
+        windows = Windows(ours, 4 + blksize, 16 if count == 3 else count)  # 3: the end of a file
+        monkeypatch.setattr(os, "write", write)
+        windows.send(b"".join(window), early=early)
+        monkeypatch.undo()
+        assert arrived(client) == window
+    assert len(lengths) == calls[early]
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("why", [errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP])
+def test_a_window_that_may_not_be_segmented_leaves_once_and_the_next_is_not_tried(
+    why: int, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = os.write, []
+
+    def write(descriptor: int, some: bytes) -> int:
+        if len(some) > 516:
+            refused.append(len(some))
+            raise OSError(why, "no")
+        assert len(some) == 516 or not ours.getsockopt(socket.SOL_UDP, UDP_SEGMENT)
+        return real(descriptor, some)
+
+    window = datagrams(512, 5, 10)
+    with pair(socket.IPPROTO_UDP) as (ours, client):
+        windows = Windows(ours, 516, 5)
+        monkeypatch.setattr(os, "write", write)
+        for _ in range(2):
+            windows.send(b"".join(window), early=early)
+        monkeypatch.undo()
+        assert arrived(client) == 2 * window
+    assert len(refused) == 1
+
+
+def test_where_the_kernel_cannot_segment_a_window_leaves_one_by_one() -> None:
+    window = datagrams(512, 5, 10)
+    with pair(socket.IPPROTO_UDPLITE) as (ours, client):  # which it never segments
+        Windows(ours, 516, 5).send(b"".join(window), early=False)
+        assert arrived(client) == window
+
+
+def test_another_error_ends_a_window_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def write(_: int, some: bytes) -> int:
+        asked.append(len(some))
+        raise OSError(errno.ENOBUFS, "full")
+
+    with pair(socket.IPPROTO_UDP) as (ours, _):
+        windows = Windows(ours, 516, 5)
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(OSError, match="full"):
+            windows.send(b"".join(datagrams(512, 5, 10)), early=False)
+        monkeypatch.undo()
+        assert ours.getsockopt(socket.SOL_UDP, UDP_SEGMENT) == 516
+    assert len(asked) == 1
 
 
 ONE_AT_A_TIME = """

@@ -1,4 +1,4 @@
-"""tftp.carrier: the blocks of a part, made all at once, are those that `Steady` makes one by one."""
+"""tftp.carrier: the windows of a part, made all at once, are those that `Steady` makes block by block."""
 
 import os
 from collections.abc import Iterator
@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tftp.carrier import MOST, PART, _Part
+from tftp.carrier import MOST, READ, _Part
 from tftp.steady import Steady
 
-EDGE = 4 * PART
+EDGE = 4 * READ
 SIZE = (80 << 20) + EDGE
 
 
-def steady(size_bytes: int, blksize: int, rollover: int, sent: int) -> Steady:
-    return Steady(size_bytes, blksize, 1, rollover, sent - 1, sent, 0, 0, 0, 0, 0, 0, deadline=1.0, ends_at=9.0)
+def steady(size_bytes: int, blksize: int, rollover: int, sent: int, windowsize: int = 1) -> Steady:
+    return Steady(
+        size_bytes, blksize, windowsize, rollover, sent - 1, sent, 0, 0, 0, 0, 0, 0, deadline=1.0, ends_at=9.0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +33,22 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @given(st.data())
-def test_a_part_is_what_its_blocks_are(file: int, data: st.DataObject) -> None:
+def test_a_part_is_what_its_windows_are(file: int, data: st.DataObject) -> None:
     blksize = data.draw(st.sampled_from((8, 31, 512, 1024, 1408, 1428, 8192, 32768, 65464)))
+    windowsize = data.draw(st.sampled_from((1, 1, 2, 16, 64, MOST, MOST + 1)[: 5 if blksize > 1428 else 7]))
     last = SIZE // blksize
     turns = [number for turn in (65536, 131071) for number in range(turn - MOST - 3, turn + 3) if number <= last]
     sent = data.draw(st.one_of(st.integers(1, 40), st.integers(last - 80, last), st.sampled_from(turns or [1])))
     rollover = data.draw(st.sampled_from((0, 1)))
-    part = _Part(blksize)
-    assert part.read(steady(SIZE, blksize, rollover, sent), file)
-    acks, datagrams = [bytes(ack) for ack in part.acks], [bytes(datagram) for datagram in part.datagrams]
-    count = len(datagrams)
-    content = os.pread(file, count * blksize, sent * blksize)
-    expected_acks, expected = steady(SIZE, blksize, rollover, sent).coming(content)
-    assert count >= min(PART // blksize or 1, MOST, last + 1 - sent) > 0
-    assert datagrams == expected[:count]
-    assert acks[:count] == expected_acks[:count]
+    part = _Part(blksize, windowsize)
+    assert part.read(steady(SIZE, blksize, rollover, sent, windowsize), file)
+    exchanges = [(bytes(ack), bytes(window)) for ack, window in zip(part.acks, part.windows, strict=True)]
+    blocks = len(exchanges) * windowsize
+    content = os.pread(file, blocks * blksize, sent * blksize)
+    expected = steady(SIZE, blksize, rollover, sent, windowsize).exchanges(content)
+    assert blocks >= min(READ // blksize - windowsize, MOST, last + 1 - sent)
+    assert exchanges
+    assert exchanges == [(ack, b"".join(window)) for ack, window in expected[: len(exchanges)]]
 
 
 def test_a_file_that_was_cut_off_gives_no_part(tmp_path: Path) -> None:
