@@ -246,27 +246,18 @@ class Windows:
     the window leaves. How the socket is to segment is told to the socket itself, which others have too: see `close`.
     """
 
-    def __init__(self, sock: socket.socket, size: int, windowsize: int) -> None:
+    def __init__(self, sock: socket.socket, size: int) -> None:
         self._sock = sock
         self._descriptor = sock.fileno()
         self._size = size
-        at_once = min(_MAX_GSO_SEGMENTS, _MAX_GSO_BYTES // size)
-        self._most = at_once * size
-        self._first = min(at_once, max(1, windowsize // 4)) * size
+        self._most = min(_MAX_GSO_SEGMENTS, _MAX_GSO_BYTES // size) * size
         self._segmented = False
         with suppress(OSError):  # otherwise this kernel cannot
             sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, size)
             self._segmented = True
 
-    def send(self, window: bytes | memoryview, *, early: bool) -> None:
-        """Send datagrams that stand one after the other. Raises `OSError`; then the rest of them is lost.
-
-        If it is to be `early`, the first quarter goes for itself. A client that sleeps on another processor of this
-        machine is then woken while the kernel is still busy with the rest. It costs another system call.
-        """
-        if early:
-            self._send(window[: self._first])
-            window = window[self._first :]
+    def send(self, window: bytes | memoryview) -> None:
+        """Send datagrams that stand one after the other. Raises `OSError`; then the rest of them is lost."""
         for at in range(0, len(window), self._most):
             self._send(window[at : at + self._most])
 

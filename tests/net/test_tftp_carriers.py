@@ -210,16 +210,15 @@ def arrived(client: socket.socket) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize(
     ("blksize", "count", "last", "calls"),
     [
-        *[(1428, 1, 9, (1, 1)), (1428, 2, 1428, (1, 2)), (1428, 16, 1428, (1, 2)), (1428, 16, 0, (1, 2))],
-        *[(1428, 3, 1428, (1, 1)), (8, 65, 3, (2, 2)), (1468, 45, 0, (2, 2)), (40_000, 3, 5, (3, 3))],
+        *[(1428, 1, 9, 1), (1428, 2, 1428, 1), (1428, 16, 1428, 1), (1428, 16, 0, 1)],
+        *[(8, 64, 3, 1), (8, 65, 3, 2), (1468, 45, 0, 2), (40_000, 3, 5, 3)],
     ],
 )
-def test_a_window_leaves_with_one_call_or_its_beginning_before_it(
-    blksize: int, count: int, last: int, calls: tuple[int, int], early: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_window_leaves_with_as_few_calls_as_can_be(
+    blksize: int, count: int, last: int, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, lengths = os.write, []
 
@@ -229,18 +228,17 @@ def test_a_window_leaves_with_one_call_or_its_beginning_before_it(
 
     window = datagrams(blksize, count, last)
     with pair(socket.IPPROTO_UDP) as (ours, client):
-        windows = Windows(ours, 4 + blksize, 16 if count == 3 else count)  # 3: the end of a file
+        windows = Windows(ours, 4 + blksize)
         monkeypatch.setattr(os, "write", write)
-        windows.send(b"".join(window), early=early)
+        windows.send(b"".join(window))
         monkeypatch.undo()
         assert arrived(client) == window
-    assert len(lengths) == calls[early]
+    assert len(lengths) == calls
 
 
-@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("why", [errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP])
 def test_a_window_that_may_not_be_segmented_leaves_once_and_the_next_is_not_tried(
-    why: int, early: bool, monkeypatch: pytest.MonkeyPatch
+    why: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, refused = os.write, []
 
@@ -253,10 +251,10 @@ def test_a_window_that_may_not_be_segmented_leaves_once_and_the_next_is_not_trie
 
     window = datagrams(512, 5, 10)
     with pair(socket.IPPROTO_UDP) as (ours, client):
-        windows = Windows(ours, 516, 5)
+        windows = Windows(ours, 516)
         monkeypatch.setattr(os, "write", write)
         for _ in range(2):
-            windows.send(b"".join(window), early=early)
+            windows.send(b"".join(window))
         monkeypatch.undo()
         assert arrived(client) == 2 * window
     assert len(refused) == 1
@@ -265,7 +263,7 @@ def test_a_window_that_may_not_be_segmented_leaves_once_and_the_next_is_not_trie
 def test_where_the_kernel_cannot_segment_a_window_leaves_one_by_one() -> None:
     window = datagrams(512, 5, 10)
     with pair(socket.IPPROTO_UDPLITE) as (ours, client):  # which it never segments
-        Windows(ours, 516, 5).send(b"".join(window), early=False)
+        Windows(ours, 516).send(b"".join(window))
         assert arrived(client) == window
 
 
@@ -277,10 +275,10 @@ def test_another_error_ends_a_window_and_is_told(monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOBUFS, "full")
 
     with pair(socket.IPPROTO_UDP) as (ours, _):
-        windows = Windows(ours, 516, 5)
+        windows = Windows(ours, 516)
         monkeypatch.setattr(os, "write", write)
         with pytest.raises(OSError, match="full"):
-            windows.send(b"".join(datagrams(512, 5, 10)), early=False)
+            windows.send(b"".join(datagrams(512, 5, 10)))
         monkeypatch.undo()
         assert ours.getsockopt(socket.SOL_UDP, UDP_SEGMENT) == 516
     assert len(asked) == 1
