@@ -42,6 +42,7 @@ class _Copies:
         self._turns = Turns(len(os.sched_getaffinity(0)))
         self._processors = Processors()
         self._looked_at = monotonic()
+        self._crowded = False
         self._poll = select.poll()
         self._poll.register(server, select.POLLIN)
 
@@ -57,6 +58,10 @@ class _Copies:
             with socket.socket(fileno=descriptors[0]) as theirs, suppress(OSError):
                 self._make(theirs)  # or there is no room; the server sees that its socket is closed
         now = monotonic()
+        before, self._crowded = self._crowded, self._turns.crowded
+        if self._crowded and not before:  # how busy they were without the crowd is no measure of it
+            self._looked_at = now
+            self._processors.shares()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self._turns.look(*self._processors.shares())

@@ -17,7 +17,7 @@ LOOK_S = 0.2
 """Between two looks at the processors, whose times are told in hundredths of a second."""
 BUSY = 0.05
 """With less than this share of all processors idle, fewer take turns."""
-SPARE = 0.25
+SPARE = 0.4
 """With more than this share idle, more do."""
 OURS = 0.25
 """With less than this share of all processors used by carriers, it is not these that keep them busy, and all send."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.lab import ROOT
 from tests.support.machine import SOON_S
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.boot
 
@@ -46,7 +47,7 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(number: signal.Signa
         if "powered on" in line:
             break
     assert namespaces(demo.pid)
-    assert any("qemu" in command for command in children_of(mark))
+    until(lambda: any("qemu" in command for command in children_of(mark)), "QEMU is there, which `ip` becomes")
     demo.send_signal(number)
     rest = demo.stdout.read()
     assert demo.wait(timeout=SOON_S) == 130, rest

@@ -50,7 +50,7 @@ def test_nobody_waits_for_who_does_not_come_back() -> None:
         (0.0, 0.5, 2),  # the carriers keep the processors busy: fewer
         (0.04, 0.3, 2),
         (0.1, 0.5, 4),
-        (0.3, 0.5, 8),  # there is room: more
+        (0.5, 0.5, 8),  # there is room: more
         (0.0, 0.2, 8),  # something else keeps them busy
         (1.0, 0.0, 8),
     ],
