@@ -80,7 +80,10 @@ class Pxeboot:
 
 
 class Nginx:
-    """nginx as Debian configures it: sendfile, tcp_nopush, a worker for each processor; without its access log."""
+    """nginx as Debian configures it: sendfile, tcp_nopush, a worker for each processor; without its access log.
+
+    Nor does it end connections after 1,000 requests, which a fast machine makes in the time of a measurement.
+    """
 
     name = "nginx"
     says_ready = ""
@@ -111,6 +114,7 @@ events {{ worker_connections 768; }}
 http {{
     sendfile on;
     tcp_nopush on;
+    keepalive_requests 1000000;
     types_hash_max_size 2048;
     default_type application/octet-stream;
     access_log off;
