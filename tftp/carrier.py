@@ -8,7 +8,7 @@ come, it hands back; so it knows neither time-outs nor errors, nor who the clien
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from time import monotonic, process_time
@@ -129,25 +129,14 @@ def carry(steady: Steady, sock: socket.socket, file: int, turn: Turn) -> bytes:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, int(LOOK_S * 1e6)))
     descriptor = sock.fileno()
     try:
-        part = _Part(steady.blksize, steady.windowsize)
         if steady.windowsize == 1:
-            for number in count():
-                if not part.read(steady, file):
-                    break
-                turn.take(steady)
-                if not number % NEAR:
-                    go_near(sock)
+            for part in _parts(steady, sock, file, turn, NEAR):
                 datagram = _blocks(steady, part, descriptor, _receiver(sock, turn))
                 if datagram is not None:
                     return datagram
             return _patiently(steady, descriptor)
         with closing(Windows(sock, _HEADER + steady.blksize)) as windows:
-            for number in count():
-                if not part.read(steady, file):
-                    break
-                turn.take(steady)
-                if not number % NEARER:
-                    go_near(sock)
+            for part in _parts(steady, sock, file, turn, NEARER):
                 for expected, window in zip(part.acks, part.windows, strict=True):
                     datagram = _patiently(steady, descriptor)
                     if datagram != expected or not steady.acknowledged(monotonic()):
@@ -156,6 +145,18 @@ def carry(steady: Steady, sock: socket.socket, file: int, turn: Turn) -> bytes:
             return _patiently(steady, descriptor)
     except OSError:  # it is lost on the way, or the client's machine says that nobody listens: the engine will see
         return b""
+
+
+def _parts(steady: Steady, sock: socket.socket, file: int, turn: Turn, near: int) -> Iterator["_Part"]:
+    """Yield what follows, part after part, each in our turn; go to the client's processor every `near` parts."""
+    part = _Part(steady.blksize, steady.windowsize)
+    for number in count():
+        if not part.read(steady, file):
+            return
+        turn.take(steady)
+        if not number % near:
+            go_near(sock)
+        yield part
 
 
 class _Part:
