@@ -98,6 +98,30 @@ def on(disk: CrashDisk) -> set[Lease]:
     return set(journal.read(data, Path("leases")).leases)
 
 
+@pytest.mark.parametrize(("first", "batches"), [(store._SEVERAL - 1, 3), (store._SEVERAL, 2)])
+def test_behind_a_batch_of_several_more_gather_for_a_moment(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch, first: int, batches: int
+) -> None:
+    before = disk.done.count("sync")
+    monkeypatch.setattr(store, "_GATHER_S", 1.0)
+
+    async def test(leases: LeaseStore) -> None:
+        began = time.monotonic()
+        assert await asyncio.gather(*(put(leases, lease(n)) for n in range(first))) == [None] * first
+        second = asyncio.create_task(put(leases, lease(10)))
+        await asyncio.sleep(0.4)
+        leases.flush()
+        assert second.done() is (batches == 3)
+        assert await put(leases, lease(11)) is None
+        assert await second is None
+        assert (time.monotonic() - began >= 1.0) is (batches == 2)
+        assert await put(leases, lease(12)) is None
+
+    on_a_loop(leases, test)
+    assert disk.done.count("sync") - before == batches + 1
+    assert on(disk) == {lease(n) for n in (*range(first), 10, 11, 12)}
+
+
 def test_leases_that_come_together_share_one_sync(leases: LeaseStore, disk: SlowDisk) -> None:
     before = disk.done.count("sync")
 
