@@ -34,9 +34,10 @@ _PAUSE_S = 0.005
 """Between two steps of tidying: they need the interpreter, which the loop gives up at every system call, for a fifth
 of a millisecond each, and would take half of it if they came one after the other."""
 _SEVERAL = 3
+"""Behind a batch that so many waited for, more gather."""
 _GATHER_S = 0.001
-"""When as many waited for a batch, the next one begins so much later, so that more share it: each costs a tenth of a
-millisecond of a processor, and the thread and the loop take the interpreter from each other."""
+"""So much later the next one begins then: each costs a tenth of a millisecond of a processor, and the thread and the
+loop take the interpreter from each other."""
 _AT_ONCE = 128
 """Answers given before the loop sees to others: some milliseconds."""
 

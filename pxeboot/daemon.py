@@ -67,7 +67,7 @@ PAGES_S = 5.0
 
 YOUNG = (20_000, 10, 10)
 """After how many new objects garbage is looked for (`gc.set_threshold`); 700 unless told otherwise. A message leaves
-none that refers to itself, and while leases come by the thousand the looking took 7 % of the loop's time."""
+none that refers to itself, and while leases come by the thousand the looking holds up all others."""
 SWITCH_S = 0.0005
 """How soon the thread that stored a lease gets the interpreter from a busy loop; 5 ms unless told otherwise."""
 

@@ -122,6 +122,28 @@ def test_behind_a_batch_of_several_more_gather_for_a_moment(
     assert on(disk) == {lease(n) for n in (*range(first), 10, 11, 12)}
 
 
+def test_a_disk_that_fails_while_more_gather_is_left_alone(
+    leases: LeaseStore, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_GATHER_S", 0.2)
+    monkeypatch.setattr(store, "RETRY_S", 1.0)
+
+    async def test(leases: LeaseStore) -> None:
+        await asyncio.gather(*(put(leases, lease(n)) for n in range(store._SEVERAL)))
+        disk.fail("rename", errno.EIO)
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.wrap_future(leases.replace((lease(1, 200),)))
+        disk.works()
+        tried = len(disk.done)
+        await asyncio.sleep(0.5)
+        assert len(disk.done) == tried
+        await asyncio.sleep(1)
+        assert leases.degraded is None
+
+    on_a_loop(leases, test)
+    assert on(disk) == {lease(1, 200)}
+
+
 def test_leases_that_come_together_share_one_sync(leases: LeaseStore, disk: SlowDisk) -> None:
     before = disk.done.count("sync")
 
