@@ -83,20 +83,8 @@ def argv(
     The clients are chosen at random from `clients` of them, or from the file `macs`. With `warm_up`, there are so
     many exchanges instead, of clients that no other run has.
     """
-    command = [
-        "perfdhcp",
-        "-4",
-        "-g",
-        "single",
-        "-l",
-        interface,
-        "-r",
-        str(rate),
-        "-s",
-        str(seed),
-        "-W",
-        f"{WAIT_S * 1e6:.0f}",
-    ]
+    command = ["perfdhcp", "-4", "-g", "single", "-l", interface]
+    command += ["-r", str(rate), "-s", str(seed), "-W", f"{WAIT_S * 1e6:.0f}"]
     if macs is not None:
         command += ["-M", macs]
     else:
