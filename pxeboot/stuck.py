@@ -213,7 +213,8 @@ def judge(machine: Machine, goal: Stage, now_s: float, *, listed: bool = True) -
             return Verdict(State.QUIET, newest.first_s, "tried the network, and is not in the farm's file")
         return replace(verdict, until_s=newest.last_s + STRANGER_S)
     if verdict.state in (State.BOOTING, State.WAITING) and (loop := _loop(machine, goal, now_s)) is not None:
-        return loop
+        # Once it is silent for too long that is said of it instead.
+        return replace(loop, until_s=min(filter(None, (loop.until_s, verdict.until_s))))
     return verdict
 
 

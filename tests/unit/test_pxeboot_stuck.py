@@ -92,7 +92,12 @@ def test_a_machine_that_starts_again_and_again_is_stuck_before_it_is_silent() ->
     verdict = judged(130, *rounds)
     assert verdict.state is State.STUCK
     assert "kernel is loaded" in verdict.words
-    assert verdict.until_s == AGAIN_S
+    assert verdict.until_s is not None
+    assert judged(verdict.until_s - 0.1, *rounds) == verdict
+    assert judged(verdict.until_s, *rounds).words == STORY[S.KERNEL].trouble
+    seldom = [(stage, at_s + n * 890) for n in range(3) for stage, at_s in (*UNTIL_GRUB, (S.KERNEL, 9.0))]
+    assert judged(1790, *seldom).until_s == AGAIN_S
+    assert judged(AGAIN_S, *seldom).state is State.BOOTING
 
 
 def test_one_boot_that_went_well_among_the_three_is_no_loop() -> None:

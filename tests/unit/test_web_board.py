@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.clusters import Cluster
@@ -199,6 +199,7 @@ def test_names_are_in_the_order_of_their_numbers() -> None:
         max_size=40,
     )
 )
+@example([*[("m2", stage, 0) for stage in (S.LOADER, S.DISCOVER) * 2], ("m1", S.DISCOVER, 40)])  # a loop falls silent
 def test_who_takes_each_change_sees_what_who_looks_anew_sees(events: list[tuple[str, Stage, int]]) -> None:
     watched = Watched("m1", "m2")
     seen: dict[str, Row] = {}
