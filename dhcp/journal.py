@@ -84,6 +84,8 @@ class Journal:
         self._fd = -1
         self._inode = 0
         self._copy: _Copy | None = None
+        self._tidy_after = 0
+        """So many rows must there be before the file is tidied again, since that failed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(path.name + ".lock"))
         try:
@@ -97,7 +99,7 @@ class Journal:
         self.skipped, self.torn = found.skipped, found.torn
         self._lines, self._rows, self._size = found.lines, found.rows, found.size
         self._leases: tuple[Lease, ...] | None = tuple(found.leases)
-        self._tidy_at = 0 if found.skipped or not found.current else _FEW_LINES + 2 * len(self._lines)
+        self._spoiled = bool(found.skipped) or not found.current
         if found.skipped:
             with suppress(OSError):  # for who wants to know what it was; the next tidy leaves it out
                 self._files.link(self.path, self.path.with_name(self.path.name + ".damaged"))
@@ -180,9 +182,10 @@ class Journal:
     def tidy(self) -> bool:
         """Do a part of writing the file anew if that is due, and return whether there is more to do.
 
-        A disk that fails at it does no harm: it is tried again when the file has doubled.
+        That is due when most rows are out of date, or some are unreadable. A disk that fails at it does no harm: it is
+        tried again when the file has doubled.
         """
-        if self._fd < 0 or (self._copy is None and self._rows <= self._tidy_at):
+        if self._fd < 0 or not (self._copy or self._is_untidy):
             return False
         try:
             if self._copy is None:
@@ -195,6 +198,11 @@ class Journal:
         except OSError:
             self._abandon()
         return False
+
+    @property
+    def _is_untidy(self) -> bool:
+        """Whether most rows are out of date, or some are what no row of ours is."""
+        return self._spoiled or self._rows > max(self._tidy_after, _FEW_LINES + 2 * len(self._lines))
 
     def close(self) -> None:
         """Let another process have the file."""
@@ -241,7 +249,7 @@ class Journal:
             self._fd = -1
             raise
         self._size, self._rows = copy.size, copy.rows
-        self._tidy_at = _FEW_LINES + 2 * len(self._lines)
+        self._spoiled, self._tidy_after = False, 0
 
     def _abandon(self) -> None:
         """Leave the new file, and do not begin another one soon."""
@@ -250,7 +258,7 @@ class Journal:
             self._copy = None
         with suppress(OSError):
             self._files.unlink(self._beside)
-        self._tidy_at = 2 * self._rows + _FEW_LINES
+        self._spoiled, self._tidy_after = False, 2 * self._rows + _FEW_LINES
 
     def _open(self, fd: int) -> None:
         self._fd, self._inode = fd, self._files.inode(self.path)

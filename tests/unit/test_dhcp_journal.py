@@ -319,6 +319,18 @@ def renamed(disk: CrashDisk, folder: Path) -> CrashDisk:
     return disk
 
 
+def test_a_file_in_which_nothing_is_out_of_date_is_not_written_anew(tmp_path: Path) -> None:
+    disk = CrashDisk()
+    book = Journal(tmp_path / "leases", disk)
+    book.append(lease(n) for n in range(3000))
+    assert not book.tidy()
+    book.append(lease(n, 3) for n in range(3000))
+    assert not book.tidy()
+    book.append(lease(n, 4) for n in range(2000))
+    assert book.tidy()
+    book.close()
+
+
 def history(disk: CrashDisk, path: Path, told: dict[IPv4Address, Lease], trying: dict[IPv4Address, Lease]) -> None:
     """Grant leases, several times over, with all that a lease file goes through. `told` is what was acknowledged."""
 
@@ -332,8 +344,8 @@ def history(disk: CrashDisk, path: Path, told: dict[IPv4Address, Lease], trying:
         for n in range(6):
             append(lease(n, 100 * turn + n), lease(9, 100 * turn + n))
             book.tidy()
-        for n in range(8):
-            append(lease(n, 200 + 100 * turn + n))
+        for n in range(20):
+            append(lease(n % 8, 200 + 100 * turn + n))
             book.tidy()
             book.tidy()
         trying.update((address, lease(int(address) & 15, 1000 + turn)) for address in told)
