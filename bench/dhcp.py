@@ -27,6 +27,7 @@ from statistics import median
 from typing import NoReturn
 
 from bench import dhcp_perfdhcp, dhcp_profiled, dhcp_report
+from bench.dhcp_buffer import give_room
 from bench.dhcp_cpu import Used
 from bench.dhcp_machines import Outcome
 from bench.dhcp_peers import (
@@ -64,6 +65,8 @@ STEP_LATER = 1.15
 DISTURBED = 0.2
 """Processors. When others use as many, a server that fails may try again: not its fault, or not alone."""
 ATTEMPTS = 3
+PERFDHCP_S = 90.0
+"""How long one run of perfdhcp may take at most."""
 PATIENCE_S = 20.0
 """How long machines without a relay are given."""
 PRECISION = defaultdict(lambda: 1.06, dnsmasq=1.15)
@@ -94,11 +97,13 @@ class Load:
             warm_up=warm_up,
         )
         before = Used.now(self.pid)
-        done = self.client.run(*command, check=False)
-        if done.returncode not in (0, NOT_ALL_DONE):
-            raise NoReport(f"perfdhcp ended with code {done.returncode}: {done.stdout}{done.stderr}")
+        perfdhcp = self.client.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        had_room = give_room(perfdhcp.pid)
+        said, _ = perfdhcp.communicate(timeout=PERFDHCP_S)
+        if perfdhcp.returncode not in (0, NOT_ALL_DONE) or not had_room:
+            raise NoReport(f"perfdhcp ended with code {perfdhcp.returncode}: {said}")
         after = Used.now(self.pid)
-        trial = dhcp_perfdhcp.parse(done.stdout, rate, self.period_s)
+        trial = dhcp_perfdhcp.parse(said, rate, self.period_s)
         each = 1e6 / max(1, trial.acks.received)
         return replace(
             trial,
