@@ -60,6 +60,11 @@ class Complaints:
         self._quiet_of[key] = now + PERIOD_S
         self._say(key, level, text, arguments, extra)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is known of what a network names that nothing more of it is logged for a moment."""
+        return len(self._quiet_of) >= self._most and self._clock() < self._tidy_at
+
     def _say(
         self,
         key: str | tuple[str, str],

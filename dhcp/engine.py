@@ -56,7 +56,7 @@ class Server:
         """How many messages were not answered, by reason."""
         self.received: Counter[bytes] = Counter()
         """How many came, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
-        self._own: frozenset[IPv4Address] = frozenset()
+        self._own: frozenset[int] = frozenset()
         self._granted = Grants()
         self._heard = proxy.Heard()
         self._counted = Counted(plan.limits)
@@ -64,8 +64,8 @@ class Server:
     def receive(self, message: Message, received: Arrival, now: float) -> list[Action]:
         """Return what to do about one message."""
         self.received[message.options.get(Option.DHCP_MESSAGE_TYPE, b"")[:1]] += 1
-        if received.address not in self._own:
-            self._own |= {received.address}
+        if int(received.address) not in self._own:
+            self._own |= {int(received.address)}
         request = understand(message, received, self.plan)
         actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
         return self._count(actions)
@@ -87,7 +87,7 @@ class Server:
 
     def own_addresses(self, addresses: Iterable[IPv4Address]) -> None:
         """Take note of all addresses of this machine: nobody gets one of them."""
-        self._own = frozenset(addresses)
+        self._own = frozenset(map(int, addresses))
 
     def in_use(self, probe: Probe, now: float) -> list[Action]:
         """Return what to do now that somebody uses the address that was to be offered: rest it, offer another."""
@@ -144,7 +144,7 @@ class Server:
         return Holder(grant.mac if grant else mac or only, host.name, address)
 
     def _answer(self, request: Request, now: float) -> list[Action]:
-        if request.relayed and request.message.giaddr in self._own:
+        if request.relayed and int(request.message.giaddr) in self._own:
             return ignore(request, Reason.BAD_RELAY, f"giaddr is {request.message.giaddr}, ours")
         if request.network.proxy or request.arrival.port == BOOT_SERVER_PORT:
             return proxy.answer(request, self.plan, self._heard)
@@ -302,7 +302,7 @@ class Server:
         ciaddr = request.message.ciaddr
         if ciaddr == NO_ADDRESS and not request.relayed:
             return ignore(request, Reason.INCOMPLETE, "DHCPINFORM without ciaddr")
-        if ciaddr != NO_ADDRESS and (request.network_of(ciaddr) is None or ciaddr in self._own):
+        if ciaddr != NO_ADDRESS and (request.network_of(ciaddr) is None or int(ciaddr) in self._own):
             return ignore(request, Reason.NOT_OURS, f"DHCPINFORM for {ciaddr}")
         return [replies.grant(request, self.plan, MessageType.DHCPACK, NO_ADDRESS, None)]
 
@@ -364,14 +364,13 @@ class Server:
         return address
 
     def bind_offered(
-        self, mac: str, address: IPv4Address, pools: Sequence[DynamicPool], lease_s: int, now: float
+        self, mac: str, number: int, pools: Sequence[DynamicPool], lease_s: int, now: float
     ) -> Lease | None:
-        """Return the lease, to be stored, of a client that takes the address on offer to it; None for any other."""
-        if self.leases.offered(mac, now) != address or not any(address in pool for pool in pools):
-            return None
-        if address in self._own or not self.leases.is_free(address, mac, now):
-            return None
-        return self.leases.bind(mac, address, lease_s, now, mac)
+        """Return the lease, to be stored, of a client that takes the address on offer to it; None for any other.
+
+        `number` is the address that it asks for.
+        """
+        return None if number in self._own else self.leases.bind_offered(mac, number, pools, lease_s, now)
 
     def _may_have(self, request: Request, address: IPv4Address, now: float) -> bool:
         """Return whether an ACK for `address` would take it from nobody.
@@ -382,7 +381,7 @@ class Server:
         static = self._static(request, now)
         if static is not None:
             return address == static
-        if request.pool_of(address) is None or address in self._own:
+        if request.pool_of(address) is None or int(address) in self._own:
             return False
         if not self.leases.is_free(address, request.identity, now):
             return False

@@ -56,14 +56,10 @@ class _Template:
 
     acknowledges: bool
     """Whether it is the answer to a DHCPREQUEST."""
-    before_yiaddr: bytes
-    """secs, flags, ciaddr."""
-    after_yiaddr: bytes
-    """siaddr, giaddr."""
-    after_chaddr: bytes
-    """From behind chaddr to the first piece that differs."""
-    pieces: tuple[tuple[int, bytes], ...]
-    """An option that differs, by number, and the bytes between it and the next."""
+    form: bytes
+    """All of it, with `%b` in place of xid, yiaddr, chaddr, and of each option that differs."""
+    codes: tuple[int, ...]
+    """These options, by number."""
     room: int
     """Bytes that the options that differ may have together."""
     smallest: int
@@ -89,6 +85,8 @@ class _Place:
     """Where messages arrive, and what is answered there."""
 
     arrival: Arrival
+    closed: bool
+    """Whether nothing is answered here but by the engine."""
     templates: dict[_Key, _Template | None] = field(default_factory=dict)
 
 
@@ -113,7 +111,8 @@ class FastPath:
         self._machines: dict[bytes, _Known] = {}
         self._places: dict[int, _Place] = {}
         self._only_macs = not (plan.by_client_id or plan.by_uuid or plan.by_port)
-        self._odd_macs = tuple(bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.mac_prefixes)
+        odd_macs = (bytes.fromhex(prefix.replace(":", "")) for prefix in plan.clients.mac_prefixes)
+        self._odd_macs = (_NOBODY, *odd_macs)
         odd_ids = plan.clients.machine_id_prefixes
         self._odd_ids = (PROBE, *(bytes.fromhex(prefix.replace(":", "")) for prefix in odd_ids))
 
@@ -122,19 +121,20 @@ class FastPath:
         if self._server.plan is not self._plan:
             self._forget()
         chaddr = data[28:34]
-        if chaddr[:1] and (chaddr[0] & 1 or chaddr == _NOBODY):
+        if len(data) < _OPTIONS_AT or chaddr[0] & 1 or chaddr.startswith(self._odd_macs):
             return None
-        known = self._machines.get(chaddr) or self._machine(chaddr)
-        if (
-            arrival.port != SERVER_PORT
-            or self._plan.match_client_id
-            or (known is None and not self._only_macs)
-            or chaddr.startswith(self._odd_macs)
-        ):
-            return None
+        mac = chaddr.hex(":")
+        known = self._machines.get(chaddr)
+        if known is None:
+            if mac in self._plan.by_mac:
+                known = self._machine(chaddr, mac)
+            elif not self._only_macs:
+                return None
         place = self._places.get(id(arrival))
         if place is None or place.arrival is not arrival:
             place = self._place(arrival)
+        if place.closed:
+            return None
         tags = 0 if known is None else known.tags
         for layout in self._layouts.get(len(data), ()):
             key = (layout.fixed(data), layout.sizes, tags)
@@ -148,23 +148,19 @@ class FastPath:
             if key not in place.templates:
                 return self._learn(place, layout, key, data, now)
             self._remember(len(data), layout)
-        template = place.templates[key]
-        if template is None or self._is_odd(data[layout.uuid]):
+        template, uuid = place.templates[key], data[layout.uuid]
+        if template is None or (uuid and self._is_odd(uuid)) or (known is not None and known.host.own.options):
             return None
-        if known is not None:
-            host = known.host
-            if host.own.options:
-                return None
-        done = self._answer(template, layout, data, chaddr, known, now)
+        done = self._answer(template, layout, data, mac, known, now)
         if done is not None:
             self.hits += 1
             self.acknowledged += template.acknowledges
         return done
 
     def _answer(
-        self, template: _Template, layout: Layout, data: bytes, chaddr: bytes, known: _Known | None, now: float
+        self, template: _Template, layout: Layout, data: bytes, mac: str, known: _Known | None, now: float
     ) -> list[Action | Datagram] | None:
-        server, mac = self._server, chaddr.hex(":")
+        server, chaddr = self._server, data[28:34]
         actions: list[Action | Datagram] = []
         lease_s = template.lease_s
         requested = data[layout.requested]
@@ -179,11 +175,11 @@ class FastPath:
         elif template.acknowledges:
             if not requested:
                 return None
-            address, packed = IPv4Address(requested), requested
-            lease = server.bind_offered(mac, address, template.pools, lease_s, now)
+            packed, number = requested, int.from_bytes(requested, "big")
+            lease = server.bind_offered(mac, number, template.pools, lease_s, now)
             if lease is None:
                 return None
-            name = b"node-" + chaddr.hex().encode()
+            address, name = lease.address, b""
             lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
             actions.append(Store(lease))
         else:
@@ -191,12 +187,11 @@ class FastPath:
             offered = server.choose_and_offer(mac, template.pools, wanted, now)
             if offered is None:
                 return None
-            address, packed, name = offered, offered.packed, b"node-" + chaddr.hex().encode()
-        parts = [b"\2\1\6\0", data[4:8], template.before_yiaddr, packed, template.after_yiaddr, chaddr]
-        parts.append(template.after_chaddr)
-        room = template.room
-        for code, rest in template.pieces:
+            address, packed, name = offered, offered.packed, b""
+        values, room = [data[4:8], packed, chaddr], template.room
+        for code in template.codes:
             if code == _HOST_NAME:
+                name = name or b"node-" + chaddr.hex().encode()
                 value = bytes((code, len(name))) + name
             elif code == _LEASE_TIME:
                 value = template.lease_times if lease_s == template.lease_s else _lease_times(lease_s)
@@ -204,15 +199,15 @@ class FastPath:
                 echoed = data[layout.client_id if code == _CLIENT_ID else layout.uuid]
                 value = bytes((code, len(echoed))) + echoed
             room -= len(value)
-            parts += (value, rest)
+            values.append(value)
         if room < 0:
             return None
-        reply = b"".join(parts).ljust(template.smallest, b"\0")
+        reply = (template.form % tuple(values)).ljust(template.smallest, b"\0")
         destination = template.destination or Destination(address, 68, chaddr)
         actions.append(Datagram(reply, destination, int.from_bytes(data[6:8], "big")))
         if template.event is not None:
             stage, detail, part_of_boot = template.event
-            detail = f"{address}{detail}" if stage is Stage.ADDRESS else detail
+            detail = ".".join(map(str, packed)) + detail if stage is Stage.ADDRESS else detail
             actions.append(Happened(mac, stage, detail, part_of_boot))
         return actions
 
@@ -220,11 +215,9 @@ class FastPath:
         """Whether an option 97 is not as the others: of another type, `pxeboot probe`'s, or a quirk's."""
         return bool(uuid) and (uuid[0] != 0 or uuid.startswith(self._odd_ids))
 
-    def _machine(self, chaddr: bytes) -> _Known | None:
-        """Return the machine that has this MAC, and remember it; one that has none is not remembered."""
-        host = self._plan.by_mac.get(chaddr.hex(":"))
-        if host is None:
-            return None
+    def _machine(self, chaddr: bytes, mac: str) -> _Known:
+        """Return the machine of the configuration that has this MAC, and remember it."""
+        host = self._plan.by_mac[mac]
         address = host.address
         known = _Known(host, address, address.packed, int(address), host.name.encode(), id(host.tags))
         self._machines[chaddr] = known
@@ -235,7 +228,8 @@ class FastPath:
         if len(self._places) >= MOST_KINDS:
             self._places.clear()
             self._kinds = 0
-        place = self._places[id(arrival)] = _Place(arrival)
+        closed = arrival.port != SERVER_PORT or self._plan.match_client_id
+        place = self._places[id(arrival)] = _Place(arrival, closed)
         return place
 
     def _remember(self, length: int, layout: Layout) -> None:
@@ -313,17 +307,16 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
     differs = {Option.CLIENT_IDENTIFIER, Option.CLIENT_MACHINE_IDENTIFIER, Option.IP_ADDRESS_LEASE_TIME}
     differs |= set() if named else {Option.HOST_NAME}
     header = message.encode()[:_OPTIONS_AT]
-    constant, pieces, fixed = [bytearray()], [], _OPTIONS_AT + 1
+    constant, codes, fixed = [header[:4], header[8:16], header[20:28], header[34:]], [], _OPTIONS_AT + 1
     for code, value in message.options.items():
         if code in differs:
-            pieces.append(code)
-            constant.append(bytearray())
+            codes.append(code)
+            constant.append(b"")
         elif code not in _LEASE_TIMES:  # T1 and T2 are told with the lease time
             instances = encode_options({code: value})
             constant[-1] += instances
             fixed += len(instances)
-    constant[-1].append(END)
-    after_chaddr = header[34:] + bytes(constant[0])
+    constant[-1] += bytes((END,))
     happens = None
     if event is not None:
         detail = event.detail.removeprefix(str(yiaddr)) if event.stage is Stage.ADDRESS else event.detail
@@ -331,10 +324,8 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
     lease_s = server.lease_s(request, yiaddr)
     return _Template(
         acknowledges=request.message_type is MessageType.DHCPREQUEST,
-        before_yiaddr=header[8:16],
-        after_yiaddr=header[20:28],
-        after_chaddr=after_chaddr,
-        pieces=tuple(zip(pieces, map(bytes, constant[1:]), strict=True)),
+        form=b"%b".join(piece.replace(b"%", b"%%") for piece in constant),
+        codes=tuple(codes),
         room=send.size_limit - fixed,
         smallest=max(send.smallest, wire.SMALLEST),
         destination=send.destination if send.destination.hardware is None else None,

@@ -47,9 +47,12 @@ class State(StrEnum):
     DECLINED = "declined"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Lease:
-    """One record. Past `expires` it only tells who had the address last, so that he gets it again."""
+    """One record. Past `expires` it only tells who had the address last, so that he gets it again.
+
+    It never changes once it is made. It is not `frozen`, as that takes four times as long.
+    """
 
     address: IPv4Address
     client: str
@@ -62,7 +65,7 @@ class Lease:
 
     def __post_init__(self) -> None:
         if not self.mac:
-            object.__setattr__(self, "mac", self.client)
+            self.mac = self.client
 
     def holds(self, now: float) -> bool:
         """Return whether the address is this record's alone: leased, or in quarantine."""
@@ -115,7 +118,7 @@ class Leases:
         self.others: Others | None = None
         """Other servers of the same pools; None: there are none."""
         self._records: dict[int, Lease] = {}
-        self._of_client: dict[str, set[int]] = {}
+        self._of_client: dict[str, tuple[int, ...]] = {}
         self._offers: dict[int, _Offer] = {}
         self._offered_to: dict[str, int] = {}
         self._searches: dict[DynamicPool, Search] = {}
@@ -171,22 +174,23 @@ class Leases:
         client: str,
         pools: Sequence[DynamicPool],
         wanted: IPv4Address | None,
-        own: Container[IPv4Address],
+        own: Container[int],
         now: float,
     ) -> IPv4Address | None:
         """Return the address that `client` should get, or None if `pools` have none left (RFC 2131 section 4.3.1).
 
         In this order: the address it has; the one on offer to it; the one it had; the one it asks for; one that
-        nobody ever had; one whose lease is over. `own` are our addresses, given to nobody.
+        nobody ever had; one whose lease is over. `own` are our addresses, as numbers; nobody gets them.
         """
         candidates: list[IPv4Address] = []
         offered = self.offered(client, now)
-        if client in self._of_client and (current := self.bound_to(client, pools, now)) is not None:
+        known = self._of_client.get(client)
+        if known and (current := self.bound_to(client, pools, now)) is not None:
             candidates.append(current.address)
         if offered is not None:
             candidates.append(offered)
-        if client in self._of_client:
-            before = [self._records[address] for address in self._of_client[client]]
+        if known:
+            before = [self._records[address] for address in known]
             candidates += [lease.address for lease in sorted(before, key=lambda lease: lease.expires, reverse=True)]
         if len(self._offers) >= MOST_OFFERS:
             self.expire(now)
@@ -194,7 +198,8 @@ class Leases:
         if wanted is not None and has_room:
             candidates.append(wanted)
         for address in candidates:
-            if any(address in pool for pool in pools) and address not in own and self.is_free(address, client, now):
+            allowed = any(address in pool for pool in pools) and int(address) not in own
+            if allowed and self.is_free(address, client, now):
                 return address
         if not has_room or (self.others is not None and self.others.away):
             return None
@@ -224,8 +229,12 @@ class Leases:
 
         In the first quarter of a lease of this length, the record is the one there is (so is its expiry).
         """
-        lease = self._records.get(int(address))
-        self.withdraw(client)
+        number = int(address)
+        lease = self._records.get(number)
+        if self._offered_to.get(client) == number:
+            del self._offered_to[client], self._offers[number]
+        else:
+            self.withdraw(client)
         if (
             lease is None
             or lease.client != client
@@ -236,6 +245,20 @@ class Leases:
             lease = Lease(address, client, expires, mac=mac)
             self.remember(lease)
         return lease
+
+    def bind_offered(
+        self, client: str, number: int, pools: Sequence[DynamicPool], lease_s: int, now: float
+    ) -> Lease | None:
+        """Do as `bind` does if the address of this `number` is on offer to `client`, which is its MAC; None if not."""
+        if self._offered_to.get(client) != number or (offer := self._offers[number]).until <= now:
+            return None
+        address = offer.address
+        if self._free_at(number, client, now) > now:
+            return None
+        for pool in pools:
+            if address in pool:
+                return self.bind(client, address, lease_s, now, client)
+        return None
 
     def release(self, client: str, address: IPv4Address, now: float) -> Lease | None:
         """End the lease of `address` if it is `client`'s, and return its record, which remembers whose it was."""
@@ -284,10 +307,13 @@ class Leases:
         if before is not None and before.client != lease.client:
             self._forget_owner(before)
         self._records[address] = lease
-        addresses = self._of_client.setdefault(lease.client, set())
-        addresses.add(address)
-        if len(addresses) > MOST_OF_A_CLIENT:
-            addresses.discard(min(addresses, key=lambda number: self._records[number].expires))
+        held = self._of_client.get(lease.client, ())
+        if address not in held:
+            held += (address,)
+            if len(held) > MOST_OF_A_CLIENT:
+                ends_first = min(held, key=lambda number: self._records[number].expires)
+                held = tuple(number for number in held if number != ends_first)
+            self._of_client[lease.client] = held
         for search in self._searches.values():
             search.remember(address, lease.expires)
 
@@ -334,21 +360,20 @@ class Leases:
             free_at = max(free_at, self.others.free_at(address, client, now))
         return free_at
 
-    def _search(self, client: str, pool: DynamicPool, own: Container[IPv4Address], now: float) -> IPv4Address | None:
+    def _search(self, client: str, pool: DynamicPool, own: Container[int], now: float) -> IPv4Address | None:
         """Return an address for a stranger: from a place that depends on the MAC, so that two servers mostly agree,
         or the one that is free for the longest time."""
         search = self._searches.get(pool)
         if search is None:
             search = self._searches[pool] = Search(pool)
-            for address, lease in self._records.items():
-                search.remember(address, lease.expires)
         free_at = lambda address: self._free_at(address, client, now)  # noqa: E731
         found = None
         if len(self._records) < MOST_RECORDS:
             start = pool.first + crc32(client.encode()) % len(pool)
             found = search.never_used(start, self._records, free_at, own, now)
         if found is None:
-            found = search.used.first(free_at, own, now)
+            records = ((address, lease.expires) for address, lease in self._records.items())
+            found = search.free_longest(records, free_at, own, now)
         return None if found is None else IPv4Address(found)
 
     @property
@@ -357,9 +382,10 @@ class Leases:
         return sum(search.steps for search in self._searches.values())
 
     def _forget_owner(self, lease: Lease) -> None:
-        addresses = self._of_client.get(lease.client, set())
-        addresses.discard(int(lease.address))
-        if not addresses:
+        address = int(lease.address)
+        if held := tuple(number for number in self._of_client.get(lease.client, ()) if number != address):
+            self._of_client[lease.client] = held
+        else:
             self._of_client.pop(lease.client, None)
 
 

@@ -5,9 +5,8 @@ sends. Addresses never used are found by links that skip those that are (nobody'
 only grow); all others wait in queues ordered by the time at which they may be free.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from heapq import heapify, heappop, heappush
-from ipaddress import IPv4Address
 from math import inf
 
 from dhcp.plan import DynamicPool
@@ -48,7 +47,7 @@ class Queue:
         """Take an address out."""
         self._keys.pop(address, None)
 
-    def first(self, free_at: FreeAt, own: Container[IPv4Address], now: float) -> int | None:
+    def first(self, free_at: FreeAt, own: Container[int], now: float) -> int | None:
         """Return the address that is free for the longest time, and leave it here; None if there is none."""
         aside: list[tuple[float, int]] = []
         found = None
@@ -63,7 +62,7 @@ class Queue:
                 heappush(self._heap, (later, address))
                 continue
             aside.append((key, address))
-            if IPv4Address(address) not in own:
+            if address not in own:
                 found = address
                 break
         for entry in aside:
@@ -78,42 +77,59 @@ class Search:
         self._pool = pool
         self._next: dict[int, int] = {}
         """Address that is no candidate → one behind it, all between them being none either."""
-        self.unused = Queue()
+        self._unused = Queue()
         """Addresses that nobody ever had, and that were on offer (or our own) when a search met them."""
-        self.used = Queue()
-        """Addresses with a record."""
+        self._used: Queue | None = None
+        """Addresses with a record; None until one of them is needed, since there are others for long."""
         self._steps = 0
 
     @property
     def steps(self) -> int:
         """How many addresses were looked at so far; what a search costs."""
-        return self._steps + self.unused.steps + self.used.steps
+        return self._steps + self._unused.steps + (self._used.steps if self._used else 0)
 
     def remember(self, address: int, expires: float) -> None:
         """Take note of a record, and of each change that may free its address earlier."""
-        if self._pool.first <= address <= self._pool.last and address not in self._pool.excluded:
-            self.unused.drop(address)
-            self.used.put(address, expires)
+        self._unused.drop(address)
+        if self._used is not None and self._has(address):
+            self._used.put(address, expires)
 
     def freed(self, address: int) -> None:
         """Take note that an offer ended before its time."""
-        for queue in (self.unused, self.used):
-            if address in queue:
+        for queue in (self._unused, self._used):
+            if queue is not None and address in queue:
                 queue.put(address, -inf)
 
     def never_used(
-        self, start: int, used: Container[int], free_at: FreeAt, own: Container[IPv4Address], now: float
+        self, start: int, used: Container[int], free_at: FreeAt, own: Container[int], now: float
     ) -> int | None:
         """Return an address that nobody ever had, the first free one from `start` on, or None."""
         pool = self._pool
         for begin in (start, pool.first):
             while (number := self._candidate(begin, used)) <= pool.last:
                 later = free_at(number)
-                if later <= now and IPv4Address(number) not in own:
+                if later <= now and number not in own:
                     return number
                 self._next[number] = number + 1
-                self.unused.put(number, max(later, now))
-        return self.unused.first(free_at, own, now)
+                self._unused.put(number, max(later, now))
+        return self._unused.first(free_at, own, now)
+
+    def free_longest(
+        self, records: Iterable[tuple[int, float]], free_at: FreeAt, own: Container[int], now: float
+    ) -> int | None:
+        """Return an address that somebody had and that is free, for the longest time, or None.
+
+        `records` are all addresses with a record, and when they expire, as `remember` was told; asked for once.
+        """
+        if self._used is None:
+            self._used = Queue()
+            for address, expires in records:
+                if self._has(address):
+                    self._used.put(address, expires)
+        return self._used.first(free_at, own, now)
+
+    def _has(self, address: int) -> bool:
+        return self._pool.first <= address <= self._pool.last and address not in self._pool.excluded
 
     def _candidate(self, number: int, used: Container[int]) -> int:
         """Return the first address from `number` on that is a candidate, or the one behind the pool."""

@@ -5,8 +5,6 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -73,9 +71,13 @@ class Sender:
             to = datagram.destination.address
             self._complain("send", "dhcp could not send to %s: %s", "everybody" if to == EVERYBODY else to, error)
 
-    def early(self, datagram: Datagram, own: IPv4Address) -> "Early":
-        """Return what sends an answer from another thread."""
-        return Early(self._put, datagram, own)
+    def early(self, datagram: Datagram, own: IPv4Address) -> bool:
+        """Send an answer from another thread, and return whether it left. If not, `put` tries again, and complains."""
+        try:
+            self._put(datagram, own)
+        except OSError:
+            return False
+        return True
 
     def _later(self, delay_s: float, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> bool:
         """Send after `delay_s`; False if too many wait already."""
@@ -129,24 +131,3 @@ class _Way:
     own: IPv4Address
     control: list[tuple[int, int, bytes]]
     address: tuple[str, int]
-
-
-class Early:
-    """An answer that the thread which stored its lease sends by itself.
-
-    When one machine asks at a time, to wake the loop for it would take longer than all else that the loop does.
-    """
-
-    __slots__ = ("_arguments", "_put", "sent")
-
-    def __init__(self, put: Callable[[Datagram, IPv4Address], None], datagram: Datagram, own: IPv4Address) -> None:
-        self.sent = False
-        """If it was not, it is to be sent as any other."""
-        self._put = put
-        self._arguments = (datagram, own)
-
-    def __call__(self) -> None:
-        """Send it. What fails is tried again on the loop, and complained of there."""
-        with suppress(OSError):
-            self._put(*self._arguments)
-            self.sent = True

@@ -187,7 +187,8 @@ class LeaseStore:
         self._count += 1
         waiting.early = None if waiting.then else early
         waiting.then.append(then)
-        self._soon()
+        if not (self._due or self._gathering) and self._began is None:
+            self._soon()
 
     def flush(self) -> None:
         """Begin to write what was put, since nothing more is to come at once."""
@@ -212,10 +213,9 @@ class LeaseStore:
 
     def _soon(self) -> None:
         """Write when the messages that have arrived together are all answered, so that they share one sync."""
-        if not (self._due or self._gathering) and self._began is None:
-            self._due = True
-            self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._write)
+        self._due = True
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         """Begin the next batch, unless one is under way."""

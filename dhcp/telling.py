@@ -24,13 +24,11 @@ def left(request: Request) -> list[Action]:
 
 def event_of(action: Happened | Left) -> Event | None:
     """Return what is reported; None of what is no boot's: but that a machine itself has its address always is."""
-    match action:
-        case Left(mac):
-            return Event(mac, Stage.ADDRESS, "gave it back", played=True, boots=False)
-        case Happened(mac, stage, detail, boots, played) if boots or (stage is Stage.ADDRESS and not played):
-            return Event(mac, stage, detail, played=played, boots=boots)
-        case _:
-            return None
+    if isinstance(action, Left):
+        return Event(action.mac, Stage.ADDRESS, "gave it back", played=True, boots=False)
+    if action.boots or (action.stage is Stage.ADDRESS and not action.played):
+        return Event(action.mac, action.stage, action.detail, played=action.played, boots=action.boots)
+    return None
 
 
 def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:

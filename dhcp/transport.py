@@ -15,13 +15,12 @@ from dhcp import wire
 from dhcp.actions import Action, Datagram, Happened, Left, Probe, Store
 from dhcp.complaints import Complaints
 from dhcp.engine import Server
-from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
 from dhcp.place import own_address, source_of
 from dhcp.probes import Prober
 from dhcp.replies import EVERYBODY, Send
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival, Ignored, Reason
-from dhcp.sending import Early, Sender
+from dhcp.sending import Sender
 from dhcp.sockets import CannotServe, Sockets, open_sockets
 from dhcp.store import Away, LeaseStore, Taken
 from dhcp.telling import event_of
@@ -85,7 +84,7 @@ class Service:
         self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._complain = Complaints(log, self._loop.time)
-        self._announce = partial(Complaints(log, self._loop.time, _MOST_ANNOUNCED), level=logging.INFO)
+        self._announce = Complaints(log, self._loop.time, _MOST_ANNOUNCED)
         self._sender = Sender(sockets, self._complain)
         self._prober = Prober(sockets)
         self._closed = False
@@ -192,7 +191,7 @@ class Service:
             if done is not None:
                 if self._chosen is not None and done and isinstance(done[0], Ignored):
                     self._hear(wire.decode(data), done, now)
-                if self._answered is not None:
+                if self._answered is not None and len(done) > 1:  # an answer alone is part of no boot
                     self._answered(data, arrival, done, now)
                 self._carry_out(done, arrival.address)
                 return
@@ -255,6 +254,14 @@ class Service:
         """
         for i, action in enumerate(actions):
             match action:
+                case Datagram():
+                    self._sender.put(action, own)
+                case Store():
+                    promise = Promise(action, actions[i + 1 :], own, self._sender.early, self._stored)
+                    self._store.put(action.lease, promise.kept, promise.early)
+                    return
+                case Happened() | Left():
+                    self._tell(action)
                 case Send():
                     later = partial(self._carry_out, actions[i:], own)
                     if self._prober.postpones(action.message.yiaddr, later):
@@ -263,44 +270,29 @@ class Service:
                         log.debug("dhcp to %s: %s", action.destination.address, _describe(action.message))
                     several = len(self._addresses) > 1
                     self._sender.send(action, source_of(action.message, self._addresses, own) if several else own)
-                case Datagram():
-                    self._sender.put(action, own)
-                case Store(lease, taken, unsure):
-                    rest, early = actions[i + 1 :], None
-                    if rest and isinstance(rest[0], Datagram):
-                        early = self._sender.early(rest[0], own)
-                    self._store.put(lease, partial(self._stored, lease, (rest, taken, unsure), own, early), early)
-                    return
                 case Probe(address, then, request):
                     free = partial(self._carry_out, then, own)
                     self._prober.ask(address, request.message.chaddr, free, partial(self._taken, action, own))
-                case Happened() | Left():
-                    self._tell(action)
                 case Ignored(mac, reason, detail):
                     if reason in _LOUD:
                         self._complain(reason, "dhcp does not answer %s: %s", mac, detail, extra={"mac": mac})
                     else:
                         log.debug("dhcp does not answer %s: %s (%s)", mac, detail, reason)
 
-    def _stored(
-        self,
-        lease: Lease,
-        ways: tuple[Sequence[Action | Datagram], Sequence[Action], Sequence[Action]],
-        own: IPv4Address,
-        early: Early | None,
-        error: BaseException | None,
-    ) -> None:
-        rest, taken, unsure = ways
+    def _stored(self, promise: "Promise", error: BaseException | None) -> None:
+        """Carry out what waited for a lease, now that it is on disk, or what is to be done as it is not."""
+        store = promise.store
+        lease = store.lease
         if isinstance(error, Taken | Away) and not self._closed:
             mac, address = lease.mac, lease.address
             text = "dhcp: %s gets no lease of %s: %s"
             self._complain("shared", text, mac, address, error, whom=mac, extra={"mac": mac})
-            self._carry_out(taken if isinstance(error, Taken) else unsure, own)
+            self._carry_out(store.taken if isinstance(error, Taken) else store.unsure, promise.own)
         elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
         elif not self._closed:
             try:
-                self._carry_out(rest[1:] if early is not None and early.sent else rest, own)
+                self._carry_out(promise.rest[1:] if promise.sent else promise.rest, promise.own)
             except Exception:
                 log.exception("dhcp failed after storing the lease of %s", lease.address)
 
@@ -312,17 +304,53 @@ class Service:
 
     def _tell(self, action: Happened | Left) -> None:
         match action:
+            case Happened(mac, Stage.ADDRESS, detail):
+                if not self._announce.full:
+                    text, about = "dhcp %s has %s", {"mac": mac, "ip": detail.partition(",")[0], "stage": "address"}
+                    whom = f"{mac} {detail}"
+                    self._announce("address", text, mac, detail, whom=whom, level=logging.INFO, extra=about)
             case Left(mac):
                 log.debug("dhcp %s gave its address back, as `pxeboot probe`", mac)
-            case Happened(mac, Stage.ADDRESS, detail):
-                about = {"mac": mac, "ip": detail.partition(",")[0], "stage": "address"}
-                self._announce("address", "dhcp %s has %s", mac, detail, whom=f"{mac} {detail}", extra=about)
             case Happened(mac, Stage.FAILED, detail):
                 self._complain("failed", "dhcp %s: %s", mac, detail, whom=mac, extra={"mac": mac})
             case Happened(mac, _, detail):
                 log.debug("dhcp %s: %s", mac, detail)
         if (event := event_of(action)) is not None:
             self._report(event)
+
+
+class Promise:
+    """What waits until a lease is on disk."""
+
+    __slots__ = ("_send", "_then", "own", "rest", "sent", "store")
+
+    def __init__(
+        self,
+        store: Store,
+        rest: Sequence[Action | Datagram],
+        own: IPv4Address,
+        send: Callable[[Datagram, IPv4Address], bool],
+        then: Callable[["Promise", BaseException | None], None],
+    ) -> None:
+        """`send` is called in another thread, and returns whether it could; `then` on the loop, at last."""
+        self.store = store
+        self.rest = rest
+        self.own = own
+        self.sent = False
+        """Whether the answer, the first of the rest, has left already."""
+        self._send, self._then = send, then
+
+    def early(self) -> None:
+        """In the thread that stored the lease: send the answer from there, if it is bytes already.
+
+        When one machine asks at a time, to wake the loop for it would take longer than all else that the loop does.
+        """
+        if self.rest and isinstance(self.rest[0], Datagram):
+            self.sent = self._send(self.rest[0], self.own)
+
+    def kept(self, error: BaseException | None) -> None:
+        """On the loop: the lease is on disk, or cannot be."""
+        self._then(self, error)
 
 
 async def serve(sockets: Sockets, server: Server, store: LeaseStore, report: Report) -> None:

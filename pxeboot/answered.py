@@ -42,21 +42,22 @@ class Answered:
 
     def note(self, asked: bytes, arrival: Arrival, actions: Sequence[Action | Datagram], now: float) -> None:
         """Take in what is done about a request. Cheap, as it is called for each one: under a microsecond."""
-        mac = ""
-        reply: Datagram | Send | None = None
         for action in actions:
-            if isinstance(action, (Datagram, Send)):
-                reply = action
-            elif isinstance(action, Happened):
-                if action.boots and not action.played:
-                    mac = action.mac
-            elif isinstance(action, Probe):
+            if isinstance(action, Happened) and action.boots and not action.played:
+                self._keep(action.mac, asked, arrival, actions, now)
+                return
+            if isinstance(action, Probe):
                 self.note(asked, arrival, action.then, now)
-        if not mac or reply is None:
-            return
+
+    def _keep(
+        self, mac: str, asked: bytes, arrival: Arrival, actions: Sequence[Action | Datagram], now: float
+    ) -> None:
         kept = self._kept
-        kept.pop(mac, None)
-        kept[mac] = asked, arrival, reply, now
+        for reply in actions:
+            if isinstance(reply, (Datagram, Send)):
+                kept.pop(mac, None)
+                kept[mac] = asked, arrival, reply, now
+                break
         if len(kept) > MOST:
             del kept[next(iter(kept))]
 

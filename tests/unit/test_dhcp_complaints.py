@@ -36,9 +36,12 @@ def test_things_that_are_made_up_fill_neither_the_log_nor_the_memory(caplog: pyt
     clock = Clock()
     complain = Complaints(logging.getLogger("test"), clock)
     for n in range(10 * MOST):
+        assert not complain.full or n > MOST
         complain("failed", "machine %d", n, whom=str(n))
     assert len(caplog.records) == MOST
+    assert complain.full
     clock.now = PERIOD_S
+    assert not complain.full
     complain("failed", "machine %d", 0, whom="0")
     assert len(caplog.records) == MOST + 1
 

@@ -99,6 +99,17 @@ def test_a_name_that_is_configured_is_everybodys() -> None:
     assert twins.fast.hits == 2
 
 
+def test_percent_signs_are_no_more_than_that() -> None:
+    """An answer's form is a format; here every byte that it could trip over is one, on either side."""
+    everywhere = FARM["dhcp"] | {"options": {"root-path": "a%b.100%", "merit-dump": "%%s%"}}
+    twins = Twins(Farm.model_validate(FARM | {"dhcp": everywhere}))
+    for n, mac in enumerate(("24:25:62:25:73:25", "02:25:62:25:25:25")):
+        options = {55: ASKS + bytes((14, 17)), 61: b"\0%b%s%"}
+        ack = wire.decode(boots(twins, mac, 0x25622573 + n, flags=0x2562, options=options))
+        assert ack.options[17] == b"a%b.100%"
+    assert twins.fast.hits == 2
+
+
 def test_who_boots_again_soon_is_told_the_time_that_is_left() -> None:
     twins = Twins(rich_farm())
     for n in range(2):
