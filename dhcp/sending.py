@@ -4,7 +4,8 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import Counter
+import struct
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -25,6 +26,12 @@ RETRY_S = 0.01
 _ETH_P_IP = 0x0800
 _ETHERNET = 1
 _EVERYBODY = b"\xff" * 6
+_UDP_SEGMENT = 103
+"""<linux/udp.h>; Python has no name for it."""
+_MOST_SEGMENTS = 16
+"""Answers that leave by one call: a relay's buffer holds some 250."""
+_MOST_BYTES = 65507
+_CANNOT_SEGMENT = frozenset((errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP))
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -36,14 +43,21 @@ class Sender:
         """Answers that did not leave, by the name of the error."""
         self.sent: Counter[bytes] = Counter()
         """Answers that left here, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
+        self.gathers = False
+        """Whether more answers come at once, so that they can leave together."""
         self._sockets = sockets
         self._complain = complain
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.TimerHandle] = set()
         self._before: _Way | None = None
+        self._together: list[tuple[Datagram, IPv4Address]] = []
+        self._relay: Destination | None = None
+        self._segments = True
+        """Whether the kernel was not found to be unable to send several as one."""
 
     def close(self) -> None:
         """Drop the answers that wait."""
+        self._together.clear()
         for timer in self._waiting:
             timer.cancel()
         self._waiting.clear()
@@ -61,7 +75,66 @@ class Sender:
             self.put(datagram, own)
 
     def put(self, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> None:
-        """Send an answer from our address `own`; once more a moment later if there was no room and `again`."""
+        """Send an answer from our address `own`; once more a moment later if there was no room and `again`.
+
+        While `gathers`, those to relays leave at the next `flush`, which comes by itself.
+        """
+        to = datagram.destination
+        if (
+            self.gathers
+            and again
+            and datagram.source_port == SERVER_PORT
+            and (to is self._relay or self._is_relay(to))
+        ):
+            if not self._together:
+                self._loop.call_soon(self.flush)
+            self._together.append((datagram, own))
+        else:
+            self._alone(datagram, own, again=again)
+
+    def _is_relay(self, to: Destination) -> bool:
+        """Whether it is port 67 of a machine; the last one that was is remembered."""
+        found = to.port == SERVER_PORT and to.hardware is None and to.address != EVERYBODY
+        if found:
+            self._relay = to
+        return found
+
+    def flush(self) -> None:
+        """Send the answers to relays, those of one length to the same relay by one call.
+
+        The kernel takes them apart again (udp(7), UDP_SEGMENT); the way through it costs more than the copying.
+        """
+        if not self._together:
+            return
+        waiting, self._together = self._together, []
+        if len(waiting) == 1 or not self._segments:
+            for datagram, own in waiting:
+                self._alone(datagram, own)
+            return
+        runs: dict[tuple[int, int, int], list[tuple[Datagram, IPv4Address]]] = defaultdict(list)
+        for datagram, own in waiting:
+            runs[len(datagram.data), id(datagram.destination), id(own)].append((datagram, own))
+        for run in runs.values():
+            most = min(_MOST_SEGMENTS, _MOST_BYTES // len(run[0][0].data))
+            for at in range(0, len(run), most):
+                self._run(run[at : at + most])
+
+    def _run(self, run: list[tuple[Datagram, IPv4Address]]) -> None:
+        """Send answers of one length to one relay; one by one if that cannot be done at once."""
+        first, own = run[0]
+        if len(run) > 1 and self._segments:
+            way = self._way_of(first.destination, own)
+            segments = (socket.SOL_UDP, _UDP_SEGMENT, struct.pack("=H", len(first.data)))
+            try:
+                self._sockets.udp.sendmsg([each.data for each, _ in run], [*way.control, segments], 0, way.address)
+            except OSError as error:  # they are longer than the path allows, or what they meet alone
+                self._segments = error.errno not in _CANNOT_SEGMENT
+            else:
+                return
+        for each, _ in run:
+            self._alone(each, own)
+
+    def _alone(self, datagram: Datagram, own: IPv4Address, *, again: bool = True) -> None:
         try:
             self._put(datagram, own)
         except OSError as error:
@@ -112,15 +185,17 @@ class Sender:
             # address answers no ARP (RFC 2131 section 4.1 allows a broadcast where unicast is not possible).
             to = Destination(EVERYBODY, to.port)
         sock = self._sockets.udp if datagram.source_port == SERVER_PORT else self._sockets.boot
-        way = self._before
-        if way is None or way.to is not to or way.own is not own:
-            way = self._before = self._way(to, own)
+        way = self._way_of(to, own)
         sock.sendmsg([datagram.data], way.control, 0, way.address)
 
-    def _way(self, to: Destination, own: IPv4Address) -> "_Way":
+    def _way_of(self, to: Destination, own: IPv4Address) -> "_Way":
         """How a datagram leaves from our address `own`, by this interface."""
-        value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
-        return _Way(to, own, [(socket.IPPROTO_IP, IP_PKTINFO, value)], (str(to.address), to.port))
+        way = self._before
+        if way is None or way.to is not to or way.own is not own:
+            value = PKTINFO.pack(self._sockets.index, own.packed, bytes(4))
+            way = _Way(to, own, [(socket.IPPROTO_IP, IP_PKTINFO, value)], (str(to.address), to.port))
+            self._before = way
+        return way
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,11 @@ class LeaseStore:
             return f"the disk of {self._journal.path} has not answered for {waited_s:.0f} s"
         return None
 
+    @property
+    def answers(self) -> bool:
+        """Whether more of those who wait are told right after the one who is told now."""
+        return bool(self._answers)
+
     def put(self, lease: Lease, then: Then, early: Early | None = None) -> None:
         """Have `lease` on disk and call `then`, at once if it is there already. Only on a running loop.
 

@@ -135,7 +135,8 @@ class Service:
     def _drain(self, sock: socket.socket, port: int) -> None:
         """Answer the messages that have arrived, up to `_DRAIN` of them."""
         now, failures = self._store.clock(), 0
-        for _ in range(_DRAIN):
+        for number in range(_DRAIN):
+            self._sender.gathers = number > 0
             try:
                 data, control, flags, source = sock.recvmsg(_LARGEST, _CONTROL)
             except BlockingIOError:
@@ -152,6 +153,8 @@ class Service:
                     self._receive(data, control, source, port, now)
             except Exception:  # a bug of ours must not stop the machines of others
                 log.exception("dhcp failed on a message from %s", source[0])
+        self._sender.gathers = False
+        self._sender.flush()
         self._store.flush()
         if failures == _DRAIN:
             self._loop.remove_reader(sock)
@@ -291,10 +294,12 @@ class Service:
         elif error is not None:
             self._complain("store", "dhcp cannot store leases, so it gives none: %s", error, level=logging.ERROR)
         elif not self._closed:
+            self._sender.gathers = self._store.answers
             try:
                 self._carry_out(promise.rest[1:] if promise.sent else promise.rest, promise.own)
             except Exception:
                 log.exception("dhcp failed after storing the lease of %s", lease.address)
+            self._sender.gathers = False
 
     def _taken(self, probe: Probe, own: IPv4Address, by: str) -> None:
         """Somebody answered a probe."""

@@ -1,5 +1,6 @@
-"""dhcp.sending on a link: what does not fit into a frame."""
+"""dhcp.sending on a link: what does not fit into a frame, and many answers to a relay."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,3 +63,83 @@ def test_an_answer_longer_than_the_mtu_arrives(segment: Segment, to: str, length
     sent = segment.server.run(sys.executable, "-c", SEND, str(address), hardware, str(length))
     assert sent.stdout == "{}\n"
     assert receiver.communicate(timeout=120)[0] == f"{length}\n"
+
+
+RELAY = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE: two hundred at once, some in fragments
+sock.bind(("", 67))
+sock.settimeout(90)
+print("bound", flush=True)
+for _ in range(200):
+    data, source = sock.recvfrom(9000)
+    print(data[0], len(data), *source)
+"""
+SEND_MANY = """
+import asyncio, logging, socket, sys
+from dataclasses import replace
+from ipaddress import IPv4Address
+from dhcp.actions import Datagram
+from dhcp.complaints import Complaints
+from dhcp.replies import Destination
+from dhcp.sending import Sender
+from dhcp.sockets import open_sockets
+
+class Counting:
+    calls = 0
+
+    def __init__(self, sock, refused):
+        self._sock, self._refused = sock, refused
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendmsg(self, data, control, flags, address):
+        self.calls += 1
+        if self._refused and any(level == socket.SOL_UDP for level, _, _ in control):
+            raise OSError(self._refused, "refused")
+        return self._sock.sendmsg(data, control, flags, address)
+
+async def main(refused, *lengths):
+    complain = Complaints(logging.getLogger("dhcp"), asyncio.get_running_loop().time)
+    sockets = open_sockets("eth1")
+    udp = Counting(sockets.udp, int(refused))
+    sender = Sender(replace(sockets, udp=udp), complain)
+    to = Destination(IPv4Address("10.77.0.9"), 67, None)
+    own, calls = IPv4Address("10.77.0.1"), 0
+    sender.gathers = True
+    for half in range(2):
+        for n in range(100):
+            sender.put(Datagram(bytes((n,)) * int(lengths[n % len(lengths)]), to, 1), own)
+        assert udp.calls == calls, "they leave together, later"
+        await asyncio.sleep(0.01)
+        calls = udp.calls
+    print(udp.calls, dict(sender.failed))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("refused", "lengths", "calls"),
+    [
+        pytest.param(0, (300,), 14, id="one length, 16 at a time"),
+        pytest.param(0, (300, 300, 548), 2 * (5 + 3), id="two lengths"),
+        pytest.param(0, (MTU - 27,), 200 + 14, id="longer than the path allows"),
+        pytest.param(0, (1, MTU - 28), 2 * (4 + 4), id="the shortest and the longest"),
+        pytest.param(errno.EIO, (300,), 200 + 1, id="a card that cannot, which is asked once"),
+        pytest.param(errno.ENOBUFS, (300,), 200 + 14, id="no room for so many"),
+    ],
+)
+def test_many_answers_to_a_relay_all_arrive_and_leave_by_few_calls(
+    segment: Segment, refused: int, lengths: tuple[int, ...], calls: int
+) -> None:
+    relay = segment.client.popen(sys.executable, "-c", RELAY, stdout=subprocess.PIPE)
+    assert relay.stdout is not None
+    assert relay.stdout.readline() == "bound\n"
+    sent = segment.server.run(sys.executable, "-c", SEND_MANY, str(refused), *map(str, lengths))
+    found = sorted(relay.communicate(timeout=120)[0].splitlines())
+    expected = [f"{n} {lengths[n % len(lengths)]} 10.77.0.1 67" for n in range(100)]
+    assert found == sorted(expected * 2)
+    assert sent.stdout == f"{calls} {{}}\n"
