@@ -244,6 +244,9 @@ class Leases:
             expires = NEVER if lease_s == INFINITE_S else math.ceil(now) + lease_s
             lease = Lease(address, client, expires, mac=mac)
             self.remember(lease)
+        else:
+            for search in self._searches.values():
+                search.freed(number)
         return lease
 
     def bind_offered(

@@ -86,7 +86,7 @@ class Search:
     @property
     def steps(self) -> int:
         """How many addresses were looked at so far; what a search costs."""
-        return self._steps + self._unused.steps + (self._used.steps if self._used else 0)
+        return self._steps + self._unused.steps + (0 if self._used is None else self._used.steps)
 
     def remember(self, address: int, expires: float) -> None:
         """Take note of a record, and of each change that may free its address earlier."""

@@ -15,6 +15,7 @@ from dhcp.frame import udp_packet
 from dhcp.options import Option
 from dhcp.replies import EVERYBODY, Destination, Send
 from dhcp.request import SERVER_PORT
+from dhcp.segments import cut_apart
 from dhcp.sockets import IP_PKTINFO, PKTINFO, Sockets
 
 log = logging.getLogger("dhcp")
@@ -52,12 +53,12 @@ class Sender:
         self._before: _Way | None = None
         self._together: list[tuple[Datagram, IPv4Address]] = []
         self._relay: Destination | None = None
-        self._segments = True
-        """Whether the kernel was not found to be unable to send several as one."""
+        self._segments = cut_apart(sockets.interface)
+        """Whether several can be sent as one, as far as is known."""
 
     def close(self) -> None:
-        """Drop the answers that wait."""
-        self._together.clear()
+        """Send the answers that were gathered, and drop those that wait for their time."""
+        self.flush()
         for timer in self._waiting:
             timer.cancel()
         self._waiting.clear()
@@ -102,7 +103,7 @@ class Sender:
     def flush(self) -> None:
         """Send the answers to relays, those of one length to the same relay by one call.
 
-        The kernel takes them apart again (udp(7), UDP_SEGMENT); the way through it costs more than the copying.
+        The kernel, or the card, cuts them apart (udp(7), UDP_SEGMENT); the way to there costs more than the copying.
         """
         if not self._together:
             return

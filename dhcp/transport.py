@@ -194,7 +194,8 @@ class Service:
             if done is not None:
                 if self._chosen is not None and done and isinstance(done[0], Ignored):
                     self._hear(wire.decode(data), done, now)
-                if self._answered is not None and len(done) > 1:  # an answer alone is part of no boot
+                alone = len(done) == 1 and isinstance(done[0], Datagram)
+                if self._answered is not None and not alone:  # an answer alone is part of no boot
                     self._answered(data, arrival, done, now)
                 self._carry_out(done, arrival.address)
                 return

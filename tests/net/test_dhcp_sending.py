@@ -65,6 +65,26 @@ def test_an_answer_longer_than_the_mtu_arrives(segment: Segment, to: str, length
     assert receiver.communicate(timeout=120)[0] == f"{length}\n"
 
 
+SET_FEATURE = """
+import sys
+from pyroute2.ethtool.ioctl import IoctlEthtool
+card = IoctlEthtool("eth1")
+features = card.get_features()
+features["tx-udp-segmentation"] = bool(int(sys.argv[1]))
+card.set_features(features)
+"""
+DHCRELAY = """
+import socket
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+sock.bind(("eth0", 0x0800))
+sock.settimeout(90)
+print("bound", flush=True)
+while (data := sock.recv(1536))[9] != 17 or data[22:24] != bytes((0, 67)):
+    pass
+for n in range(100):
+    print(len(data), data[28], flush=True)
+    data = sock.recv(1536) if n < 99 else b""
+"""
 RELAY = """
 import socket
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -135,6 +155,7 @@ asyncio.run(main(*sys.argv[1:]))
 def test_many_answers_to_a_relay_all_arrive_and_leave_by_few_calls(
     segment: Segment, refused: int, lengths: tuple[int, ...], calls: int
 ) -> None:
+    segment.server.run(sys.executable, "-c", SET_FEATURE, "0")
     relay = segment.client.popen(sys.executable, "-c", RELAY, stdout=subprocess.PIPE)
     assert relay.stdout is not None
     assert relay.stdout.readline() == "bound\n"
@@ -143,3 +164,18 @@ def test_many_answers_to_a_relay_all_arrive_and_leave_by_few_calls(
     expected = [f"{n} {lengths[n % len(lengths)]} 10.77.0.1 67" for n in range(100)]
     assert found == sorted(expected * 2)
     assert sent.stdout == f"{calls} {{}}\n"
+
+
+@pytest.mark.parametrize(("feature", "calls"), [pytest.param("0", 14, id="cut"), pytest.param("1", 200, id="not cut")])
+def test_a_relay_that_reads_packets_gets_each_answer_in_one_of_its_own(
+    segment: Segment, feature: str, calls: int
+) -> None:
+    """As ISC dhcrelay does, which loses all but the first of what a veth passes on in one piece."""
+    segment.server.run(sys.executable, "-c", SET_FEATURE, feature)
+    relay = segment.client.popen(sys.executable, "-c", DHCRELAY, stdout=subprocess.PIPE)
+    assert relay.stdout is not None
+    assert relay.stdout.readline() == "bound\n"
+    sent = segment.server.run(sys.executable, "-c", SEND_MANY, "0", "300")
+    assert sent.stdout == f"{calls} {{}}\n"
+    found = relay.communicate(timeout=120)[0].splitlines()
+    assert sorted(found) == sorted(f"{20 + 8 + 300} {n}" for n in range(100))

@@ -193,6 +193,33 @@ def test_a_nearly_full_pool_costs_a_made_up_machine_few_steps() -> None:
     assert worst <= 3 * free
 
 
+def test_only_what_is_on_offer_here_and_still_is_can_be_taken() -> None:
+    there, known = DynamicPool(FIRST + 100, FIRST + 107, frozenset()), empty()
+    known.offer(A, IPv4Address(FIRST), 0)
+    assert known.bind_offered(A, FIRST, (there,), 60, 1) is None, "another network's"
+    assert known.bind_offered(B, FIRST, (POOL,), 60, 1) is None, "another's offer"
+    assert known.bind_offered(A, FIRST + 1, (POOL,), 60, 1) is None, "another address"
+    assert known.bind_offered(A, FIRST, (POOL,), 60, OFFER_HOLD_S) is None, "too late"
+    known.remember(Lease(IPv4Address(FIRST), B, 1000))
+    assert known.bind_offered(A, FIRST, (POOL,), 60, 1) is None, "somebody has it"
+    known.remember(Lease(IPv4Address(FIRST), B, 1))
+    taken = known.bind_offered(A, FIRST, (POOL,), 60, OFFER_HOLD_S - 1)
+    assert taken is not None
+    assert (taken.client, taken.expires) == (A, OFFER_HOLD_S + 59)
+
+
+def test_an_address_is_found_as_soon_as_a_kept_lease_ends() -> None:
+    pool, a = DynamicPool(FIRST, FIRST, frozenset()), IPv4Address(FIRST)
+    known = Leases([], 0.0, 3600, offer_hold_s=600)
+    known.bind(A, a, 60, 0, A)
+    for time_s in (1, 2):  # it starts again, and asks twice
+        assert known.choose(B, (pool,), None, set(), time_s) is None
+        known.offer(A, a, time_s)
+    assert known.choose(B, (pool,), None, set(), 3) is None
+    known.bind(A, a, 60, 4, A)
+    assert known.choose(B, (pool,), None, set(), 61) == a
+
+
 def test_a_full_pool_gives_out_each_address_that_becomes_free() -> None:
     """What the queues say is what a look at each address would say."""
     pool = DynamicPool(FIRST, FIRST + 9, frozenset({FIRST + 4}))
