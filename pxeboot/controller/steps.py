@@ -44,8 +44,10 @@ def next_step(boot: Boot, now: float, ttl_s: float, look_s: float) -> Work | Wai
         case Phase.BEGUN | Phase.CLEARING if boot.looked is None and (attended or not boot.failures):
             return _at(boot.begun + LAST_BEAT_S, now, Look(boot.id, boot.node, beat=True))
         case Phase.CLEARING if attended:
-            # A second look, late enough for a kubelet that lives to have beaten.
-            due = (boot.looked or 0.0) + (BEAT_S if boot.beat is not None else 0.0)
+            # A second look, late enough for a kubelet that lives to have beaten. One that has just registered its Node
+            # may have been too early for its first beat, and tries again as late as for any other.
+            lives = boot.beat is not None or (boot.before is not None and boot.before.ready)
+            due = (boot.looked or 0.0) + (BEAT_S if lives else 0.0)
             return _at(due, now, Look(boot.id, boot.node, beat=True))
         case Phase.MINTING if attended and boot.token is not None:
             groups = (MACHINES_GROUP, boot_group(boot.id, boot.node))

@@ -200,6 +200,22 @@ def test_one_that_asks_at_once_is_kept_waiting_until_the_first_must_have_beaten(
     assert not world.tokens
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_node_that_is_ready_before_its_first_beat_is_waited_for_as_any_other(world: World, lives: bool) -> None:
+    """A kubelet that asked for its Node too early beats 10 s later for the first time."""
+    world.nodes["m1"] = a_node("m1")
+    boot = world.begin("m1")
+    world.settle(6)
+    world.ask("m1", boot)
+    world.settle(5)
+    assert not world.tokens
+    if lives:
+        world.beats["m1"] = 1
+    world.settle(10)
+    assert bool(world.tokens) != lives
+    assert world.nodes["m1"].ready == lives
+
+
 def test_a_beat_that_was_on_its_way_when_the_machine_was_reset_is_no_sign_of_life(world: World) -> None:
     world.nodes["m1"], world.beats["m1"] = a_node("m1"), 7
     boot = world.begin("m1")
