@@ -55,6 +55,9 @@ CLIENTS = 10_000_000
 """Strangers that perfdhcp chooses from, so that hardly any asks twice."""
 KNOWN = 2000
 """Machines with static leases."""
+AGAIN = 500
+AGAIN_RATE = 2000
+"""Machines that ask again for the dynamic leases they have, and how many a second ask for them before: all, in 4 s."""
 MACHINES = 1000
 WARM_UP = 200
 """Exchanges before those that count."""
@@ -93,6 +96,8 @@ class Load:
     seed: int
     macs: Path | None
     """The machines that ask; None: strangers."""
+    clients: int = CLIENTS
+    """So many strangers."""
 
     def ask(self, rate: int, warm_up: int | None = None) -> Trial:
         """Ask for `rate` exchanges a second, for `period_s` or until so many to warm up are done."""
@@ -100,7 +105,7 @@ class Load:
             *(SERVER, self.client.interface, rate),
             period_s=self.period_s,
             seed=self.seed,
-            clients=CLIENTS,
+            clients=self.clients,
             macs=str(self.macs) if self.macs else None,
             warm_up=warm_up,
         )
@@ -140,14 +145,16 @@ class Bench:
         return Setting(self.folder / peer.name, leases, known(KNOWN) if leases is Leases.STATIC else ())
 
     @contextmanager
-    def load(self, peer: Peer, leases: Leases, seed: int) -> Iterator["Load"]:
+    def load(self, peer: Peer, leases: Leases, seed: int, clients: int = CLIENTS) -> Iterator["Load"]:
         """Start a server and warm it up; yield what asks it."""
         setting = self.setting(peer, leases)
         macs = self.folder / "macs"
         macs.write_text("".join(f"{machine.mac}\n" for machine in setting.machines))
         with running(peer, setting, self.segment.server, self.checkout) as pid:
-            load = Load(self.segment.client, pid, self.period_s, seed, macs if setting.machines else None)
+            load = Load(self.segment.client, pid, self.period_s, seed, macs if setting.machines else None, clients)
             load.ask(WARM_UP * 2, WARM_UP)
+            if clients < CLIENTS:
+                load.ask(AGAIN_RATE)
             yield load
 
     def probe(self, peer: Peer, leases: Leases, rate: int, seed: int) -> Trial:
@@ -158,8 +165,8 @@ class Bench:
                 break
         return trial
 
-    def _probe(self, peer: Peer, leases: Leases, rate: int, seed: int) -> Trial:
-        with self.load(peer, leases, seed) as load:
+    def _probe(self, peer: Peer, leases: Leases, rate: int, seed: int, clients: int = CLIENTS) -> Trial:
+        with self.load(peer, leases, seed, clients) as load:
             trial = load.ask(rate)
         print(
             f"    {peer.name:<12} asked {rate:>6}/s: {trial.done_per_s:>7.0f}/s done, {trial.dropped:>7.2%} dropped, "
@@ -206,6 +213,8 @@ class Bench:
                 )
             case Scenario.DELAY:
                 return self._probe(peer, Leases.DYNAMIC, DELAY_RATE, seed)
+            case Scenario.DELAY_AGAIN:
+                return self._probe(peer, Leases.DYNAMIC, DELAY_RATE, seed, AGAIN)
             case Scenario.DELAY_STATIC:
                 return self._probe(peer, Leases.STATIC, DELAY_RATE, seed)
             case Scenario.BROADCAST:

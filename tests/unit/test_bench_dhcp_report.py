@@ -34,6 +34,8 @@ JUDGED: list[tuple[Scenario, list[Result], list[Result], bool]] = [
     (Scenario.DELAY, [delay(1.0)], [delay(1.0)], True),
     (Scenario.DELAY, [delay(1.1)], [delay(1.0)], False),
     (Scenario.DELAY, [delay(math.nan)], [delay(1.0)], False),
+    (Scenario.DELAY_AGAIN, [delay(1.0)], [delay(1.0)], True),
+    (Scenario.DELAY_AGAIN, [delay(1.1)], [delay(1.0)], False),
     (Scenario.BROADCAST, [outcome(4.0)], [], True),
     (Scenario.BROADCAST, [outcome(1.0), outcome(4.1), outcome(1.0)], [], False),
     (Scenario.BROADCAST, [outcome(math.inf, bound=999)], [], False),

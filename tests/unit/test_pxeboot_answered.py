@@ -1,10 +1,14 @@
 from ipaddress import IPv4Address
 
 from config.events import Stage
-from dhcp.actions import Action, Datagram, Happened
+from dhcp.actions import Action, Datagram, Happened, Probe
+from dhcp.engine import Server
+from dhcp.options import MessageType
+from dhcp.plan import plan
 from dhcp.replies import Destination
 from dhcp.request import Arrival
 from pxeboot.answered import MOST, Answered
+from tests.support.dhcp_clients import ARRIVAL, STRANGER, farm, message
 
 HERE = Arrival(IPv4Address("10.0.0.1"))
 ACK = Datagram(b"ack", Destination(IPv4Address("10.0.0.9"), 68), 1)
@@ -38,6 +42,18 @@ def test_a_running_system_that_renews_and_a_request_without_an_answer_leave_it_a
     assert kept is not None
     assert kept.data == b"ack"
     assert answered.of("other") is None
+
+
+def test_an_offer_that_waits_for_a_probe_is_kept_too() -> None:
+    discover = message(MessageType.DHCPDISCOVER, STRANGER, options={60: b"PXEClient:Arch:00000:UNDI:002001"})
+    (probe,) = actions = Server(plan(farm(probe=True)), (), 1.0).receive(discover, ARRIVAL, 1.0)
+    assert isinstance(probe, Probe)
+    answered = Answered()
+    answered.note(b"discover", ARRIVAL, actions, 1.0)
+    kept = answered.of(STRANGER)
+    assert kept is not None
+    assert kept.asked == b"discover"
+    assert kept.reply is probe.then[0]
 
 
 def test_made_up_machines_do_not_fill_the_memory() -> None:
