@@ -71,7 +71,7 @@ class DhcpOptions(Setting):
     boot_file: str | None = None
     """The boot file in place of ours: a path for TFTP, or an http:// URL. Empty: none."""
     lease_s: LeaseSeconds | None = None
-    """How long a lease lasts, in seconds, or `infinite`."""
+    """How long a lease lasts, in seconds, or `infinite`; a client that asks for more gets this much."""
 
 
 class AddressPool(DhcpOptions):
@@ -124,7 +124,7 @@ class Dhcp(DhcpOptions):
     shortest_lease_s: Annotated[int, Field(ge=60, lt=INFINITE_S)] = 60
     """A client that asks for less than this gets this much."""
     longest_lease_s: LeaseSeconds | None = None
-    """A client that asks for more than this gets this much; `lease_s` unless given."""
+    """A client that asks for more than this gets this much, where only `dhcp` says `lease_s`; that unless given."""
     authoritative: bool = True
     """Whether a client that asks for an address of another network is told so (DHCPNAK). Turn it off beside
     another DHCP server."""

@@ -158,7 +158,8 @@ class Node(Setting):
     serial: Annotated[str, Field(min_length=1)] | None = None
     """Its serial number, as a client identifier of type 0 tells it."""
     circuit_id: Identifier | None = None
-    """The switch port that it is at (option 82.1, from a relay): text, or hex pairs with colons."""
+    """The switch port that it is at (option 82.1, from a relay): text, or hex pairs with colons. Of several machines
+    behind it, the first is this one until its lease ends."""
     remote_id: Identifier | None = None
     """The switch that it is at (option 82.2); with `circuit_id`, both must be right."""
     ip: IPv4Address

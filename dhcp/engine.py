@@ -67,8 +67,9 @@ class Server:
         if int(received.address) not in self._own:
             self._own |= {int(received.address)}
         request = understand(message, received, self.plan)
-        actions: list[Action] = [request] if isinstance(request, Ignored) else self._answer(request, now)
-        return self._count(actions)
+        if isinstance(request, Ignored):
+            return self._count([request])
+        return self._count(self._answer(self._granted.first_at_port(request, now), now))
 
     @property
     def deadline(self) -> float | None:
@@ -268,7 +269,7 @@ class Server:
                     return ignore(request, Reason.AWAY, f"its lease of {address} cannot be made longer")
                 refusal = (replies.nak(request, f"{address} is not yours any more"),)
             lease = self.leases.bind(request.identity, address, lease_s, now, request.mac)
-            lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
+            lease_s = INFINITE_S if lease.expires == NEVER else min(lease_s, max(1, int(lease.expires - now)))
             actions.append(Store(lease, refusal, refusal if request.chosen_server is not None else ()))
         actions.append(replies.grant(request, self.plan, MessageType.DHCPACK, address, lease_s))
         if not renewal:
@@ -393,11 +394,14 @@ class Server:
         return not entitled or address in entitled
 
     def lease_s(self, request: Request, address: IPv4Address) -> int:
-        """The client's wish (option 51), within limits; what is configured for it if it has none."""
+        """The client's wish (option 51), within limits; what is configured for it if it has none.
+
+        What is configured for it in particular is also the most that it gets.
+        """
         plan = self.plan
         default = told(request, plan, address).lease_s
         wish = options.number(request.message.options.get(Option.IP_ADDRESS_LEASE_TIME), 4) or default
-        return min(max(wish, plan.shortest_lease_s), max(plan.longest_lease_s, default))
+        return min(max(wish, plan.shortest_lease_s), plan.longest_lease_s if default == plan.lease_s else default)
 
     def _has(self, request: Request, address: IPv4Address) -> str:
         file = replies.boot_file(request, self.plan, address)

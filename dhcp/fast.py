@@ -130,6 +130,8 @@ class FastPath:
                 known = self._machine(chaddr, mac)
             elif not self._only_macs:
                 return None
+        if known is not None and known.host.at_port:
+            return None
         place = self._places.get(id(arrival))
         if place is None or place.arrival is not arrival:
             place = self._place(arrival)
@@ -180,7 +182,7 @@ class FastPath:
             if lease is None:
                 return None
             address, name = lease.address, b""
-            lease_s = INFINITE_S if lease.expires == NEVER else max(1, int(lease.expires - now))
+            lease_s = INFINITE_S if lease.expires == NEVER else min(lease_s, max(1, int(lease.expires - now)))
             actions.append(Store(lease))
         else:
             wanted = IPv4Address(requested) if requested else None

@@ -5,12 +5,13 @@ that was told last, and a reload that gives it to another machine must not take 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
 from dhcp.leases import NEVER, Lease
 from dhcp.plan import Host, Plan
+from dhcp.request import Request
 
 
 @dataclass(slots=True)
@@ -33,6 +34,19 @@ class Grants:
     def at(self, address: IPv4Address) -> Grant | None:
         """Return who was told last that `address` is his."""
         return self._grants.get(address)
+
+    def first_at_port(self, request: Request, now: float) -> Request:
+        """Return the request, of a machine that is not listed if another one has the address that its port stands for.
+
+        Two may be behind one port of a switch, or many if only the switch is configured. The first is the machine that
+        is meant until its time is over or it gives its address back: within that, who replaces it is a second one.
+        """
+        host = request.host
+        if host is None or not host.at_port or (grant := self._grants.get(host.address)) is None:
+            return request
+        if grant.expires <= now or grant.mac == request.mac or {grant.mac, request.mac} <= set(host.macs):
+            return request
+        return replace(request, host=None, not_first=f"{host.address}, its port's, is that of {grant.mac}")
 
     def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float) -> None:
         """Take note that a machine was told that its address is its own."""

@@ -227,7 +227,8 @@ class Leases:
     def bind(self, client: str, address: IPv4Address, lease_s: int, now: float, mac: str = "") -> Lease:
         """Give `address` to `client` for `lease_s`, and return the record that must be on disk before the ACK leaves.
 
-        In the first quarter of a lease of this length, the record is the one there is (so is its expiry).
+        In the first quarter of a lease of this length, the record is the one there is (so is its expiry). Where the
+        client has the address for longer already, the record goes on saying so: it may never hear of the shorter time.
         """
         number = int(address)
         lease = self._records.get(number)
@@ -242,6 +243,9 @@ class Leases:
             or not (lease.expires == NEVER if lease_s == INFINITE_S else _is_fresh(lease, lease_s, now))
         ):
             expires = NEVER if lease_s == INFINITE_S else math.ceil(now) + lease_s
+            own = lease is not None and lease.client == client and lease.state is State.BOUND
+            if lease is not None and own and expires < lease.expires != NEVER and self.others is None:
+                expires = lease.expires
             lease = Lease(address, client, expires, mac=mac)
             self.remember(lease)
         else:

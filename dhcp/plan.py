@@ -29,6 +29,8 @@ class Host:
     """What its tags say; over its network's options."""
     own: Layer
     """What it says itself."""
+    at_port: bool
+    """Whether it may be known by where it is plugged in, as any machine that is put there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +177,8 @@ def plan(farm: Farm) -> Plan:
     for p, pool in enumerate(farm.pools):
         for n, node in enumerate(pool.nodes):
             own = Layer(("pools", p, "nodes", n, "dhcp"), option_bytes(node.dhcp))
-            hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own))
+            at_port = node.circuit_id is not None or node.remote_id is not None
+            hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own, at_port))
             nodes.append(node)
     taken = sorted({int(host.address) for host in hosts} | {int(address) for address in _infrastructure(farm)})
     unknown_tags = {pool.name: layers_of(pool.tags) for pool in farm.pools}

@@ -102,6 +102,8 @@ class Request:
     """Option 54."""
     relay: Mapping[int, bytes] = field(default_factory=dict)
     """What is in option 82, if a relay put it there (RFC 3046 section 2.1)."""
+    not_first: str = ""
+    """Why it is not the machine that is listed for the port it is plugged in, so that `host` is None; "" if it is."""
 
     @property
     def relayed(self) -> bool:

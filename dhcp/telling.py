@@ -9,6 +9,8 @@ def begins(request: Request, but: str = "") -> list[Action]:
     """Tell that a firmware asks for an address, so that a boot begins. A running system that asks begins none."""
     if not request.client.boots:
         return []
+    if request.not_first not in but:
+        but = f"; {request.not_first}{but}"
     return [happened(request, Stage.DISCOVER, f"{request.client}, asks for an address{but}")]
 
 
@@ -39,6 +41,8 @@ def ignore(request: Request, reason: Reason, detail: str) -> list[Action]:
 def without_address(request: Request) -> str:
     """Why a machine gets no address where there is no pool."""
     host = request.host
+    if request.not_first:
+        return f"{request.not_first}, and {request.network.network} has no pool"
     if host is None:
         return f"it is not configured, and {request.network.network} has no pool"
     return f"its address {host.address} cannot be used in {request.network.network}, which has no pool"

@@ -334,6 +334,17 @@ def test_a_declined_address_goes_to_nobody() -> None:
     assert answer(server.receive(discover(STRANGER, options={50: NOBODY.packed}), ARRIVAL, NOW)) != offer(NOBODY)
 
 
+def test_who_asks_for_less_time_is_told_so_and_nobody_else_has_the_address_before_the_old_end() -> None:
+    server = serving(bound(STRANGER))
+    ask = message(REQUEST, STRANGER, options={50: NOBODY.packed, 54: SERVER.packed, 51: (600).to_bytes(4, "big")})
+    actions = server.receive(ask, ARRIVAL, NOW + 10)
+    ack = sent(actions)
+    assert ack is not None
+    assert ack.message.options[51] == (600).to_bytes(4, "big")
+    assert actions[0] == Store(bound(STRANGER)), "which is on disk already"
+    assert not server.leases.is_free(NOBODY, OTHER, NOW + 3500)
+
+
 @pytest.mark.parametrize(
     ("ask", "reason"),
     [

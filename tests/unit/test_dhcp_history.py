@@ -56,7 +56,10 @@ MACHINES = [
 N1 = {"name": "n1", "macs": MACHINES[0].macs, "ip": f"{HERE}.10"}
 N2 = {"name": "n2", "macs": MACHINES[1].macs, "ip": f"{HERE}.5"}
 N3 = {"name": "n3", "client_id": "01:02", "ip": f"{FAR}.3"}
-FARMS: list[list[dict[str, Any]]] = [[N1, N2, N3], [N2, N3], [N1, N2 | {"ip": f"{HERE}.6"}], []]
+N4 = {"name": "n4", "circuit_id": "65:74:68:31", "ip": f"{FAR}.4"}
+BEHIND_ONE_PORT = MACHINES[1:2] + MACHINES[5:7]
+"""Plugged in where n4 is listed, once they are far. One of them is listed by its MAC at times."""
+FARMS: list[list[dict[str, Any]]] = [[N1, N2, N3, N4], [N2, N3, N4], [N1, N2 | {"ip": f"{HERE}.6"}, N4], [N3], []]
 """The machines that are listed, at one time or another. An address that is taken from a listed machine is given to
 no other listed one here: that is the owner's decision, and counts at once."""
 POOL_LEASE_S = 7200
@@ -167,6 +170,8 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
             options[54] = chosen.packed
         if lease_s is not None:
             options[51] = lease_s.to_bytes(4, "big")
+        if where == "far" and machine in BEHIND_ONE_PORT:
+            options[82] = b"\1\4eth1"
         if boots:
             options |= {60: b"PXEClient:Arch:00007:UNDI:003016", 93: b"\0\7", 97: b"\0" + bytes(15) + b"\7"}
         message = Message(
@@ -321,8 +326,11 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
         assert promise is None or promise.machine is machine or promise.until <= self.now
         host = self.server.plan.by_address.get(address)
         if host is not None:
-            assert machine.macs == host.macs or host.name == "n3", "a listed address is its owner's"
-            assert host.name != "n3" or machine is MACHINES[2]
+            if host.name == "n4":
+                assert machine in BEHIND_ONE_PORT
+            else:
+                assert machine is MACHINES[2] or host.name != "n3", "a listed address is its owner's"
+                assert machine.macs == host.macs or host.name == "n3"
             return
         client, until = self.offers.get(address, (identity, -inf))
         assert client == identity or until <= self.now, "an offer stands for its time"

@@ -158,6 +158,14 @@ def test_a_wish_is_granted_between_the_shortest_and_the_longest(wish: int, lease
     assert got[58] < got[59] < got[51]
 
 
+@pytest.mark.parametrize("level", ["subnet", "pooltag", "node"])
+@pytest.mark.parametrize(("wish", "lease_s"), [(300, 300), (86400, 600), (0xFFFFFFFF, 600)])
+def test_a_time_that_is_configured_for_a_machine_is_the_longest_it_gets(level: str, wish: int, lease_s: int) -> None:
+    made = levels_farm(level, lease_s=600)
+    assert made.dhcp.lease_s == 86400
+    assert offer(made, ask(options={51: wish.to_bytes(4, "big")})).options[51] == lease_s.to_bytes(4, "big")
+
+
 def test_an_infinite_wish_is_granted_where_that_is_allowed() -> None:
     got = offer(farm(longest_lease_s="infinite"), ask(options={51: b"\xff" * 4}))
     assert got.options[51] == b"\xff" * 4

@@ -1,0 +1,110 @@
+"""dhcp.grants: of the machines behind one port of a switch, one at a time is the one that is listed for it."""
+
+from ipaddress import IPv4Address
+
+from config.model import Farm
+from dhcp.engine import Server
+from dhcp.fast import FastPath
+from dhcp.options import MessageType
+from dhcp.plan import plan
+from dhcp.replies import Send
+from dhcp.request import Arrival, Ignored
+from dhcp.wire import Message
+from tests.support.dhcp_clients import message
+
+NOW = 1_790_000_000.0
+LEASE_S = 600
+SERVER, RELAY, ITS_OWN = (IPv4Address(text) for text in ("10.77.0.1", "10.77.0.254", "10.77.0.10"))
+ARRIVAL = Arrival(SERVER, unicast=True)
+MACHINE, BMC, SECOND_CARD = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
+
+
+def serving(*macs: str, pool: bool = False) -> Server:
+    subnet = {"subnet": "10.77.0.0/24"} | ({"pool": "10.77.0.100-10.77.0.109"} if pool else {})
+    node = {"name": "n1", "ip": str(ITS_OWN), "circuit_id": "eth1", "macs": macs, "dhcp": {"lease_s": LEASE_S}}
+    pools = [{"name": "workers", "image": "i", "nodes": [node]}]
+    made = {"dhcp": {"subnets": [subnet]}, "images": {"i": {"path": "/i"}}, "pools": pools}
+    return Server(plan(Farm.model_validate(made)), (), NOW)
+
+
+def at_port(kind: MessageType, mac: str, **options: bytes) -> Message:
+    sent = {60: b"PXEClient", 82: b"\1\4eth1"} | {int(code[1:]): value for code, value in options.items()}
+    return message(kind, mac, giaddr=RELAY, options=sent)
+
+
+def said(server: Server, ask: Message, now: float = NOW) -> tuple[int, IPv4Address] | str:
+    """What is answered, and which address it is about; or why nothing is."""
+    for action in server.receive(ask, ARRIVAL, now):
+        if isinstance(action, Send):
+            return action.message.options[53][0], action.message.yiaddr
+        if isinstance(action, Ignored):
+            return action.detail
+    raise AssertionError("neither")
+
+
+def discover(server: Server, mac: str, now: float = NOW) -> tuple[int, IPv4Address] | str:
+    return said(server, at_port(MessageType.DHCPDISCOVER, mac), now)
+
+
+def request(server: Server, mac: str, now: float = NOW) -> tuple[int, IPv4Address] | str:
+    asked = at_port(MessageType.DHCPREQUEST, mac, o50=ITS_OWN.packed, o54=SERVER.packed)
+    return said(server, asked, now)
+
+
+OFFERED, ACKNOWLEDGED = (2, ITS_OWN), (5, ITS_OWN)
+REFUSED = (6, IPv4Address(0))
+
+
+def test_the_second_machine_behind_a_port_is_not_the_one_that_is_listed() -> None:
+    server = serving()
+    assert [discover(server, mac) for mac in (MACHINE, BMC)] == [OFFERED, OFFERED], "nobody is it yet"
+    assert request(server, MACHINE) == ACKNOWLEDGED
+    assert request(server, BMC) == REFUSED
+    why = f"{ITS_OWN}, its port's, is that of {MACHINE}, and 10.77.0.0/24 has no pool"
+    assert discover(server, BMC) == why
+    assert discover(server, MACHINE) == OFFERED
+    assert request(server, MACHINE, NOW + 300) == ACKNOWLEDGED
+    assert discover(server, BMC, NOW + LEASE_S + 200) == why, "it was renewed"
+
+
+def test_who_replaces_a_machine_is_the_one_that_is_listed_once_the_first_ones_time_is_over() -> None:
+    server = serving()
+    assert request(server, MACHINE) == ACKNOWLEDGED
+    assert discover(server, BMC, NOW + LEASE_S - 1) != OFFERED
+    assert request(server, BMC, NOW + LEASE_S) == ACKNOWLEDGED
+
+
+def test_who_gives_the_address_back_leaves_it_to_the_next() -> None:
+    server = serving()
+    request(server, MACHINE)
+    gives_back = message(
+        MessageType.DHCPRELEASE, MACHINE, ciaddr=ITS_OWN, giaddr=RELAY, options={54: SERVER.packed, 82: b"\1\4eth1"}
+    )
+    server.receive(gives_back, ARRIVAL, NOW)
+    assert request(server, BMC) == ACKNOWLEDGED
+
+
+def test_the_second_one_is_a_stranger_and_gets_what_strangers_get() -> None:
+    server = serving(pool=True)
+    request(server, MACHINE)
+    (offer, begins) = server.receive(at_port(MessageType.DHCPDISCOVER, BMC), ARRIVAL, NOW)
+    assert isinstance(offer, Send)
+    assert IPv4Address("10.77.0.100") <= offer.message.yiaddr <= IPv4Address("10.77.0.109")
+    assert f"; {ITS_OWN}, its port's, is that of {MACHINE}; it is not configured" in str(begins)
+
+
+def test_the_cards_of_a_listed_machine_are_one_machine_at_its_port_too() -> None:
+    server = serving(MACHINE, SECOND_CARD)
+    assert request(server, MACHINE) == ACKNOWLEDGED
+    assert request(server, SECOND_CARD) == ACKNOWLEDGED
+    assert discover(server, BMC) != OFFERED
+
+
+def test_a_listed_card_waits_for_whom_its_port_was_taken_for_the_short_way_too() -> None:
+    server = serving(MACHINE)
+    assert request(server, BMC) == ACKNOWLEDGED
+    ask = message(MessageType.DHCPDISCOVER, MACHINE)
+    fast = FastPath(server)
+    for _ in range(3):
+        assert fast.receive(ask.encode(), Arrival(SERVER), NOW) is None
+    assert said(server, ask) == f"{ITS_OWN}, its port's, is that of {BMC}, and 10.77.0.0/24 has no pool"
