@@ -15,7 +15,7 @@ from dhcp import quirks
 from dhcp.options import Option
 from dhcp.quirks import Traits
 
-__all__ = ["BIOS_FILE", "BUILT_IN", "X64_FILE", "Client", "Clients", "Kind", "boot_file", "client", "is_ipxe"]
+__all__ = ["BIOS_FILE", "BUILT_IN", "X64_FILE", "Client", "Clients", "Kind", "boot_file", "client", "heeds", "is_ipxe"]
 
 BIOS_FILE = "grub/i386-pc/core.0"
 X64_FILE = "grub/x86_64-efi/core.efi"
@@ -161,6 +161,11 @@ def boot_file(client: Client, server: IPv4Address, http_port: int, configured: S
     port = "" if http_port == 80 else f":{http_port}"
     path = "/".join(part for part in name.split("/") if part)  # some firmware refuses // in a URL's path
     return f"http://{server}{port}/{quote(path, safe='/:@!$&+,;=~%?')}"
+
+
+def heeds(name: str) -> bool:
+    """Return whether a boot file does what is said of a machine (`pxeboot node`): our own GRUB, and no file at all."""
+    return not name or name in BUILT_IN.values()
 
 
 def is_ipxe(name: str) -> bool:

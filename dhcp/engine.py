@@ -12,8 +12,8 @@ It differs from the RFC where a farm of machines that boot needs it:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
@@ -26,7 +26,7 @@ from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
-from dhcp.telling import begins, happened, hours, ignore, left, without_address
+from dhcp.telling import begins, happened, hours, ignore, left, without_address, without_file
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message
 
@@ -56,6 +56,8 @@ class Server:
         """How many messages were not answered, by reason."""
         self.received: Counter[bytes] = Counter()
         """How many came, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
+        self.steered: Callable[[], Collection[str]] = frozenset
+        """Machines, by name, that are given no boot file but our own GRUB, since it knows what they are to do."""
         self._own: frozenset[int] = frozenset()
         self._granted = Grants()
         self._heard = proxy.Heard()
@@ -66,10 +68,17 @@ class Server:
         self.received[message.options.get(Option.DHCP_MESSAGE_TYPE, b"")[:1]] += 1
         if int(received.address) not in self._own:
             self._own |= {int(received.address)}
+        request = self.understand(message, received, now)
+        return self._count([request] if isinstance(request, Ignored) else self._answer(request, now))
+
+    def understand(self, message: Message, received: Arrival, now: float) -> Request | Ignored:
+        """Return the request that a message is, and who asks as far as is known here; or why it is none."""
         request = understand(message, received, self.plan)
-        if isinstance(request, Ignored):
-            return self._count([request])
-        return self._count(self._answer(self._granted.first_at_port(request, now), now))
+        if not isinstance(request, Ignored):
+            request = self._granted.first_at_port(request, now)
+            if request.name in self.steered():
+                request = replace(request, steered=True)
+        return request
 
     @property
     def deadline(self) -> float | None:
@@ -186,7 +195,7 @@ class Server:
         if request.host is None and not (request.network_of(address) or request.network).unknown_boots:
             then = [offer, *begins(request, "; it is not configured, so it gets one and nothing to boot")]
         else:
-            then = [offer, *begins(request), *self._without_file(request, address)]
+            then = [offer, *begins(request), *without_file(request, self.plan, address)]
         if static is None and self.plan.probe and not request.relayed and not is_known:
             return [Probe(address, tuple(then), request, tries)]
         return then
@@ -406,13 +415,3 @@ class Server:
     def _has(self, request: Request, address: IPv4Address) -> str:
         file = replies.boot_file(request, self.plan, address)
         return f"{address}, boots {file!r}" if file else f"{address}"
-
-    def _without_file(self, request: Request, address: IPv4Address) -> list[Action]:
-        """Report a machine that is to boot and cannot."""
-        client = request.client
-        if not client.boots or client.traits.own_file_names:
-            return []
-        what = told(request, self.plan, address)
-        if what.file or what.declines_to_boot:
-            return []
-        return [happened(request, Stage.FAILED, f"there is no boot file for {client}")]

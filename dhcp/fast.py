@@ -21,7 +21,7 @@ from dhcp.engine import Server
 from dhcp.layout import Layout, layout_of
 from dhcp.leases import NEVER
 from dhcp.options import MessageType, Option
-from dhcp.plan import DynamicPool, Host
+from dhcp.plan import DynamicPool, Host, machine_name
 from dhcp.replies import Destination, Send, renewal_times
 from dhcp.request import PROBE, SERVER_PORT, Arrival, Ignored, Request, understand
 from dhcp.told import told
@@ -131,6 +131,9 @@ class FastPath:
             elif not self._only_macs:
                 return None
         if known is not None and known.host.at_port:
+            return None
+        steered = self._server.steered()
+        if steered and (machine_name(mac) if known is None else known.host.name) in steered:
             return None
         place = self._places.get(id(arrival))
         if place is None or place.arrival is not arrival:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from dhcp import boot, options
 from dhcp.options import MessageType, Option, RelaySubOption
-from dhcp.plan import DynamicPool, Host, Network, Plan
+from dhcp.plan import DynamicPool, Host, Network, Plan, machine_name
 from dhcp.wire import NO_ADDRESS, Message, Op
 
 SERVER_PORT = 67
@@ -102,8 +102,15 @@ class Request:
     """Option 54."""
     relay: Mapping[int, bytes] = field(default_factory=dict)
     """What is in option 82, if a relay put it there (RFC 3046 section 2.1)."""
+    steered: bool = False
+    """Whether something is said of this machine that our own GRUB heeds and no other boot file does: it gets none."""
     not_first: str = ""
     """Why it is not the machine that is listed for the port it is plugged in, so that `host` is None; "" if it is."""
+
+    @property
+    def name(self) -> str:
+        """The machine's name: as it is listed, or made of its MAC."""
+        return self.host.name if self.host else machine_name(self.mac)
 
     @property
     def relayed(self) -> bool:

@@ -1,8 +1,12 @@
 """What people are told of a message: that a boot begins, and why it was not answered. Pure."""
 
+from ipaddress import IPv4Address
+
 from config.events import Event, Stage
 from dhcp.actions import Action, Happened, Left
+from dhcp.plan import Plan
 from dhcp.request import Ignored, Reason, Request
+from dhcp.told import told
 
 
 def begins(request: Request, but: str = "") -> list[Action]:
@@ -46,6 +50,17 @@ def without_address(request: Request) -> str:
     if host is None:
         return f"it is not configured, and {request.network.network} has no pool"
     return f"its address {host.address} cannot be used in {request.network.network}, which has no pool"
+
+
+def without_file(request: Request, plan: Plan, address: IPv4Address) -> list[Action]:
+    """Report a machine that is to boot and cannot."""
+    client = request.client
+    if not client.boots or client.traits.own_file_names:
+        return []
+    what = told(request, plan, address)
+    if what.file or what.declines_to_boot:
+        return []
+    return [happened(request, Stage.FAILED, f"there is no boot file for {client}")]
 
 
 def hours(seconds: int) -> str:

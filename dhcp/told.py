@@ -8,7 +8,7 @@ from config.quirks import Option43
 from dhcp import boot, options, pxe
 from dhcp.layers import FILE, LEASE_TIME, SIADDR, SNAME, Layer, overlay
 from dhcp.options import Option
-from dhcp.plan import Network, Plan, machine_name
+from dhcp.plan import Network, Plan
 from dhcp.request import Request
 
 _ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -16,6 +16,10 @@ _ANYWHERE = IPv4Network("0.0.0.0/0")
 
 IPXE_NO_PROXY = bytes((176, 1, 1))
 """Option 175: do not wait for another DHCP server's boot file."""
+
+
+_LEADING = (Option.VENDOR_SPECIFIC_INFORMATION, Option.BOOTFILE_NAME, Option.IPXE)
+"""Options that lead to a boot file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Told:
 
     @property
     def declines_to_boot(self) -> bool:
-        """Whether somebody configured that there is no boot file."""
+        """Whether somebody configured that there is no boot file, or said that it is not to have that one."""
         return self.settings.get(FILE) == b"" and not self.file
 
     @property
@@ -57,6 +61,8 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
         # A client that takes option 121 ignores option 3 (RFC 3442).
         default = options.encode_static_routes([(_ANYWHERE, router)])
         settings[Option.CLASSLESS_STATIC_ROUTE] = routes + default
+    if request.steered:
+        settings = {code: value for code, value in settings.items() if code not in _LEADING} | {FILE: b""}
     server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.near(address)
     file = boot_file(request, plan, network, layers, server)
     server_name = settings.get(SNAME) or str(server).encode()
@@ -65,8 +71,7 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
 
 def _layers(request: Request, plan: Plan, network: Network, address: IPv4Address) -> Iterator[Layer]:
     host = request.host
-    own_name = host.name if host else machine_name(request.mac)
-    said = {int(Option.HOST_NAME): own_name.encode(), LEASE_TIME: plan.lease_s.to_bytes(4, "big")}
+    said = {int(Option.HOST_NAME): request.name.encode(), LEASE_TIME: plan.lease_s.to_bytes(4, "big")}
     if plan.is_log_server:
         said[Option.LOG_SERVER] = (plan.server_address or request.arrival.near(address)).packed
     yield Layer((), said)
@@ -84,12 +89,15 @@ def _layers(request: Request, plan: Plan, network: Network, address: IPv4Address
 def boot_file(request: Request, plan: Plan, network: Network, layers: Sequence[Layer], server: IPv4Address) -> bytes:
     """Return the boot file that this client gets, empty if it wants or gets none."""
     said = [layer.options.get(FILE, layer.options.get(Option.BOOTFILE_NAME)) for layer in reversed(layers)]
-    if request.host is None and not network.unknown_boots:
+    by_number_only = request.host is None and not network.unknown_boots
+    if by_number_only:
         # What is configured by the option's number holds for everybody; a boot file does not.
         said = [layer.options.get(Option.BOOTFILE_NAME) for layer in reversed(layers)]
-        if not any(said):
-            return b""
     configured = [value.rstrip(b"\0").decode("utf-8", "replace") for value in said if value is not None]
+    if request.steered:
+        configured = [name for name in configured if boot.heeds(name)]
+    if by_number_only and not any(configured):
+        return b""
     return (boot.boot_file(request.client, server, plan.http_port, configured) or "").encode()
 
 
@@ -102,7 +110,7 @@ def _boot(request: Request, file: bytes, server_name: bytes) -> dict[int, bytes]
     identifier = request.message.options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
     if client.boots and len(identifier) == 17 and identifier[0] == 0:
         said[int(Option.CLIENT_MACHINE_IDENTIFIER)] = identifier
-    if not file and not traits.own_file_names:
+    if not file and (request.steered or not traits.own_file_names):
         return said
     if traits.vendor_class:
         said[Option.VENDOR_CLASS_IDENTIFIER] = _text(traits.vendor_class.encode(), traits.nul_after_vendor_class)

@@ -104,6 +104,7 @@ class Hub:
         """The paths of images that the farm had before: machines that booted one of them may still need it."""
         self.reloads = Reloads(None, time.time())
         self.dhcp = dhcp.engine.Server(dhcp.plan.plan(farm), leases.leases, self._clock())
+        self.dhcp.steered = lambda: intents.steered
         self.roots = Roots(farm, pins, self.machine_name, self.report, intents.booting)
         self.boot_counts = BootCounts()
         self.timeline = Timeline(self.boot_counts.entered)

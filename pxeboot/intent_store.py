@@ -36,6 +36,8 @@ class IntentStore:
         except ValueError as error:  # also text that is not UTF-8
             raise intents.DamagedRecords(f"{path} is damaged: {error}; repair it, or remove it") from None
         self._intents = Intents({}, records)
+        self.steered: frozenset[str] = frozenset()
+        """The machines that are not to boot from the network whenever they are switched on."""
         self.configure(farm)
 
     def configure(self, farm: Farm) -> None:
@@ -43,6 +45,7 @@ class IntentStore:
         configured = {node.name: Boot(node.boot) for pool in farm.pools for node in pool.nodes}
         with self._lock:
             self._intents = Intents(configured, self._intents.records)
+            self.steered = self._intents.steered
         unlisted = self._intents.unlisted
         if unlisted:
             named = ", ".join(unlisted[:_NAMED]) + (", ..." if len(unlisted) > _NAMED else "")
@@ -95,4 +98,5 @@ class IntentStore:
     def _keep(self, changed: Intents) -> None:
         if changed.records != self._intents.records:
             replace_file(self._path, intents.dump(changed.records).encode())
+            self.steered = changed.steered
         self._intents = changed

@@ -156,6 +156,13 @@ class Intents:
         return intent.boot in (Boot.NETBOOT, Boot.ONCE) or intent.origin is Origin.SPENT
 
     @property
+    def steered(self) -> frozenset[str]:
+        """The machines that are not to boot from the network whenever they are switched on."""
+        said = {name for name, intent in self.records.items() if intent.boot is not Boot.NETBOOT}
+        configured = (name for name, boot in self.configured.items() if boot is not Boot.NETBOOT)
+        return frozenset(said.union(name for name in configured if name not in self.records))
+
+    @property
     def unlisted(self) -> list[str]:
         """The machines that have a record and are not in the farm's file."""
         return sorted(self.records.keys() - self.configured.keys())

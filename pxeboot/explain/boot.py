@@ -27,7 +27,8 @@ def boot_file(ground: Ground) -> Source:
         if value is None:
             continue
         name = value.rstrip(b"\0").decode("utf-8", "replace")
-        if won is None and not (client.ipxe and boot.is_ipxe(name)):
+        heeded = boot.heeds(name) or not request.steered
+        if won is None and heeded and not (client.ipxe and boot.is_ipxe(name)):
             won = layer, code, name
         else:
             passed.append(Overrode(shown(code, value), ground.level(layer.place), ground.where(layer, code)))
@@ -42,8 +43,11 @@ def boot_file(ground: Ground) -> Source:
         return Source("none: it is not configured, and its subnet has no `unknown`", where)
     if what.file:
         note = ", as iPXE is not given iPXE again" if passed else ""
+        if passed and request.steered:
+            note = ", as no other file heeds what the machine is to do"
         return Source(f"our own GRUB for {_machine(ground)}{note}{url}", None, tuple(passed))
-    return Source(f"none: we have none of our own for {_machine(ground)}", None, tuple(passed))
+    note = ", and no other file heeds what the machine is to do" if passed and request.steered else ""
+    return Source(f"none: we have none of our own for {_machine(ground)}{note}", None, tuple(passed))
 
 
 def siaddr(ground: Ground) -> Source:

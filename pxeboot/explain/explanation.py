@@ -18,7 +18,7 @@ from dhcp.models import Model, Step, model_for, next_steps
 from dhcp.options import MessageType, Option
 from dhcp.plan import machine_name
 from dhcp.replies import Send
-from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Request, understand
+from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Request
 from dhcp.told import told
 from dhcp.wire import NO_ADDRESS, Message, Op, Packed, options_in
 from pxeboot.explain import packets, reasons, rows
@@ -26,7 +26,9 @@ from pxeboot.explain.boot import boot_file
 from pxeboot.explain.ground import Ground, Source
 from pxeboot.explain.reasons import Before, Problem
 from pxeboot.explain.rows import Row
-from pxeboot.intents import Boot, Intent, Origin
+from pxeboot.intents import Boot, Intent, Intents, Origin
+
+NOT_OURS = "the file is not ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,11 @@ class Desk:
     def explain(self, message: Message, arrival: Arrival, now: float) -> Explanation:
         """Return what becomes of a packet; `now` is as for `Server.receive`."""
         server = self.server
+        configured = {node.name: Boot(node.boot) for pool in self.farm.pools for node in pool.nodes}
+        steered = Intents(configured, self.intents).steered
         server.own_addresses(self.own | {arrival.address})
-        request = understand(message, arrival, server.plan)
+        server.steered = lambda: steered
+        request = server.understand(message, arrival, now)
         before = None if isinstance(request, Ignored) else Before.of(server.leases, request, now)
         actions, probed = _flat(server.receive(message, arrival, now))
         mac = message.chaddr.hex(":")
@@ -139,7 +144,7 @@ class Desk:
             name = host.name if host else machine_name(mac)
             return Explanation(message, arrival, name, None, None, problem, self._quirks(message, mac),
                                model, next_steps(message), None, boots=False)  # fmt: skip
-        name = request.host.name if request.host else machine_name(mac)
+        name = request.name
         send = next((action for action in actions if isinstance(action, Send)), None)
         at = message.ciaddr
         if send is not None and send.message.yiaddr != NO_ADDRESS:
@@ -237,7 +242,7 @@ def _follows(ground: Ground, intent: Intent, file: str) -> tuple[str, str]:
     if not file:
         return "no boot file that could heed it", ""
     if not any(file.endswith(own) for own in boot.BUILT_IN.values()):
-        return f"{file!r} is not our GRUB, and need not heed it", ""
+        return f"{NOT_OURS}, and what it does is not known here", ""
     place = ground.node_place
     subnet = ground.farm.dhcp.subnets[int(ground.subnet_place(ground.request.network.network)[2])]
     pool = ground.farm.pools[int(place[1])] if place else next(

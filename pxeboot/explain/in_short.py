@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dhcp.options import MessageType, Option
 from dhcp.wire import NO_ADDRESS
-from pxeboot.explain.explanation import Answer, Explanation
+from pxeboot.explain.explanation import NOT_OURS, Answer, Explanation
 
 
 def in_short(one: Explanation) -> str:
@@ -39,9 +39,14 @@ def _parts(one: Explanation) -> Iterator[str]:
     assert last is not None
     message = last.send.message
     by = "" if "://" in file else f" by TFTP from {message.siaddr}"
-    yield f"is told to fetch {file}{by}"
     if one.intent is not None and one.boots:
+        if one.intent.follows.startswith(NOT_OURS):
+            yield f"is told to fetch {file}{by}, which is not ours"
+            return
+        yield f"is told to fetch {file}{by}"
         yield one.intent.follows
+        return
+    yield f"is told to fetch {file}{by}"
 
 
 def _why_not(one: Explanation) -> str:

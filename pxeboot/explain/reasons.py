@@ -192,6 +192,9 @@ def nothing_to_boot(ground: Ground, source: Source) -> Problem:
         advice = "list it under `pools`, or give its subnet `unknown: POOL`"
         return Problem("it is not configured, so it gets nothing to boot", advice, ground.marks.of(place))
     client = request.client
+    if request.steered:
+        advice = "nothing, if its firmware goes on to its own disk; or `pxeboot node NAME boot=netboot`"
+        return Problem(f"we have no GRUB for {client}, and no other file heeds what the machine is to do", advice)
     if client.architecture is None:
         advice = "tell its architecture in dhcp.quirks (architecture_unless_told), or set boot_file"
         return Problem(f"there is no boot file for {client}", advice)

@@ -234,7 +234,10 @@ def _lease_source(ground: Ground, value: int) -> Source:
     if wish and value == plan.shortest_lease_s:
         where = marks.of(("dhcp", "shortest_lease_s"))
         return Source(f"dhcp.shortest_lease_s; it asks for {wish} s", where)
-    if wish and value == max(plan.longest_lease_s, default):
+    if wish and wish > default == value != plan.lease_s:
+        asks = "ever" if wish == INFINITE_S else f"{wish} s"
+        return Source(f"{configured.why}; it asks for {asks}", configured.where)
+    if wish and value == plan.longest_lease_s:
         where = marks.of(("dhcp", "longest_lease_s")) or configured.where
         return Source(f"the longest there is; it asks for {'ever' if wish == INFINITE_S else f'{wish} s'}", where)
     return Source("what is left of the lease that it has", configured.where, configured.overrode)

@@ -20,6 +20,7 @@ from dhcp.request import BOOT_SERVER_PORT, Arrival, Reason
 from dhcp.wire import Message
 from pxeboot.explain import packets
 from pxeboot.explain.explanation import Desk, Explanation
+from pxeboot.explain.in_short import in_short
 from pxeboot.explain.packets import Sender
 from pxeboot.explain.reasons import ADVICE
 from pxeboot.explain.rows import Row
@@ -553,10 +554,20 @@ def test_the_boot_intent_is_told_with_its_origin(farm_file: Path, case: str) -> 
     assert follows in one.intent.follows
 
 
-def test_an_intent_is_not_promised_for_a_boot_file_that_is_not_ours(desk: Desk) -> None:
+def test_a_machine_that_is_to_do_something_else_is_given_no_boot_file_that_is_not_ours(desk: Desk) -> None:
     one = explain(desk, sender(N2, kind=Kind.IPXE))
     assert one.intent is not None
-    assert "is not our GRUB" in one.intent.follows
+    assert one.intent.follows.startswith("our GRUB says that it is refused")
+    source = row(one, 67).source
+    assert source.why == "our own GRUB for UEFI x64, as no other file heeds what the machine is to do"
+    assert [passed.value for passed in source.overrode] == ["'http://10.77.0.1/boot.ipxe'"]
+
+
+def test_of_a_boot_file_that_is_not_ours_nothing_is_promised(desk: Desk) -> None:
+    one = explain(desk, sender(N1, kind=Kind.IPXE))
+    assert one.intent is not None
+    assert one.intent.follows == "the file is not ours, and what it does is not known here"
+    assert in_short(one).endswith("which is not ours.")
 
 
 def test_an_intent_is_told_to_who_gets_no_boot_file_if_it_is_a_special_one(desk: Desk) -> None:

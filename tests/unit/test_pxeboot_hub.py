@@ -18,6 +18,7 @@ from pxeboot.exports.pin_store import PinStore
 from pxeboot.exports.pins import Pin
 from pxeboot.hub import Hub
 from pxeboot.intent_store import IntentStore
+from pxeboot.intents import Boot
 from pxeboot.joining.store import BootStore
 from pxeboot.nbdkit.second import Second
 
@@ -52,6 +53,13 @@ def test_a_farm_counts_as_served_when_all_have_it(tmp_path: Path, monkeypatch: p
         assert hub.farm is before, "else it would be taken for served, and never be tried again"
         hub.swap(after, dhcp.plan.plan(after), Farmhouse(after))
         assert hub.farm is after
+
+
+def test_dhcp_knows_which_machines_only_our_grub_may_start(tmp_path: Path) -> None:
+    farm = farm_of(tmp_path)
+    IntentStore(tmp_path / "intents", farm).say(["node-525400000001"], Boot.LOCAL)
+    with hub_of(farm, tmp_path) as hub:
+        assert hub.dhcp.steered() == {"node-525400000001"}
 
 
 def test_a_machine_that_was_heard_of_is_found_by_name_mac_and_address(tmp_path: Path) -> None:

@@ -261,6 +261,18 @@ def test_another_farms_file_rules_where_nothing_was_said(tmp_path: Path) -> None
     assert kept.configured("m3") is None
 
 
+def test_machines_that_are_not_simply_to_boot_from_the_network_are_known(tmp_path: Path) -> None:
+    kept = store(tmp_path, m1="netboot", m2="refuse", m3="once", m4="local")
+    assert kept.steered == {"m2", "m3", "m4"}
+    kept.say(["m1", "stranger"], LOCAL)
+    kept.say(["m2", "m3"], NETBOOT)
+    kept.say(["m2"], None, image="other")
+    assert kept.steered == {"m1", "m4", "stranger"}
+    assert store(tmp_path, m1="netboot", m2="refuse").steered == {"m1", "stranger"}
+    kept.configure(farm(m1="netboot", m5="refuse"))
+    assert kept.steered == {"m1", "m5", "stranger"}
+
+
 def test_machines_that_start_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     names = [f"m{n}" for n in range(1, 20)]
     kept = store(tmp_path, **dict.fromkeys(names, "once"))
