@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from dhcp.models.steps import Reply, Step, fails, goes, is_url
+from dhcp.models.steps import Reply, Step, fails, goes, is_url, leaves
 from dhcp.options import Option
 
 ROOM = 1472
@@ -111,7 +111,7 @@ def pxe_boots(reply: Reply) -> list[Step]:
                 what = (
                     "ends this boot at once (PXE-E21) and tries its next entry, perhaps IPv6 and HTTP before the disk"
                 )
-                return [goes(what, because)]
+                return [leaves(what, because)]
             because = (
                 "option 43 speaks of discovery, but names neither a menu nor a boot file of this packet (control 8)"
             )

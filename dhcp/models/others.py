@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dhcp import boot, options
-from dhcp.models.steps import Reply, Step, fails, goes, is_url, text
+from dhcp.models.steps import Reply, Step, fails, goes, is_url, leaves, text
 from dhcp.options import Option
 from dhcp.wire import NO_ADDRESS
 
@@ -91,7 +91,7 @@ def rom_boots(reply: Reply) -> list[Step]:
     """The file, which many ROMs read from the field `file` only, by one TFTP transfer."""
     if reply.vendor.boots_local_disk and not (reply.vendor.discovery or 0) & 8:
         because = "the first line of the menu in option 43 is the local disk"
-        return [goes("leaves the ROM at once (PXE-M0F), and the BIOS boots its next entry, the disk", because)]
+        return [leaves("leaves the ROM at once (PXE-M0F), and the BIOS boots its next entry, the disk", because)]
     name, field = reply.boot_file
     if not name:
         because = "neither option 67 nor file names a boot file"

@@ -32,11 +32,18 @@ class Step:
     """Whether the boot goes on."""
     because: str
     """Why it does that: the field that decided it, and how one knows."""
+    to_disk: bool = False
+    """Whether it leaves the network boot for the machine's disk, as it was told."""
 
 
 def goes(what: str, because: str) -> Step:
     """A step after which the boot goes on."""
     return Step(what, True, because)
+
+
+def leaves(what: str, because: str) -> Step:
+    """A step from the network boot to the machine's disk."""
+    return Step(what, True, because, to_disk=True)
 
 
 def fails(what: str, because: str) -> Step:

@@ -165,7 +165,7 @@ class Desk:
             beside = _other_server(request)
             heard.insert(0, beside)
         steps = next_steps(message, *heard, overloaded=overloaded)
-        intent = self._intent(ground, name, answer) if request.client.boots else None
+        intent = self._intent(ground, name, answer, steps) if request.client.boots else None
         trouble = _problem(ground, answer) or self._image_trouble(ground, intent)
         explanation = Explanation(message, arrival, name, network, answer, trouble, matched, model, steps, intent,
                                   boots=_boots(trouble, steps, intent), beside=beside)  # fmt: skip
@@ -218,7 +218,7 @@ class Desk:
             for quirk in quirks.match(message.options, mac, user)
         )
 
-    def _intent(self, ground: Ground, name: str, answer: Answer) -> ToldIntent | None:
+    def _intent(self, ground: Ground, name: str, answer: Answer, steps: Sequence[Step]) -> ToldIntent | None:
         """Return what a machine is to do with its boot file; None if it gets none, and nothing was said."""
         file = answer.send.message.file or answer.send.message.options.get(Option.BOOTFILE_NAME, b"").rstrip(b"\0")
         node = ground.node
@@ -227,6 +227,8 @@ class Desk:
             return None
         where = self.marks.of((*ground.node_place, "boot")) if intent.origin is Origin.FARM and node else None
         words, image = _follows(ground, intent, file.decode("utf-8", "replace"))
+        if steps and steps[-1].to_disk:
+            words, image = "its firmware goes to the disk before any boot file", ""
         return ToldIntent(intent, where, words, image)
 
     def _image_trouble(self, ground: Ground, intent: ToldIntent | None) -> Problem | None:
@@ -317,7 +319,7 @@ def _silence(ground: Ground, actions: Sequence[Action]) -> Problem:
 
 def _boots(problem: Problem | None, steps: Sequence[Step], intent: ToldIntent | None) -> bool:
     refused = intent is not None and intent.intent.boot is Boot.REFUSE
-    return problem is None and bool(steps) and steps[-1].ok and not refused
+    return problem is None and bool(steps) and steps[-1].ok and not steps[-1].to_disk and not refused
 
 
 def _wants_none(request: Request) -> bool:

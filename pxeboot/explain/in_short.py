@@ -33,6 +33,9 @@ def _parts(one: Explanation) -> Iterator[str]:
     if one.boot_server is not None:
         yield "asks us on UDP 4011 what to boot"
     file = _file(last) if last is not None else ""
+    if one.steps and one.steps[-1].to_disk:
+        yield "is told to start its own disk"
+        return
     if not file:  # an address is all that it wants, or it knows itself what to fetch; or it does not boot
         yield one.steps[-1].what if one.boots else "is told of nothing to boot"
         return
@@ -53,7 +56,7 @@ def _why_not(one: Explanation) -> str:
     """Return why a machine that is answered does not boot; nothing, if no part says so."""
     if one.problem is not None:
         return one.problem.words
-    failed = next((step.what for step in reversed(one.steps) if not step.ok), "")
+    failed = next((step.what for step in reversed(one.steps) if not step.ok or step.to_disk), "")
     if failed:
         return f"its {one.model.value} {failed}"
     if one.boot_server is not None and not one.boot_server.boots:

@@ -613,6 +613,19 @@ def test_a_configured_option_43_that_breaks_the_boot_is_told_with_its_line_and_w
     assert "option 43 speaks of discovery" in one.steps[-1].because
 
 
+@pytest.mark.parametrize(("arch", "why"), [("uefi-x64", "(PXE-E21)"), ("bios", "(PXE-M0F)")])
+def test_a_menu_that_begins_with_the_disk_is_not_said_to_load_our_image(tmp_path: Path, arch: str, why: str) -> None:
+    path = tmp_path / "farm.yaml"
+    menu = "0601030904000001780a020078ff"  # type 0, the local disk, called x; chosen at once
+    path.write_text(TEXT.replace("options: {time-offset: 0,", f"options: {{43: {menu}, time-offset: 0,"))
+    one = explain(at_desk(path), sender(N1, arch))
+    assert not one.boots
+    assert one.intent is not None
+    assert (one.intent.follows, one.intent.image) == ("its firmware goes to the disk before any boot file", "")
+    assert "is told to start its own disk. It does not boot: its " in in_short(one)
+    assert why in in_short(one)
+
+
 def test_nothing_is_kept_of_what_is_explained(farm_file: Path) -> None:
     desk = at_desk(farm_file)
     for _ in range(2):
