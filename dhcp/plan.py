@@ -7,6 +7,7 @@ option as bytes, so that answering needs no more than a look-up and a merge.
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 
 from config.model import DhcpOptions, Farm, Limits, Node, Subnet
@@ -14,6 +15,8 @@ from dhcp import boot
 from dhcp.layers import LEASE_TIME, Layer, option_bytes, seconds
 from dhcp.options import Option
 
+_LONGEST_LABEL = 63
+"""Of a host name (RFC 1035 section 2.3.4)."""
 _SYSLOG_PORT = 514
 """Option 7 names no port, so that this is where a log server is."""
 
@@ -153,10 +156,13 @@ class Plan:
 def machine_name(mac: str) -> str:
     """Return the host name of a machine that is not in the configuration.
 
+    `mac` may be `id:` and an option 61 of up to 255 bytes. Where that makes no host name, its digest does.
+
     >>> machine_name("52:54:00:12:34:56")
     'node-525400123456'
     """
-    return "node-" + mac.replace(":", "")
+    name = "node-" + mac.replace(":", "")
+    return name if len(name) <= _LONGEST_LABEL else "node-id-" + sha256(mac.encode()).hexdigest()[:32]
 
 
 def plan(farm: Farm) -> Plan:

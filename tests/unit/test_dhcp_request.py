@@ -1,5 +1,6 @@
 """dhcp.request: who asks, and from which wire."""
 
+import re
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -115,6 +116,20 @@ def test_an_infiniband_client_is_its_client_id_and_hears_by_broadcast() -> None:
     (ignored,) = server.receive(message(MessageType.DHCPDISCOVER, htype=32, chaddr=b""), ARRIVAL, NOW)
     assert isinstance(ignored, Ignored)
     assert ignored.reason is Reason.NO_MACHINE
+
+
+@pytest.mark.parametrize(("length", "digits"), [(28, "[0-9a-f]{56}"), (29, "-[0-9a-f]{32}"), (255, "-[0-9a-f]{32}")])
+def test_a_client_without_a_hardware_address_gets_a_label_of_its_own_for_a_name(length: int, digits: str) -> None:
+    server = Server(plan(farm_of()), (), NOW)
+
+    def named(last: bytes) -> str:
+        option_61 = (b"\xff" + bytes(length))[: length - 1] + last
+        ask = message(MessageType.DHCPDISCOVER, htype=32, chaddr=b"", options={61: option_61})
+        return answer(server, ask).options[12].decode()
+
+    name = named(b"\1")
+    assert re.fullmatch(f"node-id{digits}", name), "RFC 1035 section 2.3.4: 63 characters at most"
+    assert name == named(b"\1") != named(b"\2")
 
 
 WIRE = [
