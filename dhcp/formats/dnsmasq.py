@@ -52,11 +52,24 @@ def _is_ipv6(text: str) -> bool:
 
 
 def write(leases: Iterable[Lease], now: float) -> str:
-    """Return the leases that are valid `now` as dnsmasq keeps them. It has no place for quarantines."""
+    """Return the leases that are valid `now` as dnsmasq keeps them, but for those that are `left_out`."""
     lines = []
     for lease in leases:
-        if lease.state is State.BOUND and lease.expires > now and not lease.mac.startswith("id:"):
+        if _trouble(lease, now) is None:
             client_id = bytes.fromhex(lease.client[3:]).hex(":") if lease.client.startswith("id:") else "*"
             expires = 0 if lease.expires >= NEVER else lease.expires
             lines.append(f"{expires} {lease.mac} {lease.address} * {client_id or '*'}\n")
     return "".join(lines)
+
+
+def left_out(leases: Iterable[Lease], now: float) -> list[tuple[Lease, str]]:
+    """Return the records that `write` leaves out, and why: such a file has no place for them."""
+    return [(lease, why) for lease in leases if (why := _trouble(lease, now)) is not None]
+
+
+def _trouble(lease: Lease, now: float) -> str | None:
+    if not lease.holds(now):
+        return "is over"
+    if lease.state is State.DECLINED:
+        return "is in quarantine"
+    return "has no hardware address" if lease.mac.startswith("id:") else None

@@ -25,7 +25,7 @@ FILE = Path("/var/lib/pxeboot/leases")
 MOST_ROWS = 2000
 """Rows of the table; more are no table for people."""
 MOST_SAID = 20
-"""Mistakes told one by one."""
+"""Mistakes, and records that are left out, told one by one."""
 PATIENCE_S = 30.0
 FORMATS = ("table", "json", "kea-csv", "dnsmasq")
 
@@ -163,13 +163,24 @@ def show(answer: dict[str, Any], form: str, farm: "Farm | None", *, everything: 
     leases = [lease_of(lease) for lease in answer["leases"]]
     subnets: list[IPv4Network] = [subnet.subnet for subnet in farm.dhcp.subnets] if farm else []
     if form == "dnsmasq":
-        click.echo(dnsmasq.write(leases, answer["now_s"]), nl=False)
-        return
-    if not subnets:
-        click.echo("pxeboot leases: without -c FARM all leases are Kea's subnet 1", err=True)
-    for lost in kea.nowhere(leases, subnets)[:MOST_SAID]:
-        click.echo(f"pxeboot leases: {lost.address} is in no subnet of the farm; left out", err=True)
-    click.echo(kea.write(leases, answer["now_s"], subnets), nl=False)
+        if not everything:  # it forgets by itself what is over; who asks for that is told that it has no place
+            leases = [lease for lease in leases if lease.holds(answer["now_s"])]
+        text, lost = dnsmasq.write(leases, answer["now_s"]), dnsmasq.left_out(leases, answer["now_s"])
+    else:
+        text = kea.write(leases, answer["now_s"], subnets)
+        lost = [(lease, "is in no subnet of the farm") for lease in kea.nowhere(leases, subnets)]
+        if not subnets:
+            click.echo("pxeboot leases: without -c FARM all leases are Kea's subnet 1", err=True)
+    say_some([f"pxeboot leases: {lease.address} {why}; left out" for lease, why in lost])
+    click.echo(text, nl=False)
+
+
+def say_some(lines: "Sequence[str]") -> None:
+    """Say the first lines of many on standard error, and how many more there are."""
+    for line in lines[:MOST_SAID]:
+        click.echo(line, err=True)
+    if len(lines) > MOST_SAID:
+        click.echo(f"... and {len(lines) - MOST_SAID} more of these", err=True)
 
 
 @click.group(invoke_without_command=True)
@@ -238,10 +249,7 @@ def import_command(
     try:
         ours = records(path) if book is None else book.leases
         fresh, refused = chosen(taken.values(), ours, farm, time.time())
-        for text in refused[:MOST_SAID]:
-            click.echo(text, err=True)
-        if len(refused) > MOST_SAID:
-            click.echo(f"... and {len(refused) - MOST_SAID} more of these", err=True)
+        say_some(refused)
         if book is not None:
             book.append(fresh)
     except OSError as error:

@@ -130,6 +130,37 @@ def test_other_servers_formats_are_printed(alone: Alone, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("form", ["dnsmasq", "kea-csv"])
+def test_what_another_servers_format_has_no_place_for_is_said_to_be_left_out(tmp_path: Path, form: str) -> None:
+    told = {
+        "dnsmasq": {"10.77.0.3": "is in quarantine", "10.77.0.4": "has no hardware address", "10.77.0.5": "is over"},
+        "kea-csv": {"10.77.0.99": "is in no subnet of the farm"},
+    }
+    infiniband = lease(4, client="id:ff01", mac="id:ff01")
+    records = [lease(2), lease(3, state=State.DECLINED), infiniband, lease(5, NOW - 1), lease(99)]
+    file = tmp_path / "leases"
+    file.write_bytes(HEADER + b"".join(map(journal.encode, records)))
+    (tmp_path / "farm.yaml").write_text("dhcp: {subnets: [{subnet: 10.77.0.0/28}]}")
+    argv = ("--config", tmp_path / "farm.yaml", "--file", file, "--control", tmp_path / "none.sock", "--format", form)
+    code, out, err = run(*argv, "--all")
+    said = [f"pxeboot leases: {address} {why}; left out" for address, why in told[form].items()]
+    assert (code, err.splitlines()[1:]) == (0, said)
+    assert {address for record in records if (address := str(record.address)) not in out} == set(told[form])
+    assert "is over" not in run(*argv)[2], "dnsmasq drops by itself what is over"
+
+
+def test_of_many_that_are_left_out_some_are_named_and_the_others_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pxeboot.cli.leases.MOST_SAID", 2)
+    leases = [lease_json(lease(n, state=State.DECLINED), NOW, None) for n in range(1, 6)]
+    show({"now_s": NOW, "degraded": None, "leases": leases}, "dnsmasq", None, everything=False)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "pxeboot leases: 10.77.0.2 is in quarantine; left out",
+        "... and 3 more of these",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "cannot be read: No such file"), (b"hello\n", "not a lease file"), (HEADER + b"x\n" * 99, "unreadable")],
