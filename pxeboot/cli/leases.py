@@ -152,6 +152,8 @@ def show(answer: dict[str, Any], form: str, farm: "Farm | None", *, everything: 
     if answer["degraded"]:
         click.echo(f"pxeboot leases: {answer['degraded']}", err=True)
     if form == "json":
+        if not everything:
+            answer["leases"] = [lease for lease in answer["leases"] if lease["valid"]]
         click.echo(json.dumps(answer, indent=2))
         return
     if form == "table":
@@ -193,7 +195,7 @@ def say_some(lines: "Sequence[str]") -> None:
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
               help="For people, for programs, or as Kea or dnsmasq keep them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--all", "everything", is_flag=True, help="Leases that are over, too.")
+@click.option("--all", "everything", is_flag=True, help="Leases that are over, too; kea-csv always has them.")
 @click.pass_context
 def command(
     context: click.Context,

@@ -102,8 +102,11 @@ def test_a_file_is_shown_while_another_process_has_it_and_is_not_changed(alone: 
     assert file.read_bytes() == before
 
 
-def test_json_has_every_record_and_is_read_back(alone: Alone) -> None:
+def test_json_has_what_the_table_has_and_is_read_back(alone: Alone) -> None:
     code, out, _ = run(*alone, "--json")
+    assert code == 0
+    assert [lease["address"] for lease in json.loads(out)["leases"]] == ["10.77.0.2", "10.77.0.3", "10.77.0.9"]
+    code, out, _ = run(*alone, "--json", "--all")
     assert code == 0
     answer = json.loads(out)
     assert answer["leases"][0] == {
@@ -111,7 +114,7 @@ def test_json_has_every_record_and_is_read_back(alone: Alone) -> None:
         "valid": True, "expires_s": NOW + 3000, "machine": None,
     }  # fmt: skip
     assert {lease_of(value) for value in answer["leases"]} == set(Journal(alone[1]).leases)
-    assert run(*alone, "--format", "json")[1].count("\n") == out.count("\n")
+    assert run(*alone, "--format", "json", "--all")[1].count("\n") == out.count("\n")
 
 
 def test_other_servers_formats_are_printed(alone: Alone, tmp_path: Path) -> None:
@@ -125,6 +128,7 @@ def test_other_servers_formats_are_printed(alone: Alone, tmp_path: Path) -> None
     code, out, _ = run("--config", farm, *alone[2:], "--format", "kea-csv")
     assert code == 0
     assert out.startswith("address,hwaddr,client_id,valid_lifetime,expire,subnet_id,")
+    assert "\n10.77.0.11," in out, "without --all too: who had an address gets it again"
     assert f"\n10.77.0.2,02:00:00:00:00:02,,3000,{NOW + 3000},2,0,0,,0,\n" in out, (
         "the second subnet of the farm's file is Kea's number 2"
     )
