@@ -44,6 +44,8 @@ class Sender:
         """Answers that did not leave, by the name of the error."""
         self.sent: Counter[bytes] = Counter()
         """Answers that left here, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
+        self.left_out: Counter[int] = Counter()
+        """Options that an answer had no room for, by their number."""
         self.gathers = False
         """Whether more answers come at once, so that they can leave together."""
         self._sockets = sockets
@@ -68,6 +70,7 @@ class Sender:
         packed = send.pack()
         self.sent[send.message.options.get(Option.DHCP_MESSAGE_TYPE, b"")] += 1
         if packed.left_out:
+            self.left_out.update(packed.left_out)
             mac = send.message.chaddr.hex(":")
             self._complain("room", "dhcp had no room for options %s in a reply to %s", packed.left_out, mac)
         message = send.message

@@ -93,9 +93,10 @@ class Service:
 
     @property
     def counts(self) -> Counter[str]:
-        """What was dropped, what could not be sent, and what was offered without a probe, by its name."""
+        """What was dropped, not sent, left out of an answer, and offered without a probe, by its name."""
         counts = Counter({f"dropped: {why}": count for why, count in self.dropped.items()})
         counts.update({f"not sent: {error}": count for error, count in self._sender.failed.items()})
+        counts.update({f"no room for option: {code}": count for code, count in self._sender.left_out.items()})
         counts.update({"offered without a probe": self._prober.unprobed})
         return counts
 

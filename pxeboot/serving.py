@@ -291,7 +291,7 @@ class Serving:
         return self._waits
 
     def counts(self) -> Counter[str]:
-        """What the sockets of all interfaces dropped, could not send, and offered without a probe, by its name."""
+        """What DHCP dropped, could not send, left out and offered without a probe on all interfaces, by its name."""
         return sum((group.counts for group in self._groups.values()), Counter[str]())
 
     def sent(self) -> Counter[bytes]:

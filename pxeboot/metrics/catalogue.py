@@ -95,6 +95,12 @@ DHCP = (
     Metric("pxeboot_dhcp_dropped_total", "counter", "Datagrams that were no message for us.", ("reason",)),
     Metric("pxeboot_dhcp_send_errors_total", "counter", "Answers that could not be sent, by the error.", ("error",)),
     Metric(
+        "pxeboot_dhcp_options_left_out_total",
+        "counter",
+        "Options that an answer had no room for, by their number.",
+        ("option",),
+    ),
+    Metric(
         "pxeboot_dhcp_unprobed_offers_total", "counter", "Addresses offered without being looked for on the network."
     ),
     Metric("pxeboot_dhcp_pool_size", "gauge", "Addresses that a pool can give.", ("pool",)),

@@ -32,6 +32,12 @@ TFTP_REFUSED = (
 )
 """Reasons in `tftp.transport.Server.counters` for which no transfer began."""
 LEVELS = ("error", "warning", "note")
+_DHCP_COUNTS = {
+    "dropped": "pxeboot_dhcp_dropped_total",
+    "not sent": "pxeboot_dhcp_send_errors_total",
+    "no room for option": "pxeboot_dhcp_options_left_out_total",
+}
+"""By how a name in `dhcp.transport.Service.counts` begins."""
 _NOT_A_WORD = re.compile(r"\W+")
 
 
@@ -142,8 +148,7 @@ def dhcp(server: Server, fast: FastPath, serving: Serving) -> Samples:
     yield Sample("pxeboot_dhcp_unprobed_offers_total", drops.pop("offered without a probe", 0))
     for key, count in drops.items():
         what, _, which = key.partition(": ")
-        name = "pxeboot_dhcp_dropped_total" if what == "dropped" else "pxeboot_dhcp_send_errors_total"
-        yield Sample(name, count, (word(which),))
+        yield Sample(_DHCP_COUNTS[what], count, (word(which),))
 
 
 def tftp(counts: Mapping[str, int], transfers: tuple[int, int]) -> Samples:

@@ -7,13 +7,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dhcp import wire
+from dhcp.options import MessageType
 from pxeboot.metrics import catalogue
+from tests.support.dhcp_clients import STRANGER, message
 from tests.support.segment import Host, Segment, requires
 from tests.support.served import (
     IP,
@@ -142,6 +146,25 @@ def test_what_is_counted_is_what_was_done(watched: Watched) -> None:
     assert after["pxeboot_boots_begun_total",] == 1
     assert after["process_resident_memory_bytes",] > 1e7
     assert sum(value for key, value in after.items() if key[0] == "pxeboot_build_info") == 1
+
+
+RELAY = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("", 67))
+sock.settimeout(60)
+sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 67))
+print(sock.recv(4096).hex())
+"""
+
+
+def test_an_option_that_an_answer_has_no_room_for_is_counted(watched: Watched) -> None:
+    relay = IPv4Address("10.77.0.99")
+    ask = message(MessageType.DHCPDISCOVER, STRANGER, giaddr=relay, options={82: b"\x97" + bytes(300)})
+    said = watched.stranger.run(sys.executable, "-c", RELAY, SERVER, ask.encode().hex()).stdout
+    assert 82 not in wire.decode(bytes.fromhex(said)).options
+    assert status_json(watched.prepared.control)["dhcp"]["transport"]["no room for option: 82"] == 1
+    assert watched.until(lambda values: values["pxeboot_dhcp_options_left_out_total", "option=82"] == 1)
 
 
 @requires("qemu-img")

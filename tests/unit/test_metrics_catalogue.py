@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 MONITORING = ROOT / "deploy/monitoring"
 EVERY = {metric.name: metric for metric in (*catalogue.SERVE, *catalogue.OF_CONTROLLER)}
 LABELS = {"version", "python", "state", "level", "server", "stage", "result", "until", "source", "reason", "type",
-          "error", "pool", "standing", "code", "cluster"}  # fmt: skip
-"""Each has few values: known from the code, or from the farm's file (pool, cluster)."""
+          "error", "option", "pool", "standing", "code", "cluster"}  # fmt: skip
+"""Each has few values: known from the code, the protocol, or from the farm's file (pool, cluster)."""
 
 
 @pytest.mark.parametrize("metric", EVERY.values(), ids=lambda metric: metric.name)
