@@ -93,6 +93,11 @@ def address(value: bytes | None) -> IPv4Address | None:
     return IPv4Address(value) if value is not None and len(value) == 4 else None
 
 
+def addresses(value: bytes) -> list[IPv4Address]:
+    """Return an option that is a list of addresses (3, 6, ...), without what is cut off at its end."""
+    return [IPv4Address(value[at : at + 4]) for at in range(0, len(value) - 3, 4)]
+
+
 def number(value: bytes | None, size_bytes: int) -> int | None:
     """Return an option that is one unsigned number of `size_bytes` (51, 57, ...)."""
     return int.from_bytes(value, "big") if value is not None and len(value) == size_bytes else None
@@ -122,6 +127,19 @@ def has_default_route(static_routes: bytes) -> bool:
             return True
         at += 1 + -(-static_routes[at] // 8) + 4
     return False
+
+
+def gateways(static_routes: bytes) -> list[IPv4Address]:
+    """Return the routers that an option 121 of ours names; 0.0.0.0 is its way of saying that there is none.
+
+    >>> gateways(bytes.fromhex("080a c0000201 00 c0000202"))
+    [IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2')]
+    """
+    found, at = [], 0
+    while at < len(static_routes):
+        at += 1 + -(-static_routes[at] // 8) + 4
+        found += addresses(static_routes[at - 4 : at])
+    return found
 
 
 class FqdnFlags(IntFlag):

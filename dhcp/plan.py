@@ -11,10 +11,19 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 
 from config.model import DhcpOptions, Farm, Limits, Node, Subnet
-from dhcp import boot
-from dhcp.layers import LEASE_TIME, Layer, option_bytes, seconds
+from dhcp import boot, options
+from dhcp.layers import LEASE_TIME, SIADDR, Layer, option_bytes, seconds
 from dhcp.options import Option
 
+_SOMEBODYS = (
+    Option.ROUTER,
+    Option.DOMAIN_NAME_SERVER,
+    Option.LOG_SERVER,
+    Option.BROADCAST_ADDRESS,
+    Option.NTP_SERVERS,
+    SIADDR,
+)
+"""Options that name addresses which no machine may get (`_infrastructure`)."""
 _LONGEST_LABEL = 63
 """Of a host name (RFC 1035 section 2.3.4)."""
 _SYSLOG_PORT = 514
@@ -186,7 +195,8 @@ def plan(farm: Farm) -> Plan:
             at_port = node.circuit_id is not None or node.remote_id is not None
             hosts.append(Host(node.name, node.ip, node.macs, layers_of((*pool.tags, *node.tags)), own, at_port))
             nodes.append(node)
-    taken = sorted({int(host.address) for host in hosts} | {int(address) for address in _infrastructure(farm)})
+    others = _infrastructure(farm, [*tags.values(), *(host.own for host in hosts)])
+    taken = sorted({int(host.address) for host in hosts} | {int(address) for address in others})
     unknown_tags = {pool.name: layers_of(pool.tags) for pool in farm.pools}
     made: list[tuple[Subnet, Network]] = []
     for s, subnet in enumerate(farm.dhcp.subnets):
@@ -292,8 +302,8 @@ def _raw(identifier: str | None) -> bytes | None:
     return None if identifier is None else bytes.fromhex(identifier.replace(":", ""))
 
 
-def _infrastructure(farm: Farm) -> Iterable[IPv4Address]:
-    """Addresses that the configuration names as somebody else's than a machine's."""
+def _infrastructure(farm: Farm, layers: Iterable[Layer]) -> Iterable[IPv4Address]:
+    """Addresses that the configuration names as somebody else's than a machine's; `layers` are tags' and machines'."""
     dhcp = farm.dhcp
     places: list[DhcpOptions] = [
         dhcp,
@@ -301,15 +311,10 @@ def _infrastructure(farm: Farm) -> Iterable[IPv4Address]:
         *dhcp.architectures.values(),
         *dhcp.subnets,
         *(pool for subnet in dhcp.subnets for pool in subnet.pools),
-        *(tag.dhcp for tag in farm.tags.values()),
-        *(node.dhcp for pool in farm.pools for node in pool.nodes if node.dhcp.model_fields_set),
     ]
-    for place in places:
-        for addresses in (place.routers, place.domain_name_servers, place.log_servers, place.ntp_servers):
-            yield from addresses or ()
-        yield from (route.via for route in place.static_routes or ())
-        for address in (place.broadcast_address, place.next_server):
-            if address is not None:
-                yield address
+    for said in (*map(option_bytes, places), *(layer.options for layer in layers)):
+        for code in _SOMEBODYS:
+            yield from options.addresses(said.get(code, b""))
+        yield from options.gateways(said.get(Option.CLASSLESS_STATIC_ROUTE, b""))
     if farm.server.address is not None:
         yield farm.server.address

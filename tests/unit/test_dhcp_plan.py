@@ -100,6 +100,50 @@ def test_the_pool_leaves_out_what_belongs_to_somebody() -> None:
     assert IPv4Address("10.77.1.11") not in pool
 
 
+@pytest.mark.parametrize("key", ["3", "routers", "6", "domain-name-servers", "7", "42", "28"])
+@pytest.mark.parametrize("level", ["dhcp", "shared network", "subnet", "pool", "architecture", "tag", "node"])
+def test_the_pool_leaves_out_what_an_option_by_number_or_name_says_is_somebodys(level: str, key: str) -> None:
+    assert left_out(level, {"options": {key: "10.77.0.103" if key == "28" else ["192.0.2.1", "10.77.0.103"]}}) == {103}
+
+
+@pytest.mark.parametrize(
+    ("option", "excluded"),
+    [
+        ({3: {"hex": "0a4d0067 0a4d"}}, {103}),
+        ({121: [{"to": "10.96.0.0/12", "via": "10.77.0.103"}, {"to": "0.0.0.0/0", "via": "10.77.0.104"}]}, {103, 104}),
+        ({121: {"hex": "00 0a4d0067 20 0a4d"}}, {103}),
+        ({3: None, 5: ["10.77.0.103"]}, set()),
+    ],
+)
+def test_of_an_option_what_is_a_whole_address_is_left_out(option: dict[int, Any], excluded: set[int]) -> None:
+    assert left_out("subnet", {"options": option}) == excluded
+
+
+def left_out(level: str, said: dict[str, Any]) -> set[int]:
+    """The last byte of each address of 10.77.0.100 to 10.77.0.110 that is not offered; `said` stands at a level."""
+    at: dict[str, dict[str, Any]] = {level: said}
+    pool = {"range": "10.77.0.100-10.77.0.110", **at.get("pool", {})}
+    subnet = {"subnet": "10.77.0.0/24", "shared_network": "wire", "pools": [pool], **at.get("subnet", {})}
+    node = {"name": "a", "macs": [KNOWN], "ip": "10.77.0.5", "dhcp": at.get("node", {})}
+    made = plan(
+        Farm.model_validate(
+            {
+                "dhcp": {
+                    "subnets": [subnet],
+                    "shared_networks": {"wire": at.get("shared network", {})},
+                    "architectures": {"bios": at.get("architecture", {})},
+                    **at.get("dhcp", {}),
+                },
+                "images": {"i": {"path": "/i"}},
+                "tags": {"t": {"dhcp": at.get("tag", {})}},
+                "pools": [{"name": "p", "image": "i", "nodes": [node]}],
+            }
+        )
+    )
+    (free,) = made.networks[0].pools
+    return {number & 0xFF for number in free.excluded}
+
+
 def test_a_network_of_two_addresses_gives_both() -> None:
     network = plan(farm(subnets=[{"subnet": "10.1.0.0/31", "pool": "10.1.0.0-10.1.0.1"}])).networks[0]
     assert network.pools[0].excluded == frozenset()
