@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
 from config.events import Stage
-from dhcp import options, proxy, replies
+from dhcp import proxy, replies
 from dhcp.actions import Action, Happened, Probe, Store
 from dhcp.grants import Grants
 from dhcp.leases import NEVER, Lease, Leases
@@ -27,9 +27,10 @@ from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, Plan
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason, Request, understand
 from dhcp.telling import begins, happened, hours, ignore, left, without_address, without_file
-from dhcp.told import told
+from dhcp.told import lease_time
 from dhcp.wire import NO_ADDRESS, Message
 
+_NOBODY: frozenset[str] = frozenset()
 MOST_PROBED = 3
 """Addresses that are looked for on the network for one DHCPDISCOVER; the client repeats itself after that."""
 __all__ = ["Action", "Happened", "Holder", "Ignored", "Probe", "Server", "Store"]
@@ -56,7 +57,7 @@ class Server:
         """How many messages were not answered, by reason."""
         self.received: Counter[bytes] = Counter()
         """How many came, by what their option 53 holds; b"" for BOOTP. `dhcp.fast` counts its own."""
-        self.steered: Callable[[], Collection[str]] = frozenset
+        self.steered: Callable[[], Collection[str]] = lambda: _NOBODY
         """Machines, by name, that are given no boot file but our own GRUB, since it knows what they are to do."""
         self._own: frozenset[int] = frozenset()
         self._granted = Grants()
@@ -75,7 +76,9 @@ class Server:
         """Return the request that a message is, and who asks as far as is known here; or why it is none."""
         request = understand(message, received, self.plan)
         if not isinstance(request, Ignored):
-            request = self._granted.first_at_port(request, now)
+            if self.plan.by_port:
+                leased = self.leases.bound(message.ciaddr, now)
+                request = self._granted.of_port(request, self.plan, leased, now)
             if request.name in self.steered():
                 request = replace(request, steered=True)
         return request
@@ -191,7 +194,9 @@ class Server:
                 return ignore(request, Reason.POOL_EMPTY, f"no address left in the pools of {wire}")
             is_known = self.leases.offered(request.identity, now) == address or self.leases.bound(address, now)
             self.leases.offer(request.identity, address, now)
-        offer = replies.grant(request, self.plan, MessageType.DHCPOFFER, address, self.lease_s(request, address))
+        offer = replies.grant(
+            request, self.plan, MessageType.DHCPOFFER, address, lease_time(request, self.plan, address)
+        )
         if request.host is None and not (request.network_of(address) or request.network).unknown_boots:
             then = [offer, *begins(request, "; it is not configured, so it gets one and nothing to boot")]
         else:
@@ -261,10 +266,10 @@ class Server:
     def _acknowledge(
         self, request: Request, address: IPv4Address, now: float, *, renewal: bool = False
     ) -> list[Action]:
-        lease_s = self.lease_s(request, address)
+        lease_s = lease_time(request, self.plan, address)
         actions: list[Action] = []
         if request.host is not None and address == request.static_address:
-            self.grant_static(request.host, request.mac, lease_s, now, request.identity)
+            self.grant_static(request.host, request.mac, lease_s, now, request.identity, by_port=request.by_port)
         elif (why := self._too_many(request, address, now)) is not None:
             return ignore(request, Reason.TOO_MANY, why)
         else:
@@ -300,7 +305,7 @@ class Server:
             return ignore(request, Reason.BOOTP, "a BOOTP client that is not configured")
         if request.message.ciaddr not in (NO_ADDRESS, address):
             return ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
-        self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity)
+        self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity, by_port=request.by_port)
         return [
             replies.grant(request, self.plan, None, address, None),
             *begins(request),
@@ -322,6 +327,7 @@ class Server:
         if address is None or not request.is_for_us:
             return ignore(request, Reason.INCOMPLETE, "DHCPDECLINE without its address or our option 54")
         if address == request.static_address:
+            self._granted.end(address)
             detail = f"another machine uses {address}, which is configured for this one"
             return [happened(request, Stage.FAILED, detail)]
         held = self.leases.offered(request.identity, now) == address
@@ -359,9 +365,11 @@ class Server:
         lease = self.leases.bound(host.address, now)
         return lease is None or lease.mac in host.macs or lease.mac == mac
 
-    def grant_static(self, host: Host, mac: str, lease_s: int, now: float, identity: str) -> None:
+    def grant_static(
+        self, host: Host, mac: str, lease_s: int, now: float, identity: str, *, by_port: bool = False
+    ) -> None:
         """Take note that a machine was told that its own address is its own. `mac` is the card that asked."""
-        self._granted.give(host, mac, identity, lease_s, now)
+        self._granted.give(host, mac, identity, lease_s, now, by_port=by_port)
         self.leases.withdraw(identity)
 
     def choose_and_offer(
@@ -401,16 +409,6 @@ class Server:
         bound = self.leases.bound_to(request.identity, request.pools, now)
         entitled = {self.leases.offered(request.identity, now), bound.address if bound else None} - {None}
         return not entitled or address in entitled
-
-    def lease_s(self, request: Request, address: IPv4Address) -> int:
-        """The client's wish (option 51), within limits; what is configured for it if it has none.
-
-        What is configured for it in particular is also the most that it gets.
-        """
-        plan = self.plan
-        default = told(request, plan, address).lease_s
-        wish = options.number(request.message.options.get(Option.IP_ADDRESS_LEASE_TIME), 4) or default
-        return min(max(wish, plan.shortest_lease_s), plan.longest_lease_s if default == plan.lease_s else default)
 
     def _has(self, request: Request, address: IPv4Address) -> str:
         file = replies.boot_file(request, self.plan, address)

@@ -24,7 +24,7 @@ from dhcp.options import MessageType, Option
 from dhcp.plan import DynamicPool, Host, machine_name
 from dhcp.replies import Destination, Send, renewal_times
 from dhcp.request import PROBE, SERVER_PORT, Arrival, Ignored, Request, understand
-from dhcp.told import told
+from dhcp.told import lease_time, told
 from dhcp.wire import END, encode_options
 
 MOST_KINDS = 2048
@@ -245,11 +245,13 @@ class FastPath:
 
     def _learn(self, place: _Place, layout: Layout, key: _Key, data: bytes, now: float) -> Sequence[Action]:
         """Let the engine answer, and keep its answer's form for the next of this kind."""
-        message = wire.decode(data)
+        message, steered = wire.decode(data), self._server.steered()
         actions = self._server.receive(message, place.arrival, now)
         request = understand(message, place.arrival, self._plan)
         if isinstance(request, Ignored) or (request.host is not None and _is_special(request, request.host)):
             return actions  # that is about this one machine
+        if self._server.steered() is not steered:  # another thread had something to say meanwhile, perhaps of this one
+            return actions
         if self._kinds >= MOST_KINDS:
             for each in self._places.values():
                 each.templates.clear()
@@ -326,7 +328,7 @@ def _template(server: Server, request: Request, send: Send, event: Happened | No
     if event is not None:
         detail = event.detail.removeprefix(str(yiaddr)) if event.stage is Stage.ADDRESS else event.detail
         happens = (event.stage, detail, event.boots)
-    lease_s = server.lease_s(request, yiaddr)
+    lease_s = lease_time(request, server.plan, yiaddr)
     return _Template(
         acknowledges=request.message_type is MessageType.DHCPREQUEST,
         form=b"%b".join(piece.replace(b"%", b"%%") for piece in constant),

@@ -4,6 +4,7 @@ A static address is a function of the configuration and needs no record, but for
 that was told last, and a reload that gives it to another machine must not take it from one that still uses it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -23,6 +24,8 @@ class Grant:
     """The card that asked for it."""
     identity: str
     expires: int
+    by_port: bool
+    """Whether it is that machine only because of where it is plugged in."""
 
 
 class Grants:
@@ -35,23 +38,33 @@ class Grants:
         """Return who was told last that `address` is his."""
         return self._grants.get(address)
 
-    def first_at_port(self, request: Request, now: float) -> Request:
-        """Return the request, of a machine that is not listed if another one has the address that its port stands for.
+    def of_port(self, request: Request, plan: Plan, leased: Lease | None, now: float) -> Request:
+        """Return the request with the machine that it is from as far as its port tells, which is one at a time.
 
         Two may be behind one port of a switch, or many if only the switch is configured. The first is the machine that
-        is meant until its time is over or it gives its address back: within that, who replaces it is a second one.
+        is meant until its time is over or it gives its address back: within that, who replaces it is a second one, and
+        is not listed. Who renews does so past the relay, so that only its address tells. `leased` is the lease of the
+        address that it says it has, if there is one.
         """
         host = request.host
-        if host is None or not host.at_port or (grant := self._grants.get(host.address)) is None:
+        if host is None and request.arrival.unicast and not request.relayed:
+            host = plan.by_address.get(request.message.ciaddr)
+            request = replace(request, host=host, by_port=True) if host is not None and host.at_port else request
+        if host is None or not host.at_port:
             return request
-        if grant.expires <= now or grant.mac == request.mac or {grant.mac, request.mac} <= set(host.macs):
+        if request.by_port and leased is not None and leased.client == request.identity:
+            return replace(request, host=None, not_first=f"{leased.address} is its own still")
+        grant = self._grants.get(host.address)
+        if grant is None or grant.expires <= now or grant.mac == request.mac:
             return request
-        return replace(request, host=None, not_first=f"{host.address}, its port's, is that of {grant.mac}")
+        if request.by_port or grant.by_port:
+            return replace(request, host=None, not_first=f"{host.address}, its port's, is that of {grant.mac}")
+        return request
 
-    def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float) -> None:
+    def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float, *, by_port: bool) -> None:
         """Take note that a machine was told that its address is its own."""
-        expires = NEVER if lease_s == INFINITE_S else int(now) + lease_s
-        self._grants[host.address] = Grant(host, mac, identity, expires)
+        expires = NEVER if lease_s == INFINITE_S else math.ceil(now) + lease_s
+        self._grants[host.address] = Grant(host, mac, identity, expires, by_port)
 
     def end(self, address: IPv4Address) -> None:
         """Take note that the machine needs its address no more."""

@@ -54,10 +54,15 @@ def answer(request: Request, plan: Plan, heard: Heard) -> list[Action]:
         case MessageType.DHCPDISCOVER if not at_4011:
             begins = happened(request, Stage.DISCOVER, f"{request.client}, asks what to boot")
             what = told(request, plan, NO_ADDRESS)
-            if what.file or request.client.traits.own_file_names:
+            if what.file or (request.client.traits.own_file_names and not request.steered):
                 return [replies.boot_server(request, plan, MessageType.DHCPOFFER), begins]
             if what.declines_to_boot:
-                return [begins, Ignored(request.mac, Reason.NO_BOOT, "it is configured to boot nothing")]
+                why = (
+                    "no file is ours that heeds what it is to do"
+                    if request.steered
+                    else "it is configured to boot nothing"
+                )
+                return [begins, Ignored(request.mac, Reason.NO_BOOT, why)]
             return [begins, happened(request, Stage.FAILED, f"there is no boot file for {request.client}")]
         case MessageType.DHCPREQUEST | MessageType.DHCPINFORM if at_4011 or (
             request.message_type is MessageType.DHCPINFORM and ciaddr != NO_ADDRESS

@@ -102,6 +102,8 @@ class Request:
     """Option 54."""
     relay: Mapping[int, bytes] = field(default_factory=dict)
     """What is in option 82, if a relay put it there (RFC 3046 section 2.1)."""
+    by_port: bool = False
+    """Whether `host` is told by where the client is plugged in, and by nothing of its own."""
     steered: bool = False
     """Whether something is said of this machine that our own GRUB heeds and no other boot file does: it gets none."""
     not_first: str = ""
@@ -191,6 +193,9 @@ def understand(message: Message, arrival: Arrival, plan: Plan) -> Request | Igno
         relay.get(RelaySubOption.CIRCUIT_ID),
         relay.get(RelaySubOption.REMOTE_ID),
     )
+    by_port = host is not None and host.at_port
+    if by_port:
+        by_port = plan.host_of(mac, client_id, uuid_of(message.options), None, None) is None
     override = options.address(relay.get(RelaySubOption.SERVER_IDENTIFIER_OVERRIDE))
     return Request(
         message=message,
@@ -206,6 +211,7 @@ def understand(message: Message, arrival: Arrival, plan: Plan) -> Request | Igno
         requested=options.address(message.options.get(Option.REQUESTED_IP_ADDRESS)),
         chosen_server=options.address(message.options.get(Option.SERVER_IDENTIFIER)),
         relay=relay,
+        by_port=by_port,
     )
 
 

@@ -45,6 +45,11 @@ class Told:
         return self.settings.get(FILE) == b"" and not self.file
 
     @property
+    def lease_is_its_own(self) -> bool:
+        """Whether a more specific place than `dhcp` says how long."""
+        return any(LEASE_TIME in layer.options for layer in self.layers if len(layer.place) > 1)
+
+    @property
     def lease_s(self) -> int:
         """How long its lease lasts unless it asks for another time."""
         return int.from_bytes(self.settings[LEASE_TIME], "big")
@@ -62,11 +67,22 @@ def told(request: Request, plan: Plan, address: IPv4Address) -> Told:
         default = options.encode_static_routes([(_ANYWHERE, router)])
         settings[Option.CLASSLESS_STATIC_ROUTE] = routes + default
     if request.steered:
-        settings = {code: value for code, value in settings.items() if code not in _LEADING} | {FILE: b""}
+        settings = overlay(_without_lead(layer) for layer in layers) | {FILE: b""}
     server = options.address(settings.get(SIADDR)) or plan.server_address or request.arrival.near(address)
     file = boot_file(request, plan, network, layers, server)
     server_name = settings.get(SNAME) or str(server).encode()
     return Told(layers, settings, server, server_name, file, _boot(request, file, server_name))
+
+
+def lease_time(request: Request, plan: Plan, address: IPv4Address) -> int:
+    """Return how long a client's lease lasts, in seconds: its wish (option 51), within limits, or what is configured.
+
+    What is configured for it in particular is also the most that it gets.
+    """
+    what = told(request, plan, address)
+    default = what.lease_s
+    wish = options.number(request.message.options.get(Option.IP_ADDRESS_LEASE_TIME), 4) or default
+    return min(max(wish, plan.shortest_lease_s), default if what.lease_is_its_own else plan.longest_lease_s)
 
 
 def _layers(request: Request, plan: Plan, network: Network, address: IPv4Address) -> Iterator[Layer]:
@@ -94,11 +110,20 @@ def boot_file(request: Request, plan: Plan, network: Network, layers: Sequence[L
         # What is configured by the option's number holds for everybody; a boot file does not.
         said = [layer.options.get(Option.BOOTFILE_NAME) for layer in reversed(layers)]
     configured = [value.rstrip(b"\0").decode("utf-8", "replace") for value in said if value is not None]
-    if request.steered:
-        configured = [name for name in configured if boot.heeds(name)]
+    if request.steered and not (configured and boot.heeds(configured[0])):
+        configured = []
     if by_number_only and not any(configured):
         return b""
     return (boot.boot_file(request.client, server, plan.http_port, configured) or "").encode()
+
+
+def _without_lead(layer: Layer) -> Layer:
+    """Return what a place says without what leads to a boot file that is not ours, and to where that is."""
+    dropped = {*_LEADING, FILE}
+    names = (layer.options.get(code, b"").rstrip(b"\0").decode("utf-8", "replace") for code in (FILE, 67))
+    if not all(map(boot.heeds, names)):
+        dropped |= {SIADDR, SNAME, int(Option.TFTP_SERVER_NAME)}
+    return Layer(layer.place, {code: value for code, value in layer.options.items() if code not in dropped})
 
 
 def _boot(request: Request, file: bytes, server_name: bytes) -> dict[int, bytes]:

@@ -47,7 +47,7 @@ def ipxe_boots(reply: Reply) -> list[Step]:
     if vendor.menu and not obeys_file and reply.vendor_class.rstrip(b"\0") == b"PXEClient":
         if vendor.boots_local_disk:
             because = "the first line of the menu in option 43 is the local disk"
-            return [goes("gives back to the firmware at once, which boots the next entry, the disk", because)]
+            return [leaves("gives back to the firmware at once, which boots the next entry, the disk", because)]
         because = f"the menu in option 43 begins with boot server type {vendor.menu[0].type}"
         return [goes(f"asks UDP 4011 at {reply.server} for that boot server, for 3 s", because)]
     if not file:

@@ -234,7 +234,7 @@ def _lease_source(ground: Ground, value: int) -> Source:
     if wish and value == plan.shortest_lease_s:
         where = marks.of(("dhcp", "shortest_lease_s"))
         return Source(f"dhcp.shortest_lease_s; it asks for {wish} s", where)
-    if wish and wish > default == value != plan.lease_s:
+    if wish and wish > default == value and ground.what.lease_is_its_own:
         asks = "ever" if wish == INFINITE_S else f"{wish} s"
         return Source(f"{configured.why}; it asks for {asks}", configured.where)
     if wish and value == plan.longest_lease_s:

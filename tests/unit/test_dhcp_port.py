@@ -1,6 +1,10 @@
 """dhcp.grants: of the machines behind one port of a switch, one at a time is the one that is listed for it."""
 
 from ipaddress import IPv4Address
+from typing import Any
+from uuid import UUID
+
+import pytest
 
 from config.model import Farm
 from dhcp.engine import Server
@@ -19,9 +23,10 @@ ARRIVAL = Arrival(SERVER, unicast=True)
 MACHINE, BMC, SECOND_CARD = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
 
 
-def serving(*macs: str, pool: bool = False) -> Server:
+def serving(*macs: str, pool: bool = False, **known_by: str) -> Server:
     subnet = {"subnet": "10.77.0.0/24"} | ({"pool": "10.77.0.100-10.77.0.109"} if pool else {})
-    node = {"name": "n1", "ip": str(ITS_OWN), "circuit_id": "eth1", "macs": macs, "dhcp": {"lease_s": LEASE_S}}
+    node: dict[str, Any] = {"name": "n1", "ip": str(ITS_OWN), "circuit_id": "eth1", "macs": macs}
+    node |= {"dhcp": {"lease_s": LEASE_S}, **known_by}
     pools = [{"name": "workers", "image": "i", "nodes": [node]}]
     made = {"dhcp": {"subnets": [subnet]}, "images": {"i": {"path": "/i"}}, "pools": pools}
     return Server(plan(Farm.model_validate(made)), (), NOW)
@@ -51,6 +56,11 @@ def request(server: Server, mac: str, now: float = NOW) -> tuple[int, IPv4Addres
     return said(server, asked, now)
 
 
+def renewing(mac: str, kind: MessageType = MessageType.DHCPREQUEST) -> Message:
+    """What goes past the relay, so that nothing but its address tells where it is plugged in."""
+    return message(kind, mac, ciaddr=ITS_OWN, options={54: SERVER.packed} if kind is MessageType.DHCPRELEASE else {})
+
+
 OFFERED, ACKNOWLEDGED = (2, ITS_OWN), (5, ITS_OWN)
 REFUSED = (6, IPv4Address(0))
 
@@ -74,14 +84,50 @@ def test_who_replaces_a_machine_is_the_one_that_is_listed_once_the_first_ones_ti
     assert request(server, BMC, NOW + LEASE_S) == ACKNOWLEDGED
 
 
-def test_who_gives_the_address_back_leaves_it_to_the_next() -> None:
+def test_who_renews_past_the_relay_is_the_machine_of_its_port_and_nobody_else_is() -> None:
     server = serving()
     request(server, MACHINE)
-    gives_back = message(
-        MessageType.DHCPRELEASE, MACHINE, ciaddr=ITS_OWN, giaddr=RELAY, options={54: SERVER.packed, 82: b"\1\4eth1"}
-    )
+    assert said(server, renewing(MACHINE), NOW + 300) == ACKNOWLEDGED
+    assert said(server, renewing(BMC), NOW + 300) == REFUSED
+    assert discover(server, BMC, NOW + LEASE_S + 200) != OFFERED, "it was renewed"
+
+
+def test_a_server_that_was_started_again_knows_who_renews_by_his_address() -> None:
+    server = serving()
+    assert said(server, renewing(MACHINE)) == ACKNOWLEDGED
+    assert request(server, BMC) == REFUSED
+
+
+@pytest.mark.parametrize("kind", [MessageType.DHCPRELEASE, MessageType.DHCPDECLINE])
+def test_who_gives_the_address_back_leaves_it_to_the_next(kind: MessageType) -> None:
+    server = serving()
+    request(server, MACHINE)
+    gives_back = renewing(MACHINE, kind)
+    if kind is MessageType.DHCPDECLINE:
+        gives_back = at_port(kind, MACHINE, o50=ITS_OWN.packed, o54=SERVER.packed)
     server.receive(gives_back, ARRIVAL, NOW)
     assert request(server, BMC) == ACKNOWLEDGED
+
+
+def test_the_second_one_keeps_the_lease_it_has_until_it_boots_again() -> None:
+    server = serving(pool=True)
+    request(server, MACHINE)
+    offered = discover(server, BMC)
+    assert isinstance(offered, tuple)
+    has = offered[1]
+    assert said(server, at_port(MessageType.DHCPREQUEST, BMC, o50=has.packed, o54=SERVER.packed)) == (5, has)
+    rebinding = message(MessageType.DHCPREQUEST, BMC, ciaddr=has, giaddr=RELAY, options={82: b"\1\4eth1"})
+    assert said(server, rebinding, NOW + LEASE_S) == (5, has)
+    assert discover(server, BMC, NOW + LEASE_S) == OFFERED
+
+
+def test_a_machine_that_says_who_it_is_is_not_known_by_its_port() -> None:
+    uuid = UUID("00112233-4455-6677-8899-aabbccddeeff")
+    server = serving(uuid=str(uuid))
+    for card in (MACHINE, SECOND_CARD):
+        asked = at_port(MessageType.DHCPREQUEST, card, o50=ITS_OWN.packed, o54=SERVER.packed, o97=b"\0" + uuid.bytes)
+        assert said(server, asked) == ACKNOWLEDGED
+    assert request(server, BMC) == REFUSED
 
 
 def test_the_second_one_is_a_stranger_and_gets_what_strangers_get() -> None:

@@ -92,6 +92,21 @@ def test_others_get_what_is_configured(place: dict[str, Any]) -> None:
     assert INSTALLER.encode() in reply(serving(place, "n2"), ask()).encode()
 
 
+def test_it_is_not_sent_for_our_boot_file_to_where_the_other_one_is() -> None:
+    place = {"node": {"boot_file": INSTALLER, "next_server": "10.77.0.9", "server_name": "elsewhere"}}
+    told = reply(serving(place, "n1"), ask())
+    assert (told.siaddr, told.options[66].rstrip(b"\0")) == (SERVER, b"10.77.0.1")
+    assert b"elsewhere" not in told.encode()
+    ours = {"node": {"next_server": "10.77.0.9"}}
+    assert reply(serving(ours, "n1"), ask()).siaddr == IPv4Address("10.77.0.9"), "that is how it finds us"
+
+
+def test_that_nobody_else_gets_a_boot_file_takes_ours_from_no_machine_that_has_another() -> None:
+    place = {"dhcp": {"boot_file": ""}, "node": {"boot_file": INSTALLER}}
+    assert reply(serving(place, "n1"), ask()).options[67].rstrip(b"\0").decode() == boot.X64_FILE
+    assert 67 not in reply(serving({"node": {"boot_file": ""}}, "n1"), ask()).options
+
+
 def test_that_it_is_given_no_boot_file_is_no_failure() -> None:
     actions = serving(EVERYWHERE[0], "n1").receive(ask("uefi-arm64"), HERE, NOW)
     assert not any(isinstance(action, Ignored) for action in actions)
@@ -126,6 +141,22 @@ def test_a_raspberry_pi_that_is_to_leave_the_network_alone_is_not_told_to_boot_f
     boots, steered = (reply(serving({}, *names), pi) for names in ((), ("node-dca632000001",)))
     assert b"Raspberry Pi Boot" in boots.options[43]
     assert 43 not in steered.options
+
+
+def test_beside_another_dhcp_server_it_gets_no_answer() -> None:
+    pi = ask(mac="dc:a6:32:00:00:01", options={60: b"PXEClient:Arch:00000:UNDI:002001", 93: b"\0\0"})
+    for names, answers in (((), 1), (("node-dca632000001",), 0)):
+        server = serving({}, *names, proxy=True, pool=None)
+        assert len([action for action in server.receive(pi, HERE, NOW) if isinstance(action, Send)]) == answers
+
+
+def test_an_answer_is_no_form_for_others_if_something_is_said_while_it_is_made() -> None:
+    server = serving({"dhcp": {"boot_file": INSTALLER}})
+    server.steered = lambda: ["another list each time"]
+    fast = FastPath(server)
+    for _ in range(3):
+        assert fast.receive(ask().encode(), HERE, NOW)
+    assert fast.hits == 0
 
 
 def test_what_is_said_counts_from_the_next_message_on_the_short_way_too() -> None:

@@ -166,6 +166,14 @@ def test_a_time_that_is_configured_for_a_machine_is_the_longest_it_gets(level: s
     assert offer(made, ask(options={51: wish.to_bytes(4, "big")})).options[51] == lease_s.to_bytes(4, "big")
 
 
+def test_a_time_that_is_configured_for_a_machine_counts_where_it_is_that_of_all_too() -> None:
+    made = levels_farm("node", lease_s=3600)
+    made = made.model_copy(update={"dhcp": made.dhcp.model_copy(update={"lease_s": 3600, "longest_lease_s": 86400})})
+    ever = {51: b"\xff" * 4}
+    assert offer(made, ask(options=ever)).options[51] == (3600).to_bytes(4, "big")
+    assert offer(made, ask(STRANGER, options=ever)).options[51] == (86400).to_bytes(4, "big")
+
+
 def test_an_infinite_wish_is_granted_where_that_is_allowed() -> None:
     got = offer(farm(longest_lease_s="infinite"), ask(options={51: b"\xff" * 4}))
     assert got.options[51] == b"\xff" * 4

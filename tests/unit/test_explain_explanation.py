@@ -613,12 +613,21 @@ def test_a_configured_option_43_that_breaks_the_boot_is_told_with_its_line_and_w
     assert "option 43 speaks of discovery" in one.steps[-1].because
 
 
-@pytest.mark.parametrize(("arch", "why"), [("uefi-x64", "(PXE-E21)"), ("bios", "(PXE-M0F)")])
-def test_a_menu_that_begins_with_the_disk_is_not_said_to_load_our_image(tmp_path: Path, arch: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("arch", "kind", "why"),
+    [
+        ("uefi-x64", Kind.PXE, "(PXE-E21)"),
+        ("bios", Kind.PXE, "(PXE-M0F)"),
+        ("uefi-x64", Kind.IPXE, "gives back to the firmware at once"),
+    ],
+)
+def test_a_menu_that_begins_with_the_disk_is_not_said_to_load_our_image(
+    tmp_path: Path, arch: str, kind: Kind, why: str
+) -> None:
     path = tmp_path / "farm.yaml"
     menu = "0601030904000001780a020078ff"  # type 0, the local disk, called x; chosen at once
     path.write_text(TEXT.replace("options: {time-offset: 0,", f"options: {{43: {menu}, time-offset: 0,"))
-    one = explain(at_desk(path), sender(N1, arch))
+    one = explain(at_desk(path), sender(N1, arch, kind=kind))
     assert not one.boots
     assert one.intent is not None
     assert (one.intent.follows, one.intent.image) == ("its firmware goes to the disk before any boot file", "")
