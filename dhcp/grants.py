@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
 from dhcp.leases import NEVER, Lease
+from dhcp.options import MessageType
 from dhcp.plan import Host, Plan
 from dhcp.request import Request
 
@@ -47,7 +48,8 @@ class Grants:
         address that it says it has, if there is one.
         """
         host = request.host
-        if host is None and request.arrival.unicast and not request.relayed:
+        renews = request.message_type in (MessageType.DHCPREQUEST, MessageType.DHCPRELEASE) and not request.requested
+        if host is None and renews and request.arrival.unicast and not request.relayed:
             host = plan.by_address.get(request.message.ciaddr)
             request = replace(request, host=host, by_port=True) if host is not None and host.at_port else request
         if host is None or not host.at_port:

@@ -42,6 +42,21 @@ NEEDED = frozenset(
     }
 )
 """What is left out last when a reply is too long for its client."""
+OF_BOOT = frozenset(
+    {
+        Option.ROOT_PATH,
+        Option.VENDOR_SPECIFIC_INFORMATION,
+        Option.VENDOR_CLASS_IDENTIFIER,
+        Option.TFTP_SERVER_NAME,
+        Option.BOOTFILE_NAME,
+        Option.CLIENT_MACHINE_IDENTIFIER,
+        *range(128, 136),  # set aside for PXE (RFC 4578 section 2.4)
+        150,  # TFTP servers (RFC 5859)
+        Option.IPXE,
+        *range(208, 212),  # PXELINUX (RFC 5071)
+    }
+)
+"""Options of which a server speaks that tells what to boot, and gives no address."""
 _ON_REQUEST = frozenset(
     {
         Option.SUBNET_MASK,
@@ -148,7 +163,7 @@ def boot_server(request: Request, plan: Plan, message_type: MessageType) -> Send
     """Return the answer of a boot server beside somebody else's DHCP server: a boot file and no lease.
 
     An OFFER as proxyDHCP, whose yiaddr is 0, by which EDK2 knows it; or an ACK, to who asks on port 4011 and to a
-    DHCPINFORM. Neither carries 51, 1, 3 or 6 (PXE 2.1).
+    DHCPINFORM. Of what is configured, both carry what concerns the boot, and neither 51, 1, 3 or 6 (PXE 2.1).
     """
     message, arrival = request.message, request.arrival
     what = told(request, plan, message.ciaddr)
@@ -156,8 +171,9 @@ def boot_server(request: Request, plan: Plan, message_type: MessageType) -> Send
         Option.DHCP_MESSAGE_TYPE: bytes((message_type,)),
         Option.SERVER_IDENTIFIER: request.server_identifier.packed,
     }
-    said |= what.boot
-    if message_type is MessageType.DHCPOFFER and what.file and request.client.kind is Kind.PXE:
+    said |= {code: what.settings.get(code) or what.boot[code] for code in _chosen(request, what) if code in OF_BOOT}
+    marked = what.settings.get(SEND + Option.VENDOR_CLASS_IDENTIFIER) != NEVER
+    if message_type is MessageType.DHCPOFFER and what.file and request.client.kind is Kind.PXE and marked:
         # Without it, EDK2 takes this for no proxyDHCP; also where a quirk wants the file's own reply unmarked.
         said.setdefault(Option.VENDOR_CLASS_IDENTIFIER, b"PXEClient")
     said |= _echoed(request)

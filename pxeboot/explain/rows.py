@@ -137,7 +137,7 @@ def not_sent(ground: Ground, message: Message) -> tuple[Row, ...]:
         elif settings.get(SEND + code) == NEVER:
             won = ground.layers_with(SEND + code)[0]
             why, where = "never_send", ground.marks.listed(won.place, "never_send", code)
-        elif ground.request.network.proxy or ground.request.arrival.port == BOOT_SERVER_PORT:
+        elif _is_boot_server(ground) and code not in replies.OF_BOOT:
             why = "a boot server only says what to boot (PXE 2.1)"
         rows.append(Row(name_of(code), code, shown(code, value), len(value), source, value, sent=why,
                         sent_where=where))  # fmt: skip
@@ -183,7 +183,8 @@ def _option_source(ground: Ground, message: Message, code: int, value: bytes) ->
         case Option.CLASSLESS_STATIC_ROUTE if value != what.settings.get(code):
             return Source("with the default route added, as who reads 121 ignores 3 (RFC 3442)")
     configured = ground.source(code)
-    if configured is not None and what.settings.get(code) == value and not _is_boot_server(ground):
+    is_told = not _is_boot_server(ground) or code in replies.OF_BOOT
+    if configured is not None and what.settings.get(code) == value and is_told:
         return configured
     return _boot_source(ground, code, value)
 

@@ -297,7 +297,7 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
             return
         assert arrival.address != OURS_BESIDE
         assert arrival.port != BOOT_SERVER_PORT
-        self.may_be_given(address, machine, identity)
+        self.may_be_given(address, machine, identity, renews=ask.ciaddr == address)
         lease_s = int.from_bytes(reply.options.get(Option.IP_ADDRESS_LEASE_TIME, b"\xff" * 4), "big")
         host = self.server.plan.by_address.get(address)
         if kind == MessageType.DHCPOFFER:
@@ -319,7 +319,7 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
         self.promises[address] = Promise(machine, until, host is not None)
         self.quarantine.pop(address, None)
 
-    def may_be_given(self, address: IPv4Address, machine: Machine, identity: str) -> None:
+    def may_be_given(self, address: IPv4Address, machine: Machine, identity: str, *, renews: bool) -> None:
         """Nobody else has it, was told that he can have it, or owns it."""
         assert address not in FORBIDDEN
         promise = self.promises.get(address)
@@ -327,7 +327,7 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
         host = self.server.plan.by_address.get(address)
         if host is not None:
             if host.name == "n4":
-                assert machine in BEHIND_ONE_PORT
+                assert machine in BEHIND_ONE_PORT or renews, "past the relay, only its address tells"
             else:
                 assert machine is MACHINES[2] or host.name != "n3", "a listed address is its owner's"
                 assert machine.macs == host.macs or host.name == "n3"

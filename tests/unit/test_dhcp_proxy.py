@@ -14,7 +14,7 @@ from dhcp.plan import plan
 from dhcp.proxy import MOST_HEARD, Heard
 from dhcp.replies import EVERYBODY, Destination, Send
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason
-from dhcp.wire import decode
+from dhcp.wire import Message, decode
 from tests.support.dhcp_clients import ARRIVAL, FARM, KNOWN, SERVER, STRANGER, message, recorded
 
 NOW = 1_790_000_000.0
@@ -196,3 +196,38 @@ def test_a_machine_that_is_configured_to_boot_nothing_does_not_fail() -> None:
     actions = asked.receive(recorded("D-OVMF-PXE"), ARRIVAL, NOW)
     assert not sent(actions)
     assert [type(action) for action in actions] == [Happened, Ignored]
+
+
+def asks_what_to_boot(at: int, *, proxy: bool, **subnet: Any) -> Message:
+    """What a machine is told by the proxy's offer (67), or on port 4011."""
+    made: dict[str, Any] = {"subnet": "10.77.0.0/24", "unknown": "workers", "routers": ["10.77.0.254"]} | subnet
+    made |= {"proxy": True} if proxy else {"pool": "10.77.0.8-10.77.0.15"}
+    asked = Server(plan(Farm.model_validate(FARM | {"dhcp": {"probe": False, "subnets": [made]}})), (), NOW)
+    if at == BOOT_SERVER_PORT:
+        actions = asked.receive(recorded("D-EDK2-4011", ciaddr=HERE), AT_4011, NOW)
+    else:
+        actions = asked.receive(recorded("D-OVMF-PXE"), ARRIVAL, NOW)
+    (answer,) = sent(actions)
+    return decode(answer.pack().data)
+
+
+@pytest.mark.parametrize(("at", "proxy"), [(67, True), (BOOT_SERVER_PORT, True), (BOOT_SERVER_PORT, False)])
+def test_a_boot_server_says_what_is_configured_of_the_boot_and_nothing_of_the_network(at: int, proxy: bool) -> None:
+    menu = bytes.fromhex("0601080a0400505845ff")
+    said = {"43": {"hex": menu.hex()}, "17": "nfs:/root", "150": "10.77.0.9", "209": "menu.cfg", "time-offset": 0}
+    got = asks_what_to_boot(at, proxy=proxy, options=said, never_send=["66"], domain_name_servers=["10.77.0.3"])
+    assert got.options[43] == menu, "one's own replaces ours"
+    assert {code: got.options[code] for code in (17, 150, 209)} == {
+        17: b"nfs:/root",
+        150: IPv4Address("10.77.0.9").packed,
+        209: b"menu.cfg",
+    }
+    assert got.options[67].startswith(b"grub/x86_64-efi/core.efi")
+    assert {1, 2, 3, 6, 12, 15, 28, 51, 58, 59, 66}.isdisjoint(got.options)
+
+
+@pytest.mark.parametrize(("at", "proxy"), [(67, True), (BOOT_SERVER_PORT, True), (BOOT_SERVER_PORT, False)])
+def test_a_boot_server_does_not_say_what_is_never_to_be_sent(at: int, proxy: bool) -> None:
+    plain = asks_what_to_boot(at, proxy=proxy)
+    assert {43, 60, 66, 97} <= set(plain.options)
+    assert {43, 60, 66, 97}.isdisjoint(asks_what_to_boot(at, proxy=proxy, never_send=["43", "60", "66", "97"]).options)
