@@ -1,14 +1,17 @@
 """dhcp.sending on a link: what does not fit into a frame, and many answers to a relay."""
 
 import errno
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from dhcp.replies import EVERYBODY
+from tests.support.dhcp_clients import FARM, OWN_ADDRESS, recorded
 from tests.support.segment import Segment
 
 pytestmark = pytest.mark.net
@@ -26,6 +29,7 @@ print(len(sock.recv(9000)))
 SEND = """
 import asyncio, logging, sys
 from ipaddress import IPv4Address
+from pathlib import Path
 from dhcp.actions import Datagram
 from dhcp.complaints import Complaints
 from dhcp.replies import Destination
@@ -100,6 +104,7 @@ SEND_MANY = """
 import asyncio, logging, socket, sys
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from dhcp.actions import Datagram
 from dhcp.complaints import Complaints
 from dhcp.replies import Destination
@@ -179,3 +184,30 @@ def test_a_relay_that_reads_packets_gets_each_answer_in_one_of_its_own(
     assert sent.stdout == f"{calls} {{}}\n"
     found = relay.communicate(timeout=120)[0].splitlines()
     assert sorted(found) == sorted(f"{20 + 8 + 300} {n}" for n in range(100))
+
+
+OFFER = """
+import socket, sys
+capture = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+capture.bind(("eth0", 0x0800))
+capture.settimeout(90)
+relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+relay.bind(("10.77.0.9", 67))
+relay.sendto(bytes.fromhex(sys.argv[1]), ("10.77.0.1", 67))
+while (packet := capture.recv(2048))[9] != 17 or packet[22:24] != bytes((0, 67)):
+    pass
+print(hex(packet[0]), packet[6] & 0x40, socket.inet_ntoa(packet[44:48]))
+"""
+
+
+def test_no_packet_to_a_relay_forbids_fragments(segment: Segment, tmp_path: Path) -> None:
+    """The DF bit of its header confuses PXE ROMs (Q23)."""
+    farm = tmp_path / "farm.json"
+    farm.write_text(json.dumps(FARM))
+    argv = ("-m", "tests.support.serve_dhcp", "eth1", str(farm), str(tmp_path / "leases"))
+    server = segment.server.popen(sys.executable, *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert server.stdout is not None
+    while "dhcp serves" not in (line := server.stdout.readline()):
+        assert line, "it has ended"
+    ask = recorded("D-OVMF-PXE", giaddr=IPv4Address(CLIENT)).encode().hex()
+    assert segment.client.run(sys.executable, "-c", OFFER, ask).stdout == f"0x45 0 {OWN_ADDRESS}\n"
