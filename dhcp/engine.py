@@ -208,7 +208,7 @@ class Server:
     def _request(self, request: Request, now: float) -> list[Action]:
         """A DHCPREQUEST, by the state that its sender is in (RFC 2131 section 4.3.2, table 4)."""
         ciaddr = request.message.ciaddr
-        if request.chosen_server is not None and not request.is_for_us:
+        if request.chosen_server is not None and not request.is_for_us and not self._renews(request, now):
             self.leases.withdraw(request.identity)
             return ignore(request, Reason.OTHER_SERVER, f"it chose {request.chosen_server}")
         if request.requested is None:
@@ -218,6 +218,12 @@ class Server:
         if request.chosen_server is not None:
             return self._selecting(request, request.requested, now)
         return self._init_reboot(request, request.requested, now)
+
+    def _renews(self, request: Request, now: float) -> bool:
+        """Return whether it renews what we gave it. The server that it names then, as it must not, was us once."""
+        bound = self.leases.bound(request.message.ciaddr, now)
+        ours = bound is not None and bound.client == request.identity
+        return request.requested is None and (ours or request.message.ciaddr == self._static(request, now))
 
     def _selecting(self, request: Request, address: IPv4Address, now: float) -> list[Action]:
         if self._may_have(request, address, now):

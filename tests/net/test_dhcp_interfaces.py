@@ -1,5 +1,6 @@
 """Interfaces that come, go, change address or are several at once, under the whole daemon with real clients."""
 
+import json
 import os
 import re
 import shutil
@@ -7,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dhcp import wire
+from dhcp.options import MessageType
+from tests.support.dhcp_clients import message
 from tests.support.segment import Host, Segment, lacking, requires
 from tests.support.served import UDHCPC, Daemon, Prepared, make_grub
 from tests.support.wires import add_vlan, bring_up, second_wire
@@ -34,6 +39,23 @@ sock.bind(("0.0.0.0", 67))
 print("bound", flush=True)
 sys.stdin.read()
 """
+
+ASK = """\
+import json, socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+sock.bind(("0.0.0.0", 68))
+sock.settimeout(60)
+*_, last = asks = [bytes.fromhex(ask) for ask in json.loads(sys.argv[2])]
+for ask in asks:
+    sock.sendto(ask, (sys.argv[1], 67))
+answers = [b""]
+while answers[-1][4:8] != last[4:8]:
+    answers.append(sock.recv(4096))
+print(json.dumps([answer.hex() for answer in answers[1:]]))
+"""
+"""Sends messages, and tells what came until the last was answered: who is answered in vain before has no answer."""
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +249,65 @@ def test_an_address_that_changes_is_told_to_machines_at_once(
     segment.server.run("ip", "address", "add", "10.77.0.7/24", "dev", "eth1")
     wait_for(daemon, "dhcp serves 10.77.0.7 on eth1")
     assert ask(client, tmp_path)["server"] == "10.77.0.7"
+
+
+class Machine:
+    """One that asks what each client asks in its life, from a host that may have its address."""
+
+    def __init__(self, host: Host, mac: str) -> None:
+        self.host, self.mac = host, mac
+        self._xid = 0
+
+    def asks(
+        self,
+        kind: MessageType,
+        *,
+        ciaddr: IPv4Address = wire.NO_ADDRESS,
+        requested: IPv4Address | None = None,
+        server: str | None = None,
+    ) -> wire.Message:
+        """Return a message; options 50 and 54 as given."""
+        self._xid += 1
+        named = {50: requested, 54: server and IPv4Address(server)}
+        options = {code: value.packed for code, value in named.items() if value}
+        flags = 0 if int(ciaddr) else 0x8000
+        return message(kind, self.mac, xid=self._xid, flags=flags, ciaddr=ciaddr, options=options)
+
+    def told(self, *asks: wire.Message, to: str = "255.255.255.255") -> tuple[MessageType, IPv4Address, str]:
+        """Return the answer to the last, its address and option 54; none of the others may have one."""
+        said = self.host.run(sys.executable, "-c", ASK, to, json.dumps([ask.encode().hex() for ask in asks])).stdout
+        [answer] = map(wire.decode, map(bytes.fromhex, json.loads(said)))
+        return MessageType(answer.options[53][0]), answer.yiaddr, str(IPv4Address(answer.options[54]))
+
+
+def test_who_has_a_lease_or_an_offer_of_the_old_address_is_answered_from_the_new_one(
+    segment: Segment, start: Callable[..., Daemon]
+) -> None:
+    """RFC 2131 section 4.3.2: who chooses a server that is no more goes on to ask everybody; a lease goes on."""
+    daemon = start("eth1")
+    old, new = "10.77.0.1", "10.77.0.9"
+    holder, chooser = (Machine(segment.client, f"02:00:00:00:00:0{n}") for n in (1, 2))
+    discover, request = MessageType.DHCPDISCOVER, MessageType.DHCPREQUEST
+    offer, ack, nak = MessageType.DHCPOFFER, MessageType.DHCPACK, MessageType.DHCPNAK
+    _, held, _ = holder.told(holder.asks(discover))
+    assert holder.told(holder.asks(request, requested=held, server=old)) == (ack, held, old)
+    offered = chooser.told(chooser.asks(discover))
+    assert (offered[0], offered[2]) == (offer, old)
+    segment.server.run("ip", "address", "flush", "dev", "eth1")
+    segment.server.run("ip", "address", "add", f"{new}/24", "brd", "+", "dev", "eth1")
+    wait_for(daemon, f"dhcp serves {new} on eth1")
+    segment.client.run("ip", "address", "add", f"{held}/24", "dev", "eth0")
+    assert holder.told(holder.asks(request, ciaddr=held), to=new) == (ack, held, new), "renewing"
+    assert holder.told(holder.asks(request, ciaddr=held)) == (ack, held, new), "rebinding"
+    # Some clients name their server then, too, which they must not.
+    for to in (new, "255.255.255.255"):
+        assert holder.told(holder.asks(request, ciaddr=held, server=old), to=to) == (ack, held, new)
+    stray = chooser.asks(request, ciaddr=held)
+    assert chooser.told(stray) == (nak, wire.NO_ADDRESS, new), "rebinding what is another's"
+    chosen = chooser.asks(request, requested=offered[1], server=old)
+    again = chooser.told(chosen, chooser.asks(discover))
+    assert (again[0], again[2]) == (offer, new), "no word to who chose the old one, until he begins again"
+    assert chooser.told(chooser.asks(request, requested=again[1], server=new)) == (ack, again[1], new)
 
 
 @requires("busybox")

@@ -386,9 +386,9 @@ def test_a_16_a_lease_that_is_asked_for_again_and_again_costs_no_more_each_time(
         for n in range(first, last):
             for ask in asks:
                 data = ask[:4] + struct.pack("!I", n) + ask[8:]
-                done = fast.receive(data, ARRIVAL, NOW + n / 100) if short_way else None
-                if done is None:
-                    done = server.receive(wire.decode(data), ARRIVAL, NOW + n / 100)
+                done = (fast.receive(data, ARRIVAL, NOW + n / 100) if short_way else None) or server.receive(
+                    wire.decode(data), ARRIVAL, NOW + n / 100
+                )
             assert any(isinstance(action, Store) for action in done)
 
     rounds = 1 << (16 if short_way else 12)

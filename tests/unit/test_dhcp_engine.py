@@ -36,6 +36,7 @@ NOW = 1_790_000_000.0
 DISCOVER, REQUEST = MessageType.DHCPDISCOVER, MessageType.DHCPREQUEST
 OTHER = "02:00:00:00:00:98"
 NOBODY = IPv4Address("10.77.0.8")
+WAS_OURS = IPv4Address("10.77.0.77")
 """An address of the pool."""
 
 
@@ -85,8 +86,9 @@ def init_reboot(address: IPv4Address | str, mac: str = KNOWN) -> Message:
     return message(REQUEST, mac, options={50: IPv4Address(address).packed})
 
 
-def renewing(address: IPv4Address | str, mac: str = KNOWN) -> Message:
-    return message(REQUEST, mac, ciaddr=IPv4Address(address))
+def renewing(address: IPv4Address | str, mac: str = KNOWN, server: IPv4Address | None = None) -> Message:
+    named = {} if server is None else {54: server.packed}
+    return message(REQUEST, mac, ciaddr=IPv4Address(address), options=named)
 
 
 def test_a_known_machine_is_offered_its_address_by_each_of_its_cards() -> None:
@@ -243,6 +245,28 @@ STATES = [
     pytest.param(renewing("10.77.0.99", STRANGER), UNICAST, (), NAK, Reason.NOT_OURS, id="renewing-outside-the-pool"),
     pytest.param(renewing("10.1.2.3", STRANGER), UNICAST, (), Reason.NO_NETWORK, ..., id="renewing-from-nowhere"),
     pytest.param(renewing(NOBODY, STRANGER), ARRIVAL, (bound(STRANGER),), ack(NOBODY), ..., id="rebinding-bound"),
+    pytest.param(
+        renewing(NOBODY, STRANGER, WAS_OURS),
+        ARRIVAL,
+        (bound(STRANGER),),
+        ack(NOBODY),
+        ...,
+        id="rebinding-and-naming-our-old-address",
+    ),
+    pytest.param(
+        renewing(OWN_ADDRESS, KNOWN, WAS_OURS), UNICAST, (), ack(OWN_ADDRESS), ..., id="renewing-static-and-naming-it"
+    ),
+    pytest.param(
+        renewing(NOBODY, STRANGER, WAS_OURS), ARRIVAL, (), Reason.OTHER_SERVER, ..., id="rebinding-with-another-server"
+    ),
+    pytest.param(
+        renewing(NOBODY, STRANGER, WAS_OURS),
+        ARRIVAL,
+        (bound(OTHER),),
+        Reason.OTHER_SERVER,
+        ...,
+        id="rebinding-anothers-with-another-server",
+    ),
     pytest.param(renewing("10.1.2.3", STRANGER), ARRIVAL, (), NAK, Reason.NOT_OURS, id="rebinding-wrong-network"),
     pytest.param(
         renewing("10.78.0.100", STRANGER),
