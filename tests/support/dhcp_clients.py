@@ -1,6 +1,7 @@
 """Messages as real DHCP clients send them, and the farm they boot in."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from config.model import Farm
-from dhcp import wire
+from dhcp import journal, wire
+from dhcp.leases import Lease
 from dhcp.options import MessageType, Option
 from dhcp.request import Arrival
 
@@ -77,3 +79,11 @@ def message(kind: MessageType | None, mac: str = KNOWN, /, **fields: Any) -> wir
         options = {Option.DHCP_MESSAGE_TYPE: bytes((kind,))} | options
     chaddr = fields.pop("chaddr", bytes.fromhex(mac.replace(":", "")))
     return wire.Message(**{"op": wire.Op.BOOTREQUEST, "xid": 0x1234, "chaddr": chaddr, "options": options} | fields)
+
+
+def store_leases(file: Path, first: str, count: int = 100_000) -> None:
+    """Write a lease file in which so many machines that nobody knows have an address for an hour, from `first` on."""
+    ends = int(time.time()) + 3600
+    leases = (Lease(IPv4Address(first) + n, f"02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}", ends)
+              for n in range(count))  # fmt: skip
+    file.write_bytes(journal.HEADER + b"".join(map(journal.encode, leases)))

@@ -1,10 +1,12 @@
 """Many DHCP clients behind one relay, and their own list of what they were given.
 
     python -m tests.support.dhcp_load SERVER OUR_ADDRESS LIST [--clients N] [--window N] [--seconds S] [--first N]
+        [--rate R] [--repeat S]
 
 Each client asks for an address (DISCOVER, REQUEST), repeats itself like a real one but sooner, and once it has its ACK
 a line goes to LIST: `MAC ADDRESS EXPIRES SECONDS-IT-TOOK`. A REQUEST (and its ACK) is repeated by every fourth client,
-as if the first ACK had been lost. Ends when all have an address, or after `--seconds`; prints how many have.
+as if the first ACK had been lost. One that took less than `--repeat` seconds has lost nothing. Ends when all have an
+address, or after `--seconds`; prints how many have.
 """
 
 import argparse
@@ -42,10 +44,11 @@ class Client:
 class Load:
     """The clients that are under way."""
 
-    def __init__(self, server: str, relay: str, book: Path) -> None:
+    def __init__(self, server: str, relay: str, book: Path, repeat_s: float) -> None:
         """Begin none yet. `relay` is an address of ours, `book` where the list goes."""
         self.done = 0
         self.waiting: dict[int, Client] = {}
+        self._repeat_s = repeat_s
         self._server = (server, 67)
         self._relay = IPv4Address(relay).packed
         self._book = book.open("ab", buffering=0)
@@ -69,7 +72,7 @@ class Load:
                     break
         now = time.monotonic()
         for client in self.waiting.values():
-            if client.sent < now - _REPEAT_S:
+            if client.sent < now - self._repeat_s:
                 self._send(client)
 
     def _send(self, client: Client) -> None:
@@ -135,8 +138,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="new clients a second, in place of as many as there can be")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--repeat", type=float, default=_REPEAT_S, help="seconds until a client repeats itself")
     asked = parser.parse_args()
-    load = Load(asked.server, asked.relay, asked.book)
+    load = Load(asked.server, asked.relay, asked.book, asked.repeat)
     began = time.monotonic()
     number, last = asked.first, asked.first + asked.clients
     while (number < last or load.waiting) and time.monotonic() < began + asked.seconds:
