@@ -77,8 +77,7 @@ class Server:
         request = understand(message, received, self.plan)
         if not isinstance(request, Ignored):
             if self.plan.by_port:
-                leased = self.leases.bound(message.ciaddr, now)
-                request = self._granted.of_port(request, self.plan, leased, now)
+                request = self._granted.of_port(request, self.plan, self.leases.bound(message.ciaddr, now), now)
             if request.name in self.steered():
                 request = replace(request, steered=True)
         return request
