@@ -4,8 +4,10 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +25,8 @@ from dhcp.leases import State
 from dhcp.options import MessageType
 from tests.support.dhcp_clients import message, recorded
 from tests.support.segment import Segment, lacking, requires
-from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, make_grub, status_json
+from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, http, make_grub, status_json
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.net
 
@@ -261,3 +264,50 @@ def test_a_storm_of_requests_and_releases_writes_little_and_delays_nobody(attack
     assert statistics.median(took) < 0.5
     assert attacked.leases.stat().st_size < 200_000, "6,000 records of one address, most of them out of date"
     assert list(attacked.stored()) == [held]
+
+
+CONNECT = """\
+import socket, sys
+held = []
+for n in range(400):
+    for port in (80, 10809):
+        held.append(socket.socket())
+        held[-1].setblocking(False)
+        held[-1].connect_ex(("10.77.0.1", port))
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+def process_s(pid: int) -> float:
+    """How long a process had a processor."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@requires("busybox", "curl")
+def test_addresses_are_given_while_connections_take_every_descriptor(attacked: Attacked) -> None:
+    """F-19, A-54: connections to HTTP and NBD; the limit is what is open already, and a few more."""
+    client = attacked.segment.host(mac=OTHER)
+    client.run("ip", "address", "replace", f"{get_lease(client)}/16", "dev", "eth0")
+    pid = attacked.daemon.process.pid
+    opened = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 8, hard))
+    flood = client.popen(sys.executable, "-c", CONNECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert flood.stdout is not None
+    assert flood.stdin is not None
+    assert flood.stdout.readline() == "connected\n"
+    until(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= opened + 8, "there is no descriptor left")
+    before = process_s(pid)
+    time.sleep(1)
+    assert process_s(pid) - before < 0.5, "it does not spin"
+    took, _ = attacked.against([[]] * 50)
+    assert is_prompt(took)
+    print(f"answered in {statistics.median(took) * 1e3:.1f} ms, {max(took) * 1e3:.1f} ms at most")
+    held = IPv4Address(get_lease(attacked.segment.host(mac="02:00:00:00:00:77")))
+    assert attacked.stored()[held] == ("02:00:00:00:00:77", State.BOUND)
+    flood.stdin.close()
+    flood.wait()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    until(lambda: http(client, "grub/grub.cfg")[0] == 200, "it serves files again")
