@@ -8,7 +8,7 @@ from typing import TypedDict
 from config.dhcp import INFINITE_S
 from config.quirks import Kind
 from dhcp import options, wire
-from dhcp.layers import ALWAYS, NEVER, SEND
+from dhcp.layers import ALWAYS, NEVER, SEND, OptionBytes
 from dhcp.options import MessageType, Option, RelaySubOption
 from dhcp.plan import Plan
 from dhcp.request import BOOT_SERVER_PORT, ETHERNET, SERVER_PORT, Request
@@ -42,21 +42,6 @@ NEEDED = frozenset(
     }
 )
 """What is left out last when a reply is too long for its client."""
-OF_BOOT = frozenset(
-    {
-        Option.ROOT_PATH,
-        Option.VENDOR_SPECIFIC_INFORMATION,
-        Option.VENDOR_CLASS_IDENTIFIER,
-        Option.TFTP_SERVER_NAME,
-        Option.BOOTFILE_NAME,
-        Option.CLIENT_MACHINE_IDENTIFIER,
-        *range(128, 136),  # set aside for PXE (RFC 4578 section 2.4)
-        150,  # TFTP servers (RFC 5859)
-        Option.IPXE,
-        *range(208, 212),  # PXELINUX (RFC 5071)
-    }
-)
-"""Options of which a server speaks that tells what to boot, and gives no address."""
 _ON_REQUEST = frozenset(
     {
         Option.SUBNET_MASK,
@@ -79,6 +64,30 @@ _ON_REQUEST = frozenset(
     }
 )
 """Sent to those that ask for them. An option configured by any other number is sent to everybody."""
+_OF_THE_BOOT = frozenset(
+    {
+        Option.BOOT_FILE_SIZE,
+        Option.ROOT_PATH,
+        Option.VENDOR_SPECIFIC_INFORMATION,
+        Option.VENDOR_CLASS_IDENTIFIER,
+        Option.TFTP_SERVER_NAME,
+        Option.BOOTFILE_NAME,
+        Option.CLIENT_MACHINE_IDENTIFIER,
+        Option.VENDOR_CLASS,
+        Option.VENDOR_INFORMATION,
+        *range(128, 136),  # PXE's own (RFC 4578 section 2.4)
+        Option.TFTP_SERVER_ADDRESS,
+        Option.IPXE,
+        Option.PXELINUX_MAGIC,
+        Option.PXELINUX_CONFIG_FILE,
+        Option.PXELINUX_PATH_PREFIX,
+        Option.PXELINUX_REBOOT_TIME,
+    }
+)
+"""What a boot server may say (PXE 2.1 section 2.2)."""
+OF_THE_NETWORK = frozenset({*range(1, 62), 81, 108, 116, 119, 121, 158, 159, 162, 212, 220, 221, 249}) - _OF_THE_BOOT
+"""What is the affair of who gives the addresses: a client's names, its network and its lease. A boot server never
+sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +155,8 @@ def grant(
     if lease_s is not None:
         said |= _lease_times(lease_s)
     said[Option.SUBNET_MASK] = what.settings[Option.SUBNET_MASK]
-    for code in _chosen(request, what):
-        if code not in said:
-            said[code] = what.settings.get(code) or what.boot[code]
+    for code, value in _chosen(request, what):
+        said.setdefault(code, value)
     if (fqdn := _fqdn(request, what)) is not None:
         said[Option.CLIENT_FQDN] = fqdn
     said |= _echoed(request)
@@ -163,19 +171,20 @@ def boot_server(request: Request, plan: Plan, message_type: MessageType) -> Send
     """Return the answer of a boot server beside somebody else's DHCP server: a boot file and no lease.
 
     An OFFER as proxyDHCP, whose yiaddr is 0, by which EDK2 knows it; or an ACK, to who asks on port 4011 and to a
-    DHCPINFORM. Of what is configured, both carry what concerns the boot, and neither 51, 1, 3 or 6 (PXE 2.1).
+    DHCPINFORM. Neither carries 51, 1, 3 or 6 (PXE 2.1): of what is configured, what `boot_server_sends` says.
     """
     message, arrival = request.message, request.arrival
     what = told(request, plan, message.ciaddr)
+    if message_type is MessageType.DHCPOFFER and what.file and request.client.kind is Kind.PXE:
+        # Without it, EDK2 takes this for no proxyDHCP; also where a quirk wants the file's own reply unmarked.
+        what = replace(what, boot={Option.VENDOR_CLASS_IDENTIFIER: b"PXEClient", **what.boot})
     said: dict[int, bytes] = {
         Option.DHCP_MESSAGE_TYPE: bytes((message_type,)),
         Option.SERVER_IDENTIFIER: request.server_identifier.packed,
     }
-    said |= {code: what.settings.get(code) or what.boot[code] for code in _chosen(request, what) if code in OF_BOOT}
-    marked = what.settings.get(SEND + Option.VENDOR_CLASS_IDENTIFIER) != NEVER
-    if message_type is MessageType.DHCPOFFER and what.file and request.client.kind is Kind.PXE and marked:
-        # Without it, EDK2 takes this for no proxyDHCP; also where a quirk wants the file's own reply unmarked.
-        said.setdefault(Option.VENDOR_CLASS_IDENTIFIER, b"PXEClient")
+    for code, value in _chosen(request, what):
+        if boot_server_sends(code, what.settings):
+            said.setdefault(code, value)
     said |= _echoed(request)
     ciaddr = message.ciaddr if message_type is not MessageType.DHCPOFFER else NO_ADDRESS
     if arrival.port == BOOT_SERVER_PORT:
@@ -227,7 +236,13 @@ def _lease_times(lease_s: int) -> dict[int, bytes]:
     return said
 
 
-def _chosen(request: Request, what: Told) -> Iterator[int]:
+def boot_server_sends(code: int, settings: OptionBytes) -> bool:
+    """Return whether a boot server may send an option: if it concerns the boot, or is to be sent always and does not
+    concern the network or a lease."""
+    return code in _OF_THE_BOOT or (settings.get(SEND + code) == ALWAYS and code not in OF_THE_NETWORK)
+
+
+def _chosen(request: Request, what: Told) -> Iterator[tuple[int, bytes]]:
     """The options to send, in their order: those asked for, those that lead to the boot file, and those that are
     configured by number or to be sent always. What is never to be sent is left out."""
     settings = what.settings
@@ -242,7 +257,7 @@ def _chosen(request: Request, what: Told) -> Iterator[int]:
         configured = settings.get(code)
         there = configured if configured is not None else what.boot.get(code)
         if there and settings.get(SEND + code) != NEVER:
-            yield code
+            yield code, there
 
 
 def sent_to_boot_server(what: Told) -> Told:

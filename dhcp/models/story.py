@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from config.quirks import Kind
-from dhcp import boot
+from dhcp import boot, pxe
 from dhcp.boot import Client
 from dhcp.models import edk2, others
 from dhcp.models.steps import Model, Reply, Step, fails, goes, message_type, text
@@ -125,6 +126,10 @@ def _has(model: Model, request: Message, ack: Reply) -> list[Step]:
     """What follows from a DHCPACK, or from a BOOTP reply."""
     steps = [goes(f"has {ack.message.yiaddr}", "yiaddr")] if ack.message.yiaddr != NO_ADDRESS else []
     from_boot_server = request.ciaddr != NO_ADDRESS and ack.message.yiaddr == NO_ADDRESS
+    if from_boot_server and pxe.decode(request.options.get(Option.VENDOR_SPECIFIC_INFORMATION, b"")).item is not None:
+        # It chose from a menu, and reads no menu again (edk2 PxeBcBoot.c, ipxe pxemenu.c).
+        said = dict(ack.message.options) | {Option.VENDOR_SPECIFIC_INFORMATION: pxe.USE_THIS_FILE}
+        ack = replace(ack, message=replace(ack.message, options=said))
     match model:
         case Model.EDK2_PXE:
             return steps + (edk2.pxe_answered(ack) if from_boot_server else edk2.pxe_has(ack))

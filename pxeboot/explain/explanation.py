@@ -11,7 +11,7 @@ from config.events import Stage
 from config.marks import Marks, Where
 from config.model import Farm
 from config.yamltree import Place
-from dhcp import boot, quirks
+from dhcp import boot, pxe, quirks
 from dhcp.actions import Action, Happened, Probe
 from dhcp.engine import Server
 from dhcp.models import Model, Step, model_for, next_steps
@@ -176,9 +176,10 @@ class Desk:
     def _with_boot_server(self, first: Explanation, request: Request, now: float) -> Explanation:
         """Add what the client then asks UDP 4011."""
         assert first.answer is not None
-        yiaddr = first.answer.send.message.yiaddr
-        address = yiaddr if yiaddr != NO_ADDRESS else _some_address(request)  # as of `_other_server`
-        message = packets.boot_server(first.asked, address)
+        said = first.answer.send.message
+        address = said.yiaddr if said.yiaddr != NO_ADDRESS else _some_address(request)  # as of `_other_server`
+        menu = pxe.decode(said.options.get(Option.VENDOR_SPECIFIC_INFORMATION, b"")).menu
+        message = packets.boot_server(first.asked, address, menu)
         uefi = first.model is Model.EDK2_PXE
         arrival = packets.boot_server_arrival(message, first.arrival.address, uefi=uefi)
         second = self.explain(message, arrival, now)

@@ -4,7 +4,7 @@ What PXE, UEFI HTTP and iPXE say is in `pxeboot.probe.client`; the others are he
 recorded clients of tests/data/dhcp, option by option.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from config.architectures import Architecture
 from dhcp.options import MessageType, Option, RelaySubOption
+from dhcp.pxe import BootItem, MenuLine, VendorOptions
 from dhcp.quirks import RASPBERRY_PI_MACS
 from dhcp.request import BOOT_SERVER_PORT, SERVER_PORT, Arrival
 from dhcp.wire import NO_ADDRESS, Flags, Message, Op
@@ -136,11 +137,13 @@ def bootp(sender: Sender) -> Message:
     return replace(_message(sender, said), flags=0)
 
 
-def boot_server(asked: Message, address: IPv4Address) -> Message:
-    """Return what the sender of `asked` sends to UDP 4011 once it has `address`."""
+def boot_server(asked: Message, address: IPv4Address, menu: Sequence[MenuLine] = ()) -> Message:
+    """Return what the sender of `asked` sends to UDP 4011 once it has `address`; of a menu, for the first line."""
     left_out = (Option.SERVER_IDENTIFIER, Option.REQUESTED_IP_ADDRESS, Option.RELAY_AGENT_INFORMATION)
     kept = {code: value for code, value in asked.options.items() if code not in left_out}
     said = kept | {Option.DHCP_MESSAGE_TYPE: bytes((MessageType.DHCPREQUEST,))}
+    if menu:
+        said[Option.VENDOR_SPECIFIC_INFORMATION] = VendorOptions(item=BootItem(menu[0].type)).encode()
     return replace(asked, flags=0, ciaddr=address, giaddr=NO_ADDRESS, hops=0, options=said)
 
 

@@ -118,17 +118,18 @@ def left_out(ground: Ground, send: Send, packed: Packed) -> tuple[Row, ...]:
 
 
 def not_sent(ground: Ground, message: Message) -> tuple[Row, ...]:
-    """Return the options that are configured for this client, and not sent."""
+    """Return the options that are configured for this client, and not sent; of those that we make, what never_send
+    keeps back."""
     settings, rows = ground.what.settings, []
     kind = _type_of(message)
-    for code, value in sorted(settings.items()):
+    for code, value in sorted((dict(ground.what.boot) | dict(settings)).items()):
         if code >= 255 or code in message.options:
             continue
         layer = next(iter(ground.layers_with(code)), None)
-        if layer is None or not layer.place or layer.place[-1] == "subnet":
+        made = layer is None and settings.get(SEND + code) == NEVER
+        if not made and (layer is None or not layer.place or layer.place[-1] == "subnet"):
             continue
-        source = ground.source(code)
-        assert source is not None
+        source = ground.source(code) or _boot_source(ground, code, value)
         why, where = "the client did not ask for it", None
         if kind is MessageType.DHCPNAK:
             why = "a DHCPNAK has none (RFC 2131 table 3)"
@@ -137,8 +138,10 @@ def not_sent(ground: Ground, message: Message) -> tuple[Row, ...]:
         elif settings.get(SEND + code) == NEVER:
             won = ground.layers_with(SEND + code)[0]
             why, where = "never_send", ground.marks.listed(won.place, "never_send", code)
-        elif _is_boot_server(ground) and code not in replies.OF_BOOT:
+        elif _is_boot_server(ground) and not replies.boot_server_sends(code, settings):
             why = "a boot server only says what to boot (PXE 2.1)"
+            if code not in replies.OF_THE_NETWORK:
+                why += ", and what always_send names"
         rows.append(Row(name_of(code), code, shown(code, value), len(value), source, value, sent=why,
                         sent_where=where))  # fmt: skip
     return tuple(rows)
@@ -183,8 +186,7 @@ def _option_source(ground: Ground, message: Message, code: int, value: bytes) ->
         case Option.CLASSLESS_STATIC_ROUTE if value != what.settings.get(code):
             return Source("with the default route added, as who reads 121 ignores 3 (RFC 3442)")
     configured = ground.source(code)
-    is_told = not _is_boot_server(ground) or code in replies.OF_BOOT
-    if configured is not None and what.settings.get(code) == value and is_told:
+    if configured is not None and what.settings.get(code) == value:
         return configured
     return _boot_source(ground, code, value)
 

@@ -1,5 +1,6 @@
 """dhcp.models: what clients would do with an answer. Scenarios 1 to 11 and 14 of the reference, as tables."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -11,7 +12,7 @@ from config.quirks import Option43
 from dhcp import boot, pxe, wire
 from dhcp.models import Model, Step, model_for, next_steps
 from dhcp.options import MessageType
-from dhcp.pxe import Discovery, MenuLine, VendorOptions
+from dhcp.pxe import BootItem, Discovery, MenuLine, VendorOptions
 from dhcp.wire import Message, Op, options_in
 from tests.support.dhcp_clients import RECORDED, recorded
 
@@ -458,6 +459,8 @@ def test_a_client_does_what_it_is_known_to_do(name: str) -> None:
 
 REQUEST = {53: bytes((MessageType.DHCPREQUEST,))}
 ACK = MessageType.DHCPACK
+MENU = VendorOptions(Discovery(3), menu=(MenuLine(1, b"net"),)).encode()
+CHOSEN = VendorOptions(item=BootItem(1)).encode()
 
 
 @pytest.mark.parametrize(
@@ -491,6 +494,26 @@ ACK = MessageType.DHCPACK
             False,
             "the answer of UDP 4011 has neither",
             id="edk2-at-4011-without-a-file",
+        ),
+        pytest.param(
+            recorded("D-EDK2-4011", ciaddr=ITS),
+            {"yiaddr": IPv4Address(0), "options": {60: b"PXEClient", 43: MENU, 67: X64, 51: None}},
+            True,
+            "for that boot server",
+            id="edk2-at-4011-is-told-a-menu",
+        ),
+        *(
+            pytest.param(
+                replace(ask, options=dict(ask.options) | REQUEST | {43: CHOSEN}, ciaddr=ITS),
+                {"yiaddr": IPv4Address(0), "options": {60: b"PXEClient", 43: MENU, 67: X64, 51: None}},
+                True,
+                said,
+                id=f"{name}-at-4011-chose-and-is-told-the-menu-again",
+            )
+            for name, ask, said in (
+                ("edk2", recorded("D-EDK2-4011"), "by TFTP for the size of"),
+                ("ipxe", IPXE_EFI, "fetches 'debian/x64/core.efi'"),
+            )
         ),
         pytest.param(
             recorded("D-IPXE-BIOS", options=REQUEST | {43: bytes.fromhex("47 04 80 00 00 00 ff")}, ciaddr=ITS),

@@ -1,5 +1,6 @@
 """dhcp.proxy: beside somebody else's DHCP server, and on port 4011."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -12,9 +13,10 @@ from dhcp.engine import Holder, Server
 from dhcp.options import MessageType, Option
 from dhcp.plan import plan
 from dhcp.proxy import MOST_HEARD, Heard
+from dhcp.pxe import Discovery, MenuLine, Prompt, VendorOptions
 from dhcp.replies import EVERYBODY, Destination, Send
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Ignored, Reason
-from dhcp.wire import Message, decode
+from dhcp.wire import decode
 from tests.support.dhcp_clients import ARRIVAL, FARM, KNOWN, SERVER, STRANGER, message, recorded
 
 NOW = 1_790_000_000.0
@@ -198,36 +200,111 @@ def test_a_machine_that_is_configured_to_boot_nothing_does_not_fail() -> None:
     assert [type(action) for action in actions] == [Happened, Ignored]
 
 
-def asks_what_to_boot(at: int, *, proxy: bool, **subnet: Any) -> Message:
-    """What a machine is told by the proxy's offer (67), or on port 4011."""
-    made: dict[str, Any] = {"subnet": "10.77.0.0/24", "unknown": "workers", "routers": ["10.77.0.254"]} | subnet
-    made |= {"proxy": True} if proxy else {"pool": "10.77.0.8-10.77.0.15"}
-    asked = Server(plan(Farm.model_validate(FARM | {"dhcp": {"probe": False, "subnets": [made]}})), (), NOW)
-    if at == BOOT_SERVER_PORT:
-        actions = asked.receive(recorded("D-EDK2-4011", ciaddr=HERE), AT_4011, NOW)
-    else:
-        actions = asked.receive(recorded("D-OVMF-PXE"), ARRIVAL, NOW)
-    (answer,) = sent(actions)
-    return decode(answer.pack().data)
+BOOT_SERVERS = {  # whether addresses are another server's, what is asked, and where
+    "proxy's OFFER": (True, recorded("D-EDK2-PXE"), ARRIVAL),
+    "proxy on 4011": (True, recorded("D-EDK2-4011", ciaddr=HERE), AT_4011),
+    "our DHCP server on 4011": (False, recorded("D-EDK2-4011", ciaddr=HERE), AT_4011),
+}
+MENU = VendorOptions(Discovery(3), menu=(MenuLine(1, b"net"),), prompt=Prompt(5, b"boot")).encode()
+CONFIGURED: dict[str, tuple[dict[str, Any], dict[int, bytes | None]]] = {  # what is said, and what is sent of it
+    "a menu of one's own": ({"options": {"43": MENU.hex()}}, {43: MENU, 60: b"PXEClient"}),
+    "a class of one's own": ({"options": {"60": {"text": "PXEClient:own"}}}, {60: b"PXEClient:own"}),
+    "no class": ({"options": {"60": None}}, {60: None}),
+    "no iPXE options, nor 66": (
+        {"options": {"175": {"hex": "b00101"}}, "never_send": [66, 175]},
+        {66: None, 175: None},
+    ),
+    "never the class nor 43": ({"never_send": [43, 60, 97]}, {43: None, 60: None, 97: None}),
+    "what other loaders read": (
+        {"options": {"tftp-server-address": ["10.77.0.9"], "209": {"text": "menu.cfg"}}},
+        {150: bytes((10, 77, 0, 9)), 209: b"menu.cfg"},
+    ),
+    "another use, not in always_send": (
+        {"options": {"225": {"text": "ours"}, "209": {"text": "menu.cfg"}}},
+        {225: None, 209: b"menu.cfg"},
+    ),
+    "always_send, but for the network": (
+        {
+            "options": {"2": {"int32": 0}, "119": {"domains": ["a.example"]}, "224": {"text": "ours"}},
+            "domain_name_servers": ["10.77.0.53"],
+            "always_send": [1, 2, 3, 6, 12, 15, 28, 119, 224],
+        },
+        {224: b"ours"} | dict.fromkeys((1, 2, 3, 6, 12, 15, 28, 51, 58, 59, 119)),
+    ),
+}
 
 
-@pytest.mark.parametrize(("at", "proxy"), [(67, True), (BOOT_SERVER_PORT, True), (BOOT_SERVER_PORT, False)])
-def test_a_boot_server_says_what_is_configured_of_the_boot_and_nothing_of_the_network(at: int, proxy: bool) -> None:
-    menu = bytes.fromhex("0601080a0400505845ff")
-    said = {"43": {"hex": menu.hex()}, "17": "nfs:/root", "150": "10.77.0.9", "209": "menu.cfg", "time-offset": 0}
-    got = asks_what_to_boot(at, proxy=proxy, options=said, never_send=["66"], domain_name_servers=["10.77.0.3"])
-    assert got.options[43] == menu, "one's own replaces ours"
-    assert {code: got.options[code] for code in (17, 150, 209)} == {
-        17: b"nfs:/root",
-        150: IPv4Address("10.77.0.9").packed,
-        209: b"menu.cfg",
-    }
-    assert got.options[67].startswith(b"grub/x86_64-efi/core.efi")
-    assert {1, 2, 3, 6, 12, 15, 28, 51, 58, 59, 66}.isdisjoint(got.options)
+def told_by(boot_server: str, **fields: Any) -> Send:
+    """What a boot server answers to EDK2, with these settings for everybody."""
+    proxy, ask, arrival = BOOT_SERVERS[boot_server]
+    asking = fields.pop("asking", {})
+    (send,) = sent(
+        server(proxy=proxy, **fields).receive(replace(ask, options={**ask.options, **asking}), arrival, NOW)
+    )
+    return send
 
 
-@pytest.mark.parametrize(("at", "proxy"), [(67, True), (BOOT_SERVER_PORT, True), (BOOT_SERVER_PORT, False)])
-def test_a_boot_server_does_not_say_what_is_never_to_be_sent(at: int, proxy: bool) -> None:
-    plain = asks_what_to_boot(at, proxy=proxy)
-    assert {43, 60, 66, 97} <= set(plain.options)
-    assert {43, 60, 66, 97}.isdisjoint(asks_what_to_boot(at, proxy=proxy, never_send=["43", "60", "66", "97"]).options)
+@pytest.mark.parametrize("boot_server", BOOT_SERVERS)
+@pytest.mark.parametrize("said", CONFIGURED)
+def test_a_boot_server_says_what_is_configured_of_the_boot_and_nothing_of_the_network(
+    boot_server: str, said: str
+) -> None:
+    settings, expected = CONFIGURED[said]
+    got = decode(told_by(boot_server, **settings).pack().data)
+    assert {code: got.options.get(code) for code in expected} == expected
+    assert (got.file, got.siaddr) == (b"grub/x86_64-efi/core.efi", SERVER)
+
+
+@pytest.mark.parametrize(
+    ("said", "marked"),
+    [({}, b"PXEClient"), ({"options": {"60": {"text": "own"}}}, b"own"), ({"options": {"60": None}}, None)],
+)
+def test_a_proxy_offer_is_marked_as_one_unless_told_otherwise_where_a_quirk_wants_a_file_unmarked(
+    said: dict[str, Any], marked: bytes | None
+) -> None:
+    settings = said | {"architectures": {"uefi-arm64": {"boot_file": "arm.efi"}}}
+    ampere = {60: b"PXEClient:Arch:00011:UNDI:003000", 93: b"\0\x0b"}
+    assert told_by("proxy's OFFER", asking=ampere, **settings).message.options.get(60) == marked
+    assert 60 not in told_by("proxy on 4011", asking=ampere, architectures=settings["architectures"]).message.options
+
+
+@pytest.mark.parametrize("boot_server", BOOT_SERVERS)
+def test_a_boot_servers_options_come_in_the_order_asked_for(boot_server: str) -> None:
+    settings = {"options": {"43": MENU.hex(), "209": {"text": "menu.cfg"}, "210": {"text": "p"}}}
+    send = told_by(boot_server, asking={55: bytes((6, 209, 67, 43, 1, 66))}, **settings)
+    assert [code for code in send.message.options if code in (43, 66, 67, 209, 210)] == [209, 67, 43, 66, 210]
+
+
+@pytest.mark.parametrize("boot_server", BOOT_SERVERS)
+def test_a_boot_server_leaves_out_what_has_no_room_and_keeps_what_boots(boot_server: str) -> None:
+    settings = {"options": {"43": MENU.hex(), "210": {"text": "p" * 400}}}
+    packed = told_by(boot_server, asking={57: (576).to_bytes(2, "big")}, **settings).pack()
+    assert len(packed.data) <= 576 - 28
+    assert packed.left_out == (210,)
+    assert decode(packed.data).options[43] == MENU
+
+
+LEVELS = ("dhcp", "shared network", "subnet", "address pool", "tag", "architecture", "node")
+
+
+@pytest.mark.parametrize("boot_server", BOOT_SERVERS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_boot_server_goes_by_the_most_specific_place(boot_server: str, level: str) -> None:
+    proxy, ask, arrival = BOOT_SERVERS[boot_server]
+
+    def says(place: str) -> dict[str, Any]:
+        return {"options": {"43": place.encode().hex()}} if LEVELS.index(place) <= LEVELS.index(level) else {}
+
+    subnet: dict[str, Any] = {"subnet": "10.77.0.0/24", "unknown": "workers", "shared_network": "wire"} | says(
+        "subnet"
+    )
+    pools = {"pools": [{"range": "10.77.0.60-10.77.0.62"} | says("address pool")]}
+    subnet |= {"proxy": True} if proxy else pools
+    dhcp = {"subnets": [subnet], "shared_networks": {"wire": says("shared network")}, "probe": False} | says("dhcp")
+    dhcp["architectures"] = {"uefi-x64": says("architecture")}
+    node = {"name": "n1", "macs": [KNOWN], "ip": "10.77.0.10", "dhcp": says("node")}
+    pool = FARM["pools"][0] | {"nodes": [node]}
+    made = FARM | {"dhcp": dhcp, "pools": [pool], "tags": {"all": {"dhcp": says("tag")}}}
+    (send,) = sent(Server(plan(Farm.model_validate(made)), (), NOW).receive(ask, arrival, NOW))
+    told = "subnet" if proxy and level == "address pool" else level  # another server has the pools
+    assert send.message.options[43] == told.encode()

@@ -16,6 +16,7 @@ from config.model import Farm
 from dhcp.engine import Server
 from dhcp.leases import Lease, State
 from dhcp.plan import plan
+from dhcp.pxe import Discovery, MenuLine, VendorOptions
 from dhcp.request import BOOT_SERVER_PORT, Arrival, Reason
 from dhcp.wire import Message
 from pxeboot.explain import packets
@@ -433,6 +434,41 @@ def test_in_a_proxied_network_the_boot_is_told_beside_another_servers_offer(desk
         assert (row(one, "yiaddr").value, line(one, "yiaddr")) == ("0.0.0.0", 26)
         assert one.answer is not None
         assert any("PXE 2.1" in row.sent for row in one.answer.not_sent)
+
+
+OF_ONES_OWN = """\
+    - subnet: 10.79.0.0/24
+      proxy: true
+      unknown: workers
+      options: {43: MENU, 209: {text: menu.cfg}, 175: {hex: b00101}, 125: {9: {1: 0a4d}}}
+      never_send: [66, 175]
+      always_send: [domain-name-servers, 225]
+"""
+
+
+def test_a_boot_server_says_the_line_of_what_it_sends_and_why_it_does_not_send_the_rest(tmp_path: Path) -> None:
+    menu = VendorOptions(Discovery(3), menu=(MenuLine(1, b"net"),)).encode()
+    path = tmp_path / "farm.yaml"
+    before, _, after = TEXT.partition("    - {subnet: 10.79.0.0/24")
+    path.write_text(before + OF_ONES_OWN.replace("MENU", menu.hex()) + after.partition("\n")[2])
+    one = explain(at_desk(path), sender("52:54:00:00:00:09"), IPv4Address("10.79.0.1"))
+    assert one.boot_server is not None
+    assert one.boots
+    assert one.boot_server.steps[0].what.startswith("asks 10.79.0.1 by TFTP"), "it chose, and does not choose again"
+    for answered in (one, one.boot_server):
+        assert answered.answer is not None
+        sent = {row.code for row in answered.answer.rows}
+        not_sent = {row.code: row for row in answered.answer.not_sent}
+        for code in (43, 209):
+            assert (row(answered, code).source.why, line(answered, code)) == ("subnet 10.79.0.0/24", 29)
+        assert row(answered, 225).sent == "always_send"
+        for code in (66, 175):
+            said = not_sent[code]
+            assert (said.sent, said.sent_where.line if said.sent_where else None) == ("never_send", 30)
+        assert not_sent[125].sent == "the client did not ask for it"
+        assert not_sent[6].sent == "a boot server only says what to boot (PXE 2.1)"
+        assert not_sent[227].sent == "a boot server only says what to boot (PXE 2.1), and what always_send names"
+        assert sent.isdisjoint(not_sent)
 
 
 def test_a_plain_client_of_a_proxied_network_is_told_that_it_is_not_ours(desk: Desk) -> None:
