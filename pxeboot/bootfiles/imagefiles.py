@@ -47,15 +47,27 @@ class ImageFiles:
         self._images = images
         self._seldom = seldom
         self._paths = tuple(dict.fromkeys((*(setting.path for setting in images.values()), *more)))
+        self._found: dict[str, Path] = {}
+
+    def place(self, which: str) -> Path | None:
+        """Return the store of an image, by its name or digest; None if that was not found yet. Never blocks."""
+        setting = self._images.get(which)
+        return setting.path.parent if setting is not None else self._found.get(which)
+
+    def _open(self, path: Path, store_of: Path) -> store.StoredImage:
+        image = store.open_image(path)
+        self._found[image.image_id] = store_of
+        return image
 
     def by_digest(self, image_id: str) -> store.StoredImage | None:
         """Return the image of this digest from any store that the farm names, whichever version is current now."""
         if not _DIGEST.fullmatch(image_id):
             return None
-        for path in self._paths:
+        there = self._found.get(image_id)  # first, as the disk of another one may hang
+        for path in sorted(self._paths, key=lambda path: path.parent != there):
             for folder in (path.parent / store.BY_DIGEST / image_id, path):
                 try:
-                    image = store.open_image(folder)
+                    image = self._open(folder, path.parent)
                 except store.ImageError:
                     continue
                 if image.image_id == image_id:
@@ -101,7 +113,7 @@ class ImageFiles:
         setting = self._images.get(name)
         if setting is None:
             raise store.ImageError(f"the farm has no image {name} any more")
-        return store.open_image(setting.path)
+        return self._open(setting.path, setting.path.parent)
 
     def version(self, name: str, image_id: str) -> store.StoredImage:
         """Return one version of an image of the farm, the current one for "". Raises `store.ImageError`."""
@@ -110,7 +122,7 @@ class ImageFiles:
         setting = self._images.get(name)
         if setting is None:
             raise store.ImageError(f"the farm has no image {name} any more")
-        return store.open_image(setting.path.parent / store.BY_DIGEST / image_id)
+        return self._open(setting.path.parent / store.BY_DIGEST / image_id, setting.path.parent)
 
     def open(self, image: store.StoredImage, file: str) -> OpenFile | None:
         """Return a file of this version; None if it has none, or is not there any more.
@@ -129,7 +141,7 @@ class ImageFiles:
     def _by_name(self, name: str) -> store.StoredImage | None:
         """Return the version that a name points to; None if the farm has no such name. Raises `store.ImageError`."""
         setting = self._images.get(name)
-        return None if setting is None else store.open_image(setting.path)
+        return None if setting is None else self._open(setting.path, setting.path.parent)
 
     def _is_still(self, image: store.StoredImage) -> bool:
         """Return whether what was just opened belongs to `image`.

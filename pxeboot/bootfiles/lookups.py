@@ -8,8 +8,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
+
+from config.disks import Pool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,6 +22,10 @@ WAITING = 64
 """How much may be in hand while nothing gets on; a disk that answers may have any number."""
 STALLED_S = 0.5
 """After so long without a look-up that began or ended, nothing gets on."""
+
+
+_PLACES = 16
+"""Those with threads of their own; further ones share the threads of the last."""
 
 
 class Closable(Protocol):
@@ -33,7 +40,7 @@ class Lookups:
 
     def __init__(self, threads: int, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Start none yet. `clock` gives seconds."""
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._pool = Pool(threads, name)
         self._name = name
         self._clock = clock
         self._lock = threading.Lock()
@@ -68,6 +75,21 @@ class Lookups:
         with self._lock:
             self._waiting += waiting
             self._moved_s = self._clock()
+
+
+class Places:
+    """A few threads for each of several folders, so that one whose disk hangs stops only what is there (F-17)."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        """Start none yet. There are `threads` for each folder."""
+        self._threads, self._name = threads, name
+        self._lookups: dict[Path | None, Lookups] = {}
+
+    def of(self, place: Path | None) -> Lookups:
+        """Return the threads of one folder; those of None are for what may be anywhere."""
+        if place not in self._lookups and len(self._lookups) >= _PLACES:
+            return next(reversed(self._lookups.values()))
+        return self._lookups.setdefault(place, Lookups(self._threads, self._name))
 
 
 def _settle(future: "Future[T]", work: Callable[[], T]) -> None:

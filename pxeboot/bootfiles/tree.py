@@ -35,7 +35,7 @@ from config.model import Farm, Pool
 from pxeboot.bootfiles import archive, choice, grubcfg, loader, preview
 from pxeboot.bootfiles.archives import Archives, made
 from pxeboot.bootfiles.imagefiles import ImageFiles, has_file
-from pxeboot.bootfiles.lookups import Lookups, handed_over
+from pxeboot.bootfiles.lookups import Lookups, Places, handed_over
 from pxeboot.bootfiles.machine import Farmhouse, Machine
 from pxeboot.bootfiles.names import is_ours
 from pxeboot.bootfiles.root import Root
@@ -173,8 +173,9 @@ class Tree:
         self._loaders = loader.Images(farm.server.state / "boot")
         self.swap(farm)
         self._threads = Lookups(8, "lookup")
-        # Of their own: a network file system that hangs below `server.files` must not keep machines from booting.
-        self._files_threads = Lookups(4, "files")
+        # Of their own: a network file system that hangs, below `server.files` or with some images on it, must not
+        # keep machines from booting that need nothing of it.
+        self._files_threads, self._image_threads = Lookups(4, "files"), Places(8, "image")
 
     def swap(self, farm: Farm, house: Farmhouse | None = None, stores: Sequence[Path] = ()) -> None:
         """Serve another farm from now on; `house` is its index, if there is one already. Its state folder stays.
@@ -214,7 +215,7 @@ class Tree:
         Raises `OSError` as `lookup` does.
         """
         tell = self._tell(machine.ip)
-        work = self._threads.submit(
+        work = self._image_threads.of(self._served.images.place(image_id)).submit(
             self._served.archives.make, image_id, machine, card, partial(tell, Stage.FAILED), join
         )
         return await handed_over(work)
@@ -242,13 +243,25 @@ class Tree:
         played = asker is not None and asker.played
         found: Content | None = None
         if name.partition("/")[0] in _TOPS:
-            seen = await handed_over(self._threads.submit(self._find, served, name, peer, machine, tell, played))
+            threads = self._threads_for(served, name, machine)
+            seen = await handed_over(threads.submit(self._find, served, name, peer, machine, tell, played))
             found = await self._when_kept(seen, machine, tell) if isinstance(seen, _Menu) else seen
         if found is None and served.files is not None and not is_ours(name):
             found = await handed_over(self._files_threads.submit(served.files.open, name))
         if found is None and name.startswith("grub/") and name.endswith(".lst"):
             return Made(name, b"", "empty")  # GRUB likes an empty list better than an error, and goes on faster
         return found
+
+    def _threads_for(self, served: _Served, name: str, machine: Machine | None) -> Lookups:
+        """Return the threads of the disk that a name needs: that of an image, or ours."""
+        match name.split("/"):
+            case ["images", which, *_]:
+                return self._image_threads.of(served.images.place(which))
+            case ["grub", last] if last.startswith("grub.cfg") and machine is not None:
+                intent = self._intent(machine.name)
+                if intent.boot not in (Boot.LOCAL, Boot.REFUSE):
+                    return self._image_threads.of(served.images.place(choice.told(machine, intent).pool.image))
+        return self._threads
 
     def _tell(self, peer: IPv4Address) -> Tell:
         """Return what tells people of whoever asks, from any thread."""

@@ -6,6 +6,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from scapy.packet import Raw
 from dhcp import journal
 from dhcp.leases import State
 from dhcp.options import MessageType
+from pxeboot.image.store import SQUASHFS
+from tests.net.test_tftp_faults import mounted
 from tests.support.dhcp_clients import message, recorded
 from tests.support.segment import Segment, lacking, requires
-from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, http, make_grub, status_json
+from tests.support.served import MAC, SERVER, Daemon, Prepared, get_lease, http, make_grub, node, status_json
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.net
@@ -108,10 +111,15 @@ def grub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def attacked(grub: Path, tmp_path: Path) -> Iterator[Attacked]:
-    """The daemon, with a pool of a thousand addresses."""
+def prepared(grub: Path, tmp_path: Path) -> Prepared:
+    """Everything for a daemon with a pool of a thousand addresses."""
+    return Prepared(tmp_path, grub, dhcp={"subnets": [SUBNET], "probe": False})
+
+
+@pytest.fixture
+def attacked(prepared: Prepared, tmp_path: Path) -> Iterator[Attacked]:
+    """That daemon."""
     with Segment("10.77.0.1/16") as segment:
-        prepared = Prepared(tmp_path, grub, dhcp={"subnets": [SUBNET], "probe": False})
         daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
         [leases] = [path for path in (tmp_path / "state").rglob("*leases*") if path.suffix != ".lock"]
         yield Attacked(daemon, segment, leases, prepared.control)
@@ -311,3 +319,67 @@ def test_addresses_are_given_while_connections_take_every_descriptor(attacked: A
     flood.wait()
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     until(lambda: http(client, "grub/grub.cfg")[0] == 200, "it serves files again")
+
+
+@pytest.fixture
+def hanging(prepared: Prepared, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The disk of the image's root, before there is a daemon: a process that can be stopped."""
+    root = prepared.image.folder / SQUASHFS
+    shutil.copy(root, tmp_path / "disk")
+    with mounted(tmp_path / "disk", root) as disk:
+        yield disk
+
+
+@requires("busybox", "curl", "nbdfuse", "nbdkit", "umount")
+def test_addresses_are_given_while_the_disk_of_the_images_hangs(
+    hanging: "subprocess.Popen[bytes]", prepared: Prepared, attacked: Attacked
+) -> None:
+    """F-17: forty downloads of an image wait for its disk; leases, GRUB and a local boot need nothing of it."""
+    clients = [attacked.segment.host(mac=mac) for mac in (MAC, "02:00:00:00:00:71", "02:00:00:00:00:72")]
+    for client in clients:
+        client.run("ip", "address", "replace", f"{get_lease(client)}/16", "dev", "eth0")
+    listed, *others = clients
+    assert node(prepared.control, "m1", "boot=local").returncode == 0
+    root = f"images/{prepared.image.image_id}/{SQUASHFS}"
+    assert http(others[0], root)[0] == 200
+    hanging.send_signal(signal.SIGSTOP)
+    try:
+        url = f"http://{SERVER}/{root}"
+        waiting = [client.popen("curl", "-s", "-o", "/dev/null", url) for client in others * 20]
+        time.sleep(1)
+        took, _ = attacked.against([[]] * 50)
+        print(f"answered in {statistics.median(took) * 1e3:.1f} ms, {max(took) * 1e3:.1f} ms at most")
+        assert is_prompt(took)
+        assert statistics.median(took) < 0.1
+        held = IPv4Address(get_lease(attacked.segment.host(mac="02:00:00:00:00:77")))
+        assert attacked.stored()[held] == ("02:00:00:00:00:77", State.BOUND)
+        assert http(listed, "grub/x86_64-efi/core.efi")[0] == 200
+        assert b"intent/no-disk" in http(listed, "grub/grub.cfg")[1], "it goes on with its own disk"
+        assert all(curl.poll() is None for curl in waiting), "the disk does not answer yet"
+    finally:
+        hanging.send_signal(signal.SIGCONT)
+    assert [curl.wait(30) for curl in waiting] == [0] * 40
+
+
+@requires("busybox", "curl", "nbdfuse", "nbdkit", "umount")
+def test_a_daemon_ends_while_the_disk_of_the_images_hangs(
+    hanging: "subprocess.Popen[bytes]", prepared: Prepared, tmp_path: Path
+) -> None:
+    """F-17, F-18: it cannot call back what waits for the disk."""
+    with Segment("10.77.0.1/16") as segment:
+        daemon = Daemon(segment.server, tmp_path, "-c", str(prepared.configuration))
+        client = segment.host(mac=MAC)
+        client.run("ip", "address", "replace", f"{get_lease(client)}/16", "dev", "eth0")
+        hanging.send_signal(signal.SIGSTOP)
+        try:
+            url = f"http://{SERVER}/images/{prepared.image.image_id}/{SQUASHFS}"
+            waiting = [client.popen("curl", "-s", "-o", "/dev/null", url) for _ in range(20)]
+            time.sleep(1)
+            began = time.monotonic()
+            daemon.process.terminate()
+            assert daemon.process.wait(30) == 0
+            print(f"ended after {time.monotonic() - began:.1f} s")
+        finally:
+            hanging.send_signal(signal.SIGCONT)
+            daemon.stop()
+        assert all(curl.wait(30) for curl in waiting)

@@ -1,11 +1,15 @@
 """Threads that look for files on a disk that hangs."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pxeboot.bootfiles.lookups import STALLED_S, WAITING, Lookups
+from pxeboot.bootfiles.lookups import STALLED_S, WAITING, Lookups, Places
 
 
 class Clock:
@@ -96,3 +100,26 @@ def test_an_idle_hour_is_no_hang(disk: threading.Event, clock: Clock) -> None:
     lookups.submit(int).result(20)
     clock.now_s += 3600
     hang(lookups, disk, 2 * WAITING)
+
+
+def test_each_of_some_places_has_threads_of_its_own(disk: threading.Event) -> None:
+    places = Places(2, "test")
+    hang(places.of(Path("/a")), disk, 10)
+    assert places.of(Path("/b")).submit(divmod, 7, 2).result(20) == (3, 1)
+    assert places.of(None).submit(divmod, 7, 2).result(20) == (3, 1)
+    assert places.of(Path("/a")) is places.of(Path("/a"))
+    assert len({places.of(Path(f"/{n}")) for n in range(100)}) < 20, "no number of places takes more"
+
+
+STUCK = """\
+import os, sys
+from pxeboot.bootfiles.lookups import Lookups
+lookups = Lookups(2, "test")
+for _ in range(5):
+    lookups.submit(open, sys.argv[1])
+"""
+
+
+def test_the_process_ends_though_look_ups_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    subprocess.run([sys.executable, "-c", STUCK, str(tmp_path / "fifo")], check=True, timeout=30)

@@ -586,3 +586,42 @@ def open_below(folder: Path) -> list[str]:
         with suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
     return [path for path in found if path.startswith(str(folder))]
+
+
+def test_images_whose_disk_hangs_stop_only_the_machines_that_boot_them(farm: Farmyard) -> None:
+    """F-17: as the disk that hangs, a listing that nobody writes; GUEST boots an image of another store."""
+    other = add_image(farm.folder / "elsewhere", name="other")
+    tree = farm.serve(
+        images={"node": {"path": farm.folder / "images/node"}, "other": {"path": farm.folder / "elsewhere/other"}},
+        pools=[
+            {"name": "workers", "image": "node", "nodes": [{"name": "m1", "macs": [FIRST], "ip": str(M1)}]},
+            {"name": "guests", "image": "other"},
+        ],
+    )
+    path = farm.image.folder / store.SUMS
+    listing = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    needs_no_image = ["grub/x86_64-efi/core.efi", "lts.conf", "you"]
+
+    async def boot() -> None:
+        hung = [asyncio.create_task(_look(tree, name, M1)) for name in (menu(FIRST), "images/node/vmlinuz") * 20]
+        try:
+            for peer, names in ((M1, needs_no_image), (GUEST_IP, [*needs_no_image, menu(GUEST)])):
+                for name in names:
+                    assert await asyncio.wait_for(_look(tree, name, peer), 10) is not None, name
+            found = await asyncio.wait_for(_look(tree, f"images/{other.image_id}/vmlinuz", GUEST_IP), 10)
+            assert found is not None, "its menu has shown where that is"
+            found.close()
+            assert not any(each.done() for each in hung)
+        finally:
+            for each in hung:
+                each.cancel()
+            await asyncio.gather(*hung, return_exceptions=True)
+
+    try:
+        asyncio.run(boot())
+    finally:
+        path.rename(path.with_name("fifo"))
+        path.write_bytes(listing)
+        os.close(os.open(path.with_name("fifo"), os.O_RDWR | os.O_NONBLOCK))
