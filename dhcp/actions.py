@@ -23,6 +23,8 @@ class Store:
     """What to carry out in place of the actions after it if another server gave the address to somebody else."""
     unsure: "tuple[Action, ...]" = ()
     """The same if nobody can be asked now whether one did."""
+    ours: bool = False
+    """Whether no other server is asked, as the configuration says whose address it is."""
 
 
 @dataclass(slots=True, unsafe_hash=True)

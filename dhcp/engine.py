@@ -12,15 +12,15 @@ It differs from the RFC where a farm of machines that boot needs it:
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
 from config.events import Stage
 from dhcp import proxy, replies
 from dhcp.actions import Action, Happened, Probe, Store
-from dhcp.grants import Grants
+from dhcp.grants import Grants, Holder
 from dhcp.leases import NEVER, Lease, Leases
 from dhcp.limits import Counted
 from dhcp.options import MessageType, Option
@@ -36,23 +36,15 @@ MOST_PROBED = 3
 __all__ = ["Action", "Happened", "Holder", "Ignored", "Probe", "Server", "Store"]
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Whose address it is."""
-
-    mac: str | None
-    """The card that asked last for it; None if this server was not asked for it yet."""
-    node_name: str | None
-    """The machine's name in the configuration; None if it is not there (its name is then `machine_name(mac)`)."""
-    address: IPv4Address
-
-
 class Server:
     """All that is decided about DHCP. `now` is in seconds since 1970 and must not jump (`dhcp.clock.SteadyClock`)."""
 
     def __init__(self, plan: Plan, records: Iterable[Lease], now: float) -> None:
         self.plan = plan
-        self.leases = Leases(records, now, plan.longest_promise_s, plan.offer_hold_s, plan.quarantine_s)
+        self._granted = Grants()
+        """Which machines were told that their address is their own."""
+        found = self._granted.restore(records, plan, now)
+        self.leases = Leases(found, now, plan.longest_promise_s, plan.offer_hold_s, plan.quarantine_s)
         self.counts: Counter[Reason] = Counter()
         """How many messages were not answered, by reason."""
         self.received: Counter[bytes] = Counter()
@@ -60,7 +52,6 @@ class Server:
         self.steered: Callable[[], Collection[str]] = lambda: _NOBODY
         """Machines, by name, that are given no boot file but our own GRUB, since it knows what they are to do."""
         self._own: frozenset[int] = frozenset()
-        self._granted = Grants()
         self._heard = proxy.Heard()
         self._counted = Counted(plan.limits)
 
@@ -82,15 +73,19 @@ class Server:
                 request = replace(request, steered=True)
         return request
 
+    def records(self) -> Iterator[Lease]:
+        """Yield all that a restart needs to know."""
+        yield from self.leases
+        yield from self._granted.records()
+
     @property
     def deadline(self) -> float | None:
         """When `expire` has something to do."""
         return self.leases.deadline
 
-    def expire(self, now: float) -> list[Action]:
+    def expire(self, now: float) -> None:
         """Forget the offers that nobody took."""
         self.leases.expire(now)
-        return []
 
     @property
     def limited(self) -> bool:
@@ -273,8 +268,11 @@ class Server:
     ) -> list[Action]:
         lease_s = lease_time(request, self.plan, address)
         actions: list[Action] = []
+        beside: Sequence[Action] = ()
         if request.host is not None and address == request.static_address:
-            self.grant_static(request.host, request.mac, lease_s, now, request.identity, by_port=request.by_port)
+            beside = self.grant_static(
+                request.host, request.mac, lease_s, now, request.identity, by_port=request.by_port
+            )
         elif (why := self._too_many(request, address, now)) is not None:
             return ignore(request, Reason.TOO_MANY, why)
         else:
@@ -294,7 +292,7 @@ class Server:
         if not renewal:
             has = self._has(request, address)
             actions.append(happened(request, Stage.ADDRESS, has, request.client.boots))
-        return actions
+        return [*actions, *beside]
 
     def _too_many(self, request: Request, address: IPv4Address, now: float) -> str | None:
         """Why an unlisted client gets no lease that it asks for without having been offered it; None if it does."""
@@ -310,11 +308,12 @@ class Server:
             return ignore(request, Reason.BOOTP, "a BOOTP client that is not configured")
         if request.message.ciaddr not in (NO_ADDRESS, address):
             return ignore(request, Reason.NOT_OURS, f"it says that it has {request.message.ciaddr}")
-        self.grant_static(request.host, request.mac, self.plan.lease_s, now, request.identity, by_port=request.by_port)
+        lease_s = self.plan.lease_s
         return [
             replies.grant(request, self.plan, None, address, None),
             *begins(request),
             happened(request, Stage.ADDRESS, self._has(request, address)),
+            *self.grant_static(request.host, request.mac, lease_s, now, request.identity, by_port=request.by_port),
         ]
 
     def _inform(self, request: Request) -> list[Action]:
@@ -332,9 +331,8 @@ class Server:
         if address is None or not request.is_for_us:
             return ignore(request, Reason.INCOMPLETE, "DHCPDECLINE without its address or our option 54")
         if address == request.static_address:
-            self._granted.end(address)
             detail = f"another machine uses {address}, which is configured for this one"
-            return [happened(request, Stage.FAILED, detail)]
+            return [happened(request, Stage.FAILED, detail), *self._granted.end(address, now)]
         held = self.leases.offered(request.identity, now) == address
         bound = self.leases.bound(address, now)
         if not held and (bound is None or bound.client != request.identity):
@@ -351,8 +349,7 @@ class Server:
         if request.chosen_server is not None and not request.is_for_us:
             return ignore(request, Reason.OTHER_SERVER, f"DHCPRELEASE to {request.chosen_server}")
         if address == request.static_address:
-            self._granted.end(address)
-            return left(request)
+            return [*left(request), *self._granted.end(address, now)]
         released = self.leases.release(request.identity, address, now)
         if released is None:
             return ignore(request, Reason.NOT_OURS, f"DHCPRELEASE of {address}, which is not its own")
@@ -372,10 +369,13 @@ class Server:
 
     def grant_static(
         self, host: Host, mac: str, lease_s: int, now: float, identity: str, *, by_port: bool = False
-    ) -> None:
-        """Take note that a machine was told that its own address is its own. `mac` is the card that asked."""
-        self._granted.give(host, mac, identity, lease_s, now, by_port=by_port)
+    ) -> list[Store]:
+        """Take note that a machine was told that its own address is its own. `mac` is the card that asked.
+
+        Return what is to be stored beside that, which nobody waits for.
+        """
         self.leases.withdraw(identity)
+        return self._granted.give(host, mac, identity, lease_s, now, by_port=by_port)
 
     def choose_and_offer(
         self, mac: str, pools: Sequence[DynamicPool], wanted: IPv4Address | None, now: float

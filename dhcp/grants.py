@@ -1,19 +1,35 @@
 """Which machine was told, until when, that its own address is its own. Pure.
 
 A static address is a function of the configuration and needs no record, but for this: who asks from it is the card
-that was told last, and a reload that gives it to another machine must not take it from one that still uses it.
+that was told last, and a reload that gives it to another machine must not take it from one that still uses it. On
+disk is only who was first behind a port, since the configuration does not tell which of several that is.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from config.dhcp import INFINITE_S
-from dhcp.leases import NEVER, Lease
+from dhcp.actions import Store
+from dhcp.leases import NEVER, Lease, State
 from dhcp.options import MessageType
 from dhcp.plan import Host, Plan
 from dhcp.request import Request
+
+_BY_PORT, _BY_CARD = "port:", "card:"
+"""What stands before the client in a record of who is first behind a port: known by that alone, or by its card too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose address it is."""
+
+    mac: str | None
+    """The card that asked last for it; None if this server was not asked for it yet."""
+    node_name: str | None
+    """The machine's name in the configuration; None if it is not there (its name is then `machine_name(mac)`)."""
+    address: IPv4Address
 
 
 @dataclass(slots=True)
@@ -34,6 +50,29 @@ class Grants:
 
     def __init__(self) -> None:
         self._grants: dict[IPv4Address, Grant] = {}
+
+    def restore(self, records: Iterable[Lease], plan: Plan, now: float) -> Iterator[Lease]:
+        """Take the records of who was first behind a port, and yield those that are leases.
+
+        Who had an address that is no port's any more keeps it, as its own lease.
+        """
+        for lease in records:
+            if not is_at_port(lease):
+                yield lease
+            elif lease.state is State.BOUND and lease.expires > now:
+                kind, _, identity = lease.client.partition(":")
+                owner = plan.by_address.get(lease.address)
+                if owner is None or not owner.at_port:
+                    yield replace(lease, client=identity)
+                    continue
+                expires = min(lease.expires, math.ceil(now) + plan.longest_promise_s)
+                self._grants[lease.address] = Grant(owner, lease.mac, identity, expires, f"{kind}:" == _BY_PORT)
+
+    def records(self) -> Iterator[Lease]:
+        """Yield what `restore` takes; not what never ends, as nobody could follow on a machine that is gone."""
+        for address, grant in self._grants.items():
+            if grant.host.at_port and grant.expires != NEVER:
+                yield _record(address, grant)
 
     def at(self, address: IPv4Address) -> Grant | None:
         """Return who was told last that `address` is his."""
@@ -63,14 +102,18 @@ class Grants:
             return replace(request, host=None, not_first=f"{host.address}, its port's, is that of {grant.mac}")
         return request
 
-    def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float, *, by_port: bool) -> None:
-        """Take note that a machine was told that its address is its own."""
+    def give(self, host: Host, mac: str, identity: str, lease_s: int, now: float, *, by_port: bool) -> list[Store]:
+        """Take note that a machine was told that its address is its own. Return what is to be stored beside that."""
         expires = NEVER if lease_s == INFINITE_S else math.ceil(now) + lease_s
-        self._grants[host.address] = Grant(host, mac, identity, expires, by_port)
+        self._grants[host.address] = grant = Grant(host, mac, identity, expires, by_port)
+        return [Store(_record(host.address, grant), ours=True)] if host.at_port and expires != NEVER else []
 
-    def end(self, address: IPv4Address) -> None:
-        """Take note that the machine needs its address no more."""
-        self._grants.pop(address, None)
+    def end(self, address: IPv4Address, now: float) -> list[Store]:
+        """Take note that the machine needs its address no more. Return what is to be stored beside that."""
+        grant = self._grants.pop(address, None)
+        if grant is None or not grant.host.at_port:
+            return []
+        return [Store(replace(_record(address, grant), state=State.RELEASED, expires=math.floor(now)), ours=True)]
 
     def moved(self, plan: Plan) -> Iterator[Lease]:
         """Yield, as a lease, each address that is another machine's in the new `plan`, or nobody's, and forget it."""
@@ -84,3 +127,13 @@ class Grants:
         """Move every time by `by_s`."""
         for grant in self._grants.values():
             grant.expires += by_s if grant.expires != NEVER else 0
+
+
+def is_at_port(record: Lease) -> bool:
+    """Return whether a record is no lease, but says who is first behind a port."""
+    return record.client.startswith((_BY_PORT, _BY_CARD))
+
+
+def _record(address: IPv4Address, grant: Grant) -> Lease:
+    client = (_BY_PORT if grant.by_port else _BY_CARD) + grant.identity
+    return Lease(address, client, grant.expires, mac=grant.mac)

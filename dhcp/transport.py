@@ -175,7 +175,7 @@ class Service:
             log.warning("dhcp: the wall clock was set by %d s; leases move with it", drift_s)
             self._store.clock.follow(drift_s)
             self._server.shift(drift_s)
-            self._store.replace(tuple(self._server.leases)).add_done_callback(_replaced)
+            self._store.replace(tuple(self._server.records())).add_done_callback(_replaced)
 
     def _receive(
         self, data: bytes, control: list[tuple[int, int, bytes]], source: tuple[str, int], port: int, now: float
@@ -263,7 +263,8 @@ class Service:
                     self._sender.put(action, own)
                 case Store():
                     promise = Promise(action, actions[i + 1 :], own, self._sender.early, self._stored)
-                    self._store.put(action.lease, promise.kept, promise.early)
+                    put = self._store.keep if action.ours else self._store.put
+                    put(action.lease, promise.kept, promise.early)
                     return
                 case Happened() | Left():
                     self._tell(action)

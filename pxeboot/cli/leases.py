@@ -72,6 +72,7 @@ def from_daemon(control: Path) -> dict[str, Any] | None:
 
 def from_file(path: Path, control: Path, farm: "Farm | None") -> dict[str, Any]:
     """Return what is in the lease file, as the daemon would say it."""
+    from dhcp.grants import is_at_port
     from dhcp.journal import JournalError, read
     from pxeboot.api.leases import lease_json
 
@@ -88,7 +89,8 @@ def from_file(path: Path, control: Path, farm: "Farm | None") -> dict[str, Any]:
     if found.skipped:
         click.echo(f"pxeboot leases: {found.skipped} lines of {path} are unreadable", err=True)
     names = {mac: node.name for pool in farm.pools for node in pool.nodes for mac in node.macs} if farm else {}
-    listed = [lease_json(lease, now, names.get(lease.mac)) for lease in found.leases]
+    leases = (lease for lease in found.leases if not is_at_port(lease))
+    listed = [lease_json(lease, now, names.get(lease.mac)) for lease in leases]
     return {"now_s": now, "degraded": None, "leases": listed}
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from dhcp import journal
+from dhcp import journal, wire
 from dhcp.formats import dnsmasq, kea
 from dhcp.journal import HEADER
 from dhcp.leases import NEVER, Lease
-from tests.support.dhcp_clients import store_leases
+from dhcp.options import MessageType
+from tests.net.test_dhcp_clients import RELAY
+from tests.support.dhcp_clients import message, store_leases
 from tests.support.segment import Segment, requires
 from tests.support.served import Daemon, Prepared, get_lease, make_grub
 
@@ -192,6 +194,32 @@ def test_an_ack_leaves_after_its_lease_is_synced(place: Place) -> None:
 def hexed(data: bytes) -> str:
     """As strace -xx prints it."""
     return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def test_killed_after_its_answer_it_knows_who_is_first_behind_a_port(place: Place) -> None:
+    listed = {"name": "n1", "circuit_id": "eth1", "ip": "10.77.0.9", "dhcp": {"lease_s": 600}}
+    pools = [{"name": "workers", "image": "i", "nodes": [listed]}]
+    place.farm.write_text(json.dumps(FARM | {"images": {"i": {"path": "/i"}}, "pools": pools}))
+    machine, bmc, own = "02:00:00:00:00:31", "02:00:00:00:00:32", IPv4Address("10.77.0.9")
+
+    def asks(mac: str, kind: MessageType, **options: bytes) -> tuple[int, IPv4Address]:
+        values = {int(code[1:]): value for code, value in options.items()} | {82: b"\1\4eth1"}
+        ask = message(kind, mac, giaddr=IPv4Address("10.77.0.2"), hops=1, options=values)
+        done = place.segment.client.run(sys.executable, "-c", RELAY, "10.77.0.2", ask.encode().hex())
+        reply = wire.decode(bytes.fromhex(done.stdout.split()[2]))
+        return reply.options[53][0], reply.yiaddr
+
+    server = place.serve()
+    wanted = {"o50": own.packed, "o54": IPv4Address("10.77.0.1").packed}
+    assert asks(machine, MessageType.DHCPREQUEST, **wanted) == (MessageType.DHCPACK, own)
+    place.until(lambda: own in place.stored())
+    server.kill()
+    server.wait()
+    place.serve()
+    kind, offered = asks(bmc, MessageType.DHCPDISCOVER)
+    assert kind == MessageType.DHCPOFFER
+    assert offered != own
+    assert asks(machine, MessageType.DHCPREQUEST, **wanted) == (MessageType.DHCPACK, own)
 
 
 def test_the_check_of_the_order_sees_a_wrong_one() -> None:

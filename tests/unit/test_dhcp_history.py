@@ -358,7 +358,7 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
         self.offers = {at: (client, until + by_s) for at, (client, until) in self.offers.items()}
         self.quarantine = {at: until + by_s for at, until in self.quarantine.items()}
         self.disk.work()
-        self.disk.stored = {lease.address: lease for lease in self.server.leases}
+        self.disk.stored = {lease.address: lease for lease in self.server.records()}
 
     @rule(nodes=st.sampled_from(FARMS))
     def reload(self, nodes: list[dict[str, Any]]) -> None:
@@ -374,12 +374,18 @@ class NoAddressIsTwoMachines(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """Only what was stored survives. Nothing is stored of a listed machine: its address is its own for as long
-        as the configuration says so, and no longer."""
+        as the configuration says so, and no longer; but for one that is listed by its port alone."""
         self.disk.waiting = {}
         self.start()
-        self.promises = {at: promise for at, promise in self.promises.items() if not promise.is_static}
+        self.promises = {at: each for at, each in self.promises.items() if not each.is_static or self.knows(at, each)}
         self.offers, self.offered = {}, {}
         self.quarantine = {at: until for at, until in self.quarantine.items() if self.is_declined(at)}
+
+    def knows(self, address: IPv4Address, promise: Promise) -> bool:
+        """Whether the disk knows what a machine was told. Nobody waits for that where the address is its port's."""
+        record = self.disk.stored.get(address)
+        ours = record is not None and record.state is State.BOUND and record.mac in promise.machine.macs
+        return ours and record is not None and record.expires >= promise.until - 1
 
     def is_declined(self, address: IPv4Address) -> bool:
         record = self.disk.stored.get(address)

@@ -1,5 +1,6 @@
 """dhcp.grants: of the machines behind one port of a switch, one at a time is the one that is listed for it."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -7,10 +8,13 @@ from uuid import UUID
 import pytest
 
 from config.model import Farm
-from dhcp.engine import Server
+from dhcp.actions import Store
+from dhcp.engine import Holder, Server
 from dhcp.fast import FastPath
+from dhcp.journal import decode, encode
+from dhcp.leases import Lease, State
 from dhcp.options import MessageType
-from dhcp.plan import plan
+from dhcp.plan import Plan, plan
 from dhcp.replies import Send
 from dhcp.request import Arrival, Ignored
 from dhcp.wire import Message
@@ -23,13 +27,23 @@ ARRIVAL = Arrival(SERVER, unicast=True)
 MACHINE, BMC, SECOND_CARD = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
 
 
-def serving(*macs: str, pool: bool = False, **known_by: str) -> Server:
+def planned(*macs: str, pool: bool = False, listed: bool = True, **known_by: Any) -> Plan:
     subnet = {"subnet": "10.77.0.0/24"} | ({"pool": "10.77.0.100-10.77.0.109"} if pool else {})
     node: dict[str, Any] = {"name": "n1", "ip": str(ITS_OWN), "circuit_id": "eth1", "macs": macs}
     node |= {"dhcp": {"lease_s": LEASE_S}, **known_by}
-    pools = [{"name": "workers", "image": "i", "nodes": [node]}]
+    pools = [{"name": "workers", "image": "i", "nodes": [node] if listed else []}]
     made = {"dhcp": {"subnets": [subnet]}, "images": {"i": {"path": "/i"}}, "pools": pools}
-    return Server(plan(Farm.model_validate(made)), (), NOW)
+    return plan(Farm.model_validate(made))
+
+
+def serving(*macs: str, pool: bool = False, **known_by: Any) -> Server:
+    return Server(planned(*macs, pool=pool, **known_by), (), NOW)
+
+
+def restarted(server: Server, now: float = NOW, after: Plan | None = None) -> Server:
+    """A server that finds what another one left on disk."""
+    lines = [encode(record) for record in server.records()]
+    return Server(after or server.plan, [record for line in lines if (record := decode(line)) is not None], now)
 
 
 def at_port(kind: MessageType, mac: str, **options: bytes) -> Message:
@@ -90,6 +104,56 @@ def test_who_renews_past_the_relay_is_the_machine_of_its_port_and_nobody_else_is
     assert said(server, renewing(MACHINE), NOW + 300) == ACKNOWLEDGED
     assert said(server, renewing(BMC), NOW + 300) == REFUSED
     assert discover(server, BMC, NOW + LEASE_S + 200) != OFFERED, "it was renewed"
+
+
+def test_who_is_first_behind_a_port_is_stored_beside_the_answer_and_not_before_it() -> None:
+    server = serving()
+    asked = at_port(MessageType.DHCPREQUEST, MACHINE, o50=ITS_OWN.packed, o54=SERVER.packed)
+    *_, last = server.receive(asked, ARRIVAL, NOW)
+    record = Lease(ITS_OWN, f"port:{MACHINE}", int(NOW) + LEASE_S, mac=MACHINE)
+    assert last == Store(record, ours=True)
+    assert list(server.records()) == [record]
+    assert list(server.leases) == [], "it is no lease of a stranger"
+    *_, last = server.receive(renewing(MACHINE, MessageType.DHCPRELEASE), ARRIVAL, NOW + 9)
+    assert last == Store(replace(record, state=State.RELEASED, expires=int(NOW) + 9), ours=True)
+    assert list(server.records()) == []
+    assert request(Server(server.plan, [last.lease], NOW + 9), BMC, NOW + 9) == ACKNOWLEDGED
+
+
+@pytest.mark.parametrize("macs", [(), (MACHINE,)])
+def test_a_server_that_was_started_again_knows_who_is_first_behind_a_port(macs: tuple[str, ...]) -> None:
+    server = serving(*macs)
+    request(server, MACHINE)
+    again = restarted(server, NOW + 9)
+    assert discover(again, BMC, NOW + 9) != OFFERED
+    assert request(again, BMC, NOW + 9) == REFUSED
+    assert said(again, renewing(MACHINE), NOW + 9) == ACKNOWLEDGED
+    assert again.who(ITS_OWN, NOW + 9) == server.who(ITS_OWN, NOW) == Holder(MACHINE, "n1", ITS_OWN)
+    late = restarted(server, NOW + LEASE_S)
+    assert request(late, BMC, NOW + LEASE_S) == ACKNOWLEDGED
+
+
+def test_a_server_that_was_started_with_a_wrong_clock_lets_the_next_one_have_it_in_the_end() -> None:
+    server = serving()
+    request(server, MACHINE)
+    early = restarted(server, 0.0)
+    assert discover(early, BMC, 0.0) != OFFERED
+    assert discover(early, BMC, early.plan.longest_promise_s + 1.0) == OFFERED
+
+
+def test_what_never_ends_is_not_kept_over_a_restart_as_nobody_could_follow_on_a_machine_that_is_gone() -> None:
+    server = Server(planned(dhcp={"lease_s": "infinite"}), (), NOW)
+    assert request(server, MACHINE) == ACKNOWLEDGED
+    assert discover(server, BMC) != OFFERED
+    assert request(restarted(server), BMC) == ACKNOWLEDGED
+
+
+def test_whose_port_is_not_listed_any_more_keeps_its_address_as_a_lease() -> None:
+    server = serving()
+    request(server, MACHINE)
+    again = restarted(server, after=planned(listed=False))
+    assert list(again.leases) == [Lease(ITS_OWN, MACHINE, int(NOW) + LEASE_S)]
+    assert restarted(again).who(ITS_OWN, NOW) == Holder(MACHINE, None, ITS_OWN)
 
 
 def test_a_server_that_was_started_again_knows_who_renews_by_his_address() -> None:
