@@ -21,7 +21,7 @@ import httpimage.tls
 import nbd.transport
 from config import interfaces
 from config.model import Farm
-from pxeboot import systemd
+from pxeboot import descriptors, systemd
 from pxeboot.about import Listening
 from pxeboot.api import dhcp as dhcp_api
 from pxeboot.api import downloads as downloads_api
@@ -78,6 +78,7 @@ async def run(farm: Farm, source: Source | None = None) -> None:
     SIGHUP has the file read again; it ends us when there is none, or with our terminal.
     """
     began = time.monotonic()
+    descriptors.say_seldom()
     stop = asyncio.Event()
     read_again = heed_signals(stop, has_file=source is not None)
     raise_descriptor_limit()

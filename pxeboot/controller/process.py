@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from config.model import Cluster, Farm
-from pxeboot import systemd
+from pxeboot import descriptors, systemd
 from pxeboot.controller import service
 from pxeboot.controller.boot_service import BootKeeper
 from pxeboot.controller.boots import Terms
@@ -126,6 +126,7 @@ class Process:
         Raises `OSError` if the socket that the daemon needs cannot be, or that address.
         """
         loop = asyncio.get_running_loop()
+        descriptors.say_seldom()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

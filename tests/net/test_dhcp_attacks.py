@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -307,6 +308,8 @@ def test_addresses_are_given_while_connections_take_every_descriptor(attacked: A
     assert flood.stdin is not None
     assert flood.stdout.readline() == "connected\n"
     until(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= opened + 8, "there is no descriptor left")
+    asking = socket.socket(socket.AF_UNIX)
+    asking.connect(str(attacked.control))
     before = process_s(pid)
     time.sleep(1)
     assert process_s(pid) - before < 0.5, "it does not spin"
@@ -317,6 +320,7 @@ def test_addresses_are_given_while_connections_take_every_descriptor(attacked: A
     assert attacked.stored()[held] == ("02:00:00:00:00:77", State.BOUND)
     flood.stdin.close()
     flood.wait()
+    asking.close()
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     until(lambda: http(client, "grub/grub.cfg")[0] == 200, "it serves files again")
 
