@@ -126,7 +126,7 @@ class Server:
         self.leases.pools_changed()
         if plan.limits != self._counted.limits:
             self._counted = Counted(plan.limits)
-        return [Store(lease) for lease in kept]
+        return [*(Store(lease) for lease in kept), *self._granted.follow(plan)]
 
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`: the wall clock was set, and `now` with it."""

@@ -18,7 +18,10 @@ from dhcp.plan import Host, Plan
 from dhcp.request import Request
 
 _BY_PORT, _BY_CARD = "port:", "card:"
-"""What stands before the client in a record of who is first behind a port: known by that alone, or by its card too."""
+"""What stands before machine and client in a record of who is first behind a port: known by that alone, or by its card
+too."""
+_LONGEST_S = 30 * 86400
+"""No such record holds for longer, though some leases may never end and the clock have been wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +57,20 @@ class Grants:
     def restore(self, records: Iterable[Lease], plan: Plan, now: float) -> Iterator[Lease]:
         """Take the records of who was first behind a port, and yield those that are leases.
 
-        Who had an address that is no port's any more keeps it, as its own lease.
+        Who had an address that is another machine's now keeps it, as its own lease: a reload decides alike (`moved`).
         """
         for lease in records:
             if not is_at_port(lease):
                 yield lease
             elif lease.state is State.BOUND and lease.expires > now:
-                kind, _, identity = lease.client.partition(":")
+                name, _, identity = lease.client.partition(":")[2].partition("/")
                 owner = plan.by_address.get(lease.address)
-                if owner is None or not owner.at_port:
+                if owner is None or (owner.name != name and lease.mac not in owner.macs):
                     yield replace(lease, client=identity)
-                    continue
-                expires = min(lease.expires, math.ceil(now) + plan.longest_promise_s)
-                self._grants[lease.address] = Grant(owner, lease.mac, identity, expires, f"{kind}:" == _BY_PORT)
+                elif owner.at_port:
+                    expires = min(lease.expires, math.ceil(now) + min(plan.longest_promise_s, _LONGEST_S))
+                    by_port = lease.client.startswith(_BY_PORT)
+                    self._grants[lease.address] = Grant(owner, lease.mac, identity, expires, by_port)
 
     def records(self) -> Iterator[Lease]:
         """Yield what `restore` takes; not what never ends, as nobody could follow on a machine that is gone."""
@@ -123,6 +127,19 @@ class Grants:
                 del self._grants[address]
                 yield Lease(address, grant.identity, grant.expires, mac=grant.mac)
 
+    def follow(self, plan: Plan) -> list[Store]:
+        """Take the machines as they are in the new `plan`. Return what is to be stored of those at a port."""
+        changed = []
+        for address, grant in self._grants.items():
+            owner, was_at_port = plan.by_address[address], grant.host.at_port
+            grant.host = owner
+            record = _record(address, grant)
+            if owner.at_port and grant.expires != NEVER:
+                changed.append(Store(record, ours=True))
+            elif was_at_port:
+                changed.append(Store(replace(record, state=State.RELEASED, expires=0), ours=True))
+        return changed
+
     def shift(self, by_s: int) -> None:
         """Move every time by `by_s`."""
         for grant in self._grants.values():
@@ -135,5 +152,5 @@ def is_at_port(record: Lease) -> bool:
 
 
 def _record(address: IPv4Address, grant: Grant) -> Lease:
-    client = (_BY_PORT if grant.by_port else _BY_CARD) + grant.identity
+    client = f"{_BY_PORT if grant.by_port else _BY_CARD}{grant.host.name}/{grant.identity}"
     return Lease(address, client, grant.expires, mac=grant.mac)

@@ -6,8 +6,8 @@
 
 Address, client, state, expiry, the MAC where the client is not known by it, and the CRC-32 of what stands before. A
 line counts when it ends with a newline and its CRC is right: so a line that a crash cut short, or that a disk spoiled,
-is skipped and never misread. `port:` or `card:` before a client says that it is no lease (`dhcp.grants`). Version 1,
-which had neither the MAC nor `never`, is read as well.
+is skipped and never misread. `port:` or `card:` in place of a client says that it is no lease (`dhcp.grants`).
+Version 1, which had neither the MAC nor `never`, is read as well.
 
 When most lines are out of date the file is written anew beside the old one, a part at a time between two batches of
 leases (`Journal.tidy`), while each batch goes to both; then it takes the old one's place. Until that moment the old

@@ -42,12 +42,21 @@ def has_file(file: str) -> bool:
 class ImageFiles:
     """Opens files of the images that a farm names. All of it blocks on the disk; safe to use from several threads."""
 
-    def __init__(self, images: Mapping[str, Image], seldom: Seldom, more: Sequence[Path] = ()) -> None:
-        """`seldom` says how often a complaint is logged. `more` are paths of images that have no name any more."""
+    def __init__(
+        self,
+        images: Mapping[str, Image],
+        seldom: Seldom,
+        more: Sequence[Path] = (),
+        found: dict[str, Path] | None = None,
+    ) -> None:
+        """`seldom` says how often a complaint is logged. `more` are paths of images that have no name any more.
+
+        `found` says where which digest was found, and is added to.
+        """
         self._images = images
         self._seldom = seldom
         self._paths = tuple(dict.fromkeys((*(setting.path for setting in images.values()), *more)))
-        self._found: dict[str, Path] = {}
+        self._found = {} if found is None else found
 
     def place(self, which: str) -> Path | None:
         """Return the store of an image, by its name or digest; None if that was not found yet. Never blocks."""

@@ -171,10 +171,10 @@ class Tree:
         self._nbd_port = nbd_port
         self._grub = Root(farm.server.state / "boot")
         self._loaders = loader.Images(farm.server.state / "boot")
+        self._found: dict[str, Path] = {}
         self.swap(farm)
         self._threads = Lookups(8, "lookup")
-        # Of their own: a network file system that hangs, below `server.files` or with some images on it, must not
-        # keep machines from booting that need nothing of it.
+        # Of their own: a network file system that hangs must not keep machines from booting that need nothing of it.
         self._files_threads, self._image_threads = Lookups(4, "files"), Places(8, "image")
 
     def swap(self, farm: Farm, house: Farmhouse | None = None, stores: Sequence[Path] = ()) -> None:
@@ -183,7 +183,7 @@ class Tree:
         `stores` are the paths of images that farms before it had: machines that boot one of them get it whole.
         """
         house = house or Farmhouse(farm)
-        images = ImageFiles(farm.images, self._seldom, stores)
+        images = ImageFiles(farm.images, self._seldom, stores, self._found)
         archives = Archives(
             *(house, images), server_for=self._server_for, node=self._node, nbd_port=self._nbd_port,
             now=self._now, seldom=self._seldom, told=self._told,

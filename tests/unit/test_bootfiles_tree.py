@@ -610,9 +610,11 @@ def test_images_whose_disk_hangs_stop_only_the_machines_that_boot_them(farm: Far
             for peer, names in ((M1, needs_no_image), (GUEST_IP, [*needs_no_image, menu(GUEST)])):
                 for name in names:
                     assert await asyncio.wait_for(_look(tree, name, peer), 10) is not None, name
-            found = await asyncio.wait_for(_look(tree, f"images/{other.image_id}/vmlinuz", GUEST_IP), 10)
-            assert found is not None, "its menu has shown where that is"
-            found.close()
+            for _ in range(2):
+                found = await asyncio.wait_for(_look(tree, f"images/{other.image_id}/vmlinuz", GUEST_IP), 10)
+                assert found is not None, "its menu has shown where that is"
+                found.close()
+                tree.swap(tree.house.farm)
             assert not any(each.done() for each in hung)
         finally:
             for each in hung:

@@ -110,7 +110,7 @@ def test_who_is_first_behind_a_port_is_stored_beside_the_answer_and_not_before_i
     server = serving()
     asked = at_port(MessageType.DHCPREQUEST, MACHINE, o50=ITS_OWN.packed, o54=SERVER.packed)
     *_, last = server.receive(asked, ARRIVAL, NOW)
-    record = Lease(ITS_OWN, f"port:{MACHINE}", int(NOW) + LEASE_S, mac=MACHINE)
+    record = Lease(ITS_OWN, f"port:n1/{MACHINE}", int(NOW) + LEASE_S, mac=MACHINE)
     assert last == Store(record, ours=True)
     assert list(server.records()) == [record]
     assert list(server.leases) == [], "it is no lease of a stranger"
@@ -218,3 +218,43 @@ def test_a_listed_card_waits_for_whom_its_port_was_taken_for_the_short_way_too()
     for _ in range(3):
         assert fast.receive(ask.encode(), Arrival(SERVER), NOW) is None
     assert said(server, ask) == f"{ITS_OWN}, its port's, is that of {BMC}, and 10.77.0.0/24 has no pool"
+
+
+def test_a_machine_that_is_listed_by_its_card_now_does_not_wait_for_whom_its_port_was() -> None:
+    server = serving()
+    request(server, MACHINE)
+    by_card = planned(SECOND_CARD, circuit_id=None)
+    assert restarted(server, after=by_card).who(ITS_OWN, NOW) == Holder(SECOND_CARD, "n1", ITS_OWN)
+    [stored] = server.reload(by_card)
+    assert stored == Store(Lease(ITS_OWN, f"port:n1/{MACHINE}", 0, State.RELEASED, MACHINE), ours=True)
+    asked = message(MessageType.DHCPREQUEST, SECOND_CARD, options={50: ITS_OWN.packed, 54: SERVER.packed})
+    for each in (server, restarted(server)):
+        assert said(each, asked) == ACKNOWLEDGED
+
+
+def test_whose_address_is_another_machines_now_keeps_it_as_a_lease_over_a_restart_as_over_a_reload() -> None:
+    server = serving()
+    request(server, MACHINE)
+    for again in (restarted(server, after=planned(name="n2")), server):
+        if again is server:
+            server.reload(planned(name="n2"))
+        assert list(again.leases) == [Lease(ITS_OWN, MACHINE, int(NOW) + LEASE_S)]
+        assert request(again, BMC) == REFUSED
+
+
+def test_a_port_that_is_listed_only_now_is_stored_at_the_reload() -> None:
+    server = serving(MACHINE, circuit_id=None)
+    asked = message(MessageType.DHCPREQUEST, MACHINE, options={50: ITS_OWN.packed, 54: SERVER.packed})
+    assert said(server, asked) == ACKNOWLEDGED
+    [stored] = server.reload(planned(MACHINE))
+    assert stored == Store(Lease(ITS_OWN, f"card:n1/{MACHINE}", int(NOW) + LEASE_S, mac=MACHINE), ours=True)
+    assert request(restarted(server), BMC) == REFUSED
+
+
+def test_a_wrong_clock_makes_nobody_first_for_years_though_some_leases_never_end() -> None:
+    server = serving()
+    request(server, MACHINE)
+    early = restarted(server, 0.0, planned(dhcp={"lease_s": "infinite"}))
+    early.shift(int(NOW))
+    assert discover(early, BMC, NOW + 29 * 86400) != OFFERED
+    assert discover(early, BMC, NOW + 31 * 86400) == OFFERED
